@@ -1,0 +1,76 @@
+"""Qubo <-> dimod.BinaryQuadraticModel, vectorised both ways. dimod is imported when first called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qjax import couplings as forms
+from qjax.couplings import Dense, Sparse
+from qjax.labels import Labels
+from qjax.qubo import Qubo
+
+# Above this share of coupled pairs a matrix is both smaller and faster than an edge list.
+_DENSE_SHARE = 0.1
+
+
+def to_bqm(qubo: Qubo) -> Any:
+    """The same energy as a binary `dimod.BinaryQuadraticModel` in float64, its variables named by the Qubo's labels.
+
+    Errors: ValueError for a batch of problems.
+    """
+    import dimod
+
+    if qubo.batch_shape:
+        raise ValueError(f"a binary quadratic model is one problem, this Qubo has the batch shape {qubo.batch_shape}")
+    n, scale = qubo.num_bits, float(qubo.scale)
+    linear = scale * np.asarray(qubo.linear, np.float64)
+    offset = scale * float(qubo.offset)
+    if isinstance(qubo.couplings, Sparse):
+        rows, cols, weights = qubo.couplings.edges()
+        bqm = dimod.BinaryQuadraticModel.from_numpy_vectors(linear, (rows, cols, scale * weights), offset, dimod.BINARY)
+        for missing in range(bqm.num_variables, n):
+            bqm.add_linear(missing, float(linear[missing]))
+    else:
+        matrix = np.array(qubo.couplings.to_dense(), np.float64)
+        # Implicit couplings keep their diagonal: on bits x^2 = x makes it a linear term.
+        linear += 0.5 * scale * np.diagonal(matrix)
+        np.fill_diagonal(matrix, 0.0)
+        bqm = dimod.BinaryQuadraticModel(n, "BINARY")
+        bqm.add_linear_from_array(linear)  # type: ignore[arg-type]
+        bqm.add_quadratic_from_dense(np.triu(scale * matrix, 1))
+        bqm.offset = offset
+    labels = [qubo.labels[i] for i in range(n)]
+    if labels != list(range(n)):
+        bqm.relabel_variables(dict(enumerate(labels)))
+    return bqm
+
+
+def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
+    """The Qubo of a binary or spin model; bits are in the model's variable order and labelled with its variables.
+
+    form: "dense", "sparse" or None (dense where more than a tenth of all pairs are coupled).
+    Errors: ValueError for another form or NaN or infinite biases.
+    """
+    binary = bqm.change_vartype("BINARY", inplace=False) if bqm.vartype.name != "BINARY" else bqm
+    n = binary.num_variables
+    vectors = binary.to_numpy_vectors(variable_order=list(binary.variables))
+    rows, cols = np.asarray(vectors.quadratic.row_indices), np.asarray(vectors.quadratic.col_indices)
+    weights = np.asarray(vectors.quadratic.biases)
+    if form not in (None, "dense", "sparse"):
+        raise ValueError(f"form must be 'dense', 'sparse' or None, got {form!r}")
+    if form == "dense" or (form is None and weights.size > _DENSE_SHARE * n * (n - 1) / 2):
+        matrix = np.zeros((n, n))
+        matrix[rows, cols] = weights
+        couplings: forms.Couplings = Dense(_array(matrix + matrix.T))
+    else:
+        couplings = Sparse.from_edges(n, rows, cols, weights)
+    labels = Labels.of_names(binary.variables)
+    return Qubo.from_terms(np.asarray(vectors.linear_biases), couplings, float(vectors.offset), labels=labels)
+
+
+def _array(matrix: np.ndarray) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(matrix, jnp.zeros(0).dtype)
