@@ -1,0 +1,78 @@
+# Portable to macOS and Linux: POSIX sh recipes, no GNU-only options. `make help` lists what there is.
+PYTHON ?= python3
+# cpu, cuda or tpu: which of the pinned requirement sets goes into .venv
+ACCELERATOR ?= cpu
+# the data set that `make data` prepares, and where
+DATA ?= cifar10
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/installed-$(ACCELERATOR)
+DATA_VENV := .venv-data
+DATA_STAMP := $(DATA_VENV)/installed
+LOCKS := $(wildcard third_party/requirements-*.txt)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help install table1 bench test check lint types data clean
+
+help:
+	@echo "make table1 [ARGS=--full|--smoke]   classical against quantum-assisted training: table, summary, figures"
+	@echo "make test                           the tests"
+	@echo "make check                          lint, format, types, tests"
+	@echo "make bench                          bench-build and bench-refine, with the peers they compare with"
+	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
+	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
+
+install: $(STAMP)
+
+# The set is chosen by the environment's own Python, so an existing .venv of another version keeps working.
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("qjax needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PY) -m pip --version > /dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@minor=$$($(PY) -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")'); \
+	set=third_party/requirements-$(ACCELERATOR)-$$minor.txt; \
+	test -f $$set || { echo "no pinned set $$set: see third_party/README.md"; exit 1; }; \
+	echo "installing $$set (about two minutes)"; \
+	$(PY) $(PIP_INSTALL) -r $$set
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Without network or data the run says so in one line and goes on with the embedded digits.
+table1: $(STAMP)
+	@$(MAKE) --no-print-directory data || echo "going on without $(DATA)"
+	@$(PY) -m experiments table1 $(ARGS)
+
+bench: $(STAMP)
+	@minor=$$($(PY) -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")'); \
+	$(PY) $(PIP_INSTALL) -r third_party/requirements-bench-$$minor.txt
+	@$(PY) -m experiments bench-build $(ARGS)
+	@$(PY) -m experiments bench-refine $(ARGS)
+
+test: $(STAMP)
+	@$(PY) -m pytest
+
+lint: $(STAMP)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(STAMP)
+	@$(PY) -m mypy
+
+check: lint types
+	@$(MAKE) --no-print-directory test
+
+# Exit codes of `prepare --check`: 0 prepared already, 3 to be prepared and the archive answers, 1 it does not (one line said why).
+data: $(STAMP)
+	@$(PY) experiments/prepare.py --check $(DATA); code=$$?; \
+	if [ $$code -eq 3 ]; then $(MAKE) --no-print-directory $(DATA_STAMP) && $(DATA_VENV)/bin/python experiments/prepare.py $(DATA); \
+	else exit $$code; fi
+
+$(DATA_STAMP): third_party/requirements-data.txt
+	@$(DATA_VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(DATA_VENV)
+	@echo "installing $< (TensorFlow, only for preparing data)"
+	@$(DATA_VENV)/bin/python $(PIP_INSTALL) -r $<
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DATA_VENV) results .mypy_cache .ruff_cache .pytest_cache
