@@ -1,0 +1,94 @@
+"""Samplers: one contract (qjax.samplers.contract), one file an algorithm, one registry.
+
+names()                            what there is
+get("anneal", num_sweeps=100)      a sampler by name
+table()                            what each can do
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from qjax.samplers.anneal import Anneal
+from qjax.samplers.bifurcation import Bifurcation
+from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.exact import Exact
+from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.random import Random
+from qjax.samplers.samples import Samples
+
+# A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
+_REGISTRY = {
+    "exact": "qjax.samplers.exact:Exact",
+    "random": "qjax.samplers.random:Random",
+    "greedy": "qjax.samplers.greedy:Greedy",
+    "anneal": "qjax.samplers.anneal:Anneal",
+    "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
+    "neal": "qjax.interop.dimod:Neal",
+}
+
+
+class Capabilities(NamedTuple):
+    """couplings: the forms it takes; batches: many problems over shared couplings in one call; thermal:
+    `return_states="last"` follows exp(-beta E) at fixed beta; host: cannot be traced."""
+
+    name: str
+    couplings: tuple[str, ...]
+    batches: bool
+    thermal: bool
+    host: bool
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_REGISTRY)
+
+
+def sampler_class(name: str) -> Any:
+    """The class of a registered sampler. Errors: ValueError for an unknown name, with the nearest one."""
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(str(name), _REGISTRY, n=1, cutoff=0.0)
+        raise ValueError(f"unknown sampler {name!r}: did you mean {near[0]!r}? There are {', '.join(_REGISTRY)}")
+    module, attribute = _REGISTRY[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def get(name: str, **fields: Any) -> Any:
+    """The named sampler with these hyperparameters. Errors: ValueError for an unknown name or hyperparameter."""
+    kind = sampler_class(name)
+    known = [f.name for f in dataclasses.fields(kind)]
+    for field in fields:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else f"; it has {', '.join(known) or 'none'}"
+            raise ValueError(f"sampler {name!r} has no hyperparameter {field!r}{hint}")
+    return kind(**fields)
+
+
+def table() -> tuple[Capabilities, ...]:
+    """One row a sampler."""
+    rows = []
+    for name in names():
+        kind = sampler_class(name)
+        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host))
+    return tuple(rows)
+
+
+__all__ = [
+    "Anneal",
+    "Bifurcation",
+    "Capabilities",
+    "Exact",
+    "Greedy",
+    "Random",
+    "Sampler",
+    "Samples",
+    "Sharded",
+    "get",
+    "names",
+    "polish",
+    "sampler_class",
+    "table",
+]

@@ -1,0 +1,117 @@
+"""Simulated annealing (Kirkpatrick, Gelatt, Vecchi 1983) by sequential single flips over all reads at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.samplers import streams, sweeps
+from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
+from qjax.samplers.temperature import automatic_range
+
+
+class _Problem(NamedTuple):
+    sweeper: sweeps.Sweeper
+    betas: jax.Array  # (T, P)
+
+
+class _State(NamedTuple):
+    inner: Any
+    energy: jax.Array  # (C,) E/|scale| since the start
+    best: Any
+    best_energy: jax.Array  # (C,)
+
+
+@dataclass(frozen=True)
+class Anneal(Sampler):
+    """num_sweeps sweeps of single flips at inverse temperatures beta_1 .. beta_T, in 1/units of E.
+
+    Dense, gram and implicit couplings: one bit after another, every read at once. Sparse: a colour class at a time.
+    beta_range: (hot, cold); None finds it from the Qubo (qjax.samplers.temperature), colder at the hot end when
+        `initial_states` are given, so that a warm start is not melted.
+    beta_schedule_type: "geometric" or "linear" from hot to cold. beta_schedule: the betas themselves, num_sweeps
+        spread evenly over them; overrides both.
+    acceptance: "metropolis" min(1, exp(-beta dE)), or "heat_bath" 1 / (1 + exp(beta dE)).
+    return_states: "best" (lowest seen after any sweep), or "last": at one fixed beta these follow exp(-beta E).
+    """
+
+    num_sweeps: int = 1000
+    beta_range: tuple[float, float] | None = None
+    beta_schedule_type: str = "geometric"
+    beta_schedule: tuple[float, ...] | None = None
+    acceptance: str = "metropolis"
+    return_states: str = "best"
+
+    thermal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("num_sweeps", self.num_sweeps)
+        one_of("beta_schedule_type", self.beta_schedule_type, ("geometric", "linear"))
+        one_of("acceptance", self.acceptance, ("metropolis", "heat_bath"))
+        one_of("return_states", self.return_states, ("best", "last"))
+        for name, betas in (("beta_range", self.beta_range), ("beta_schedule", self.beta_schedule)):
+            if betas is None:
+                continue
+            if not isinstance(betas, tuple) or not betas or not all(math.isfinite(b) and b >= 0 for b in betas):
+                raise ValueError(f"{name} must be a tuple of finite betas >= 0, got {betas!r}")
+        if self.beta_range is not None and (len(self.beta_range) != 2 or self.beta_range[0] > self.beta_range[1]):
+            raise ValueError(f"beta_range must be (hot, cold) with hot <= cold, got {self.beta_range}")
+        if self.beta_range is not None and self.beta_schedule_type == "geometric" and self.beta_range[0] == 0:
+            raise ValueError("beta_range must start above 0 for a geometric schedule")
+
+    def length(self, task: Task) -> int:
+        return self.num_sweeps
+
+    def prepare(self, task: Task) -> _Problem:
+        return _Problem(sweeps.sweeper(task.qubo, task.spread), self._betas(task))
+
+    def _betas(self, task: Task) -> jax.Array:
+        dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)
+        if self.beta_schedule is not None:
+            which = jnp.arange(self.num_sweeps) * len(self.beta_schedule) // self.num_sweeps
+            return jnp.broadcast_to(jnp.asarray(self.beta_schedule, dtype)[which][:, None], shape)
+        if self.beta_range is None:
+            hot, cold = automatic_range(task.qubo, warm=task.initial is not None)
+        else:
+            hot, cold = (jnp.full(task.num_problems, b, dtype) for b in self.beta_range)
+        t = jnp.linspace(0, 1, self.num_sweeps, dtype=dtype)[:, None]
+        hot, cold = jnp.broadcast_to(hot[None, :], shape), jnp.broadcast_to(cold[None, :], shape)
+        if self.beta_schedule_type == "linear":
+            return hot + t * (cold - hot)
+        return jnp.exp(jnp.log(hot) + t * (jnp.log(cold) - jnp.log(hot)))
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        bits = task.initial
+        if bits is None:
+            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        inner = problem.sweeper.load(bits)
+        energy = jnp.zeros(task.num_columns, task.qubo.linear.dtype)
+        return _State(inner, energy, problem.sweeper.snapshot(inner), energy)
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        weights = task.spread(problem.betas[t] * task.qubo.scale)
+        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, t + 1)
+        if self.return_states == "last":
+            return state._replace(inner=inner)
+        energy = state.energy + change * jnp.sign(task.spread(task.qubo.scale))
+        lower = energy < state.best_energy
+        new = problem.sweeper.snapshot(inner)
+
+        def keep() -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(lower[None, :], a, b), new, state.best)
+
+        best = lax.cond(jnp.any(lower), keep, lambda: state.best)
+        return _State(inner, energy, best, jnp.minimum(energy, state.best_energy))
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        last = problem.sweeper.unload(problem.sweeper.snapshot(state.inner))
+        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
+        if self.return_states == "last":
+            return Outcome((last,), {}, {"beta_range": ends})
+        return Outcome((problem.sweeper.unload(state.best), last), {}, {"beta_range": ends})

@@ -1,0 +1,163 @@
+"""Simulated bifurcation: oscillators that fall into +-1 under a growing pump; products with the couplings only.
+
+Goto, Tatsumura, Dixon 2019 (adiabatic); Goto et al. 2021, Science Advances 7, eabe7953 (ballistic, discrete); Kanao
+and Goto 2022, Communications Physics 5, 153 (heated).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.couplings import Implicit
+from qjax.samplers import columns, streams
+from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
+from qjax.samplers.spectrum import extreme_eigenvalues
+
+_DIAGONAL_PROBES = 32
+
+
+class _Problem(NamedTuple):
+    diagonal: jax.Array | None  # (n,), what the couplings keep of it
+    fields: jax.Array  # (n, P), h
+    strength: jax.Array  # (P,), c0 with the sign of the scale
+    time_step: jax.Array  # (P,), dt
+
+
+class _State(NamedTuple):
+    x: jax.Array  # (n, C)
+    y: jax.Array  # (n, C)
+    best: jax.Array  # (n, C) int8 bits
+    best_energy: jax.Array  # (C,)
+
+
+@dataclass(frozen=True)
+class Bifurcation(Sampler):
+    """In spins, E/scale = const + h.s + 1/2 s'Ks. Positions x, momenta y, a pump a growing from 0 to 1 over num_steps:
+
+        y += dt (-(1 - a) x - c0 (K z + h m));   x += dt y;   where |x| > 1: x = sign x, y = 0;   y += dt heat y_old
+
+    variant "ballistic": z = x and m = rms(x) of the read, a reference spin that grows with the others.
+    variant "discrete": z = sign x and m = 1.
+    c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: for random
+    couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0 lambda_max)) keeps the stiffest
+    mode stable.
+    heat: gamma of the heated variants (Kanao and Goto: 0.5 ballistic, 0.06 discrete); 0 for none.
+    Signs of x are read out every readout_every steps and the best seen is kept. `initial_states`: x starts at 0.5 of
+    them. All forms of couplings; implicit ones whose diagonal is unknown get an estimate of it by products with
+    random signs.
+    """
+
+    num_steps: int = 1000
+    variant: str = "discrete"
+    time_step: float = 1.0
+    strength: float = 1.0
+    heat: float = 0.0
+    readout_every: int = 25
+    return_states: str = "best"
+
+    def __post_init__(self) -> None:
+        positive("num_steps", self.num_steps)
+        positive("readout_every", self.readout_every)
+        one_of("variant", self.variant, ("ballistic", "discrete"))
+        one_of("return_states", self.return_states, ("best", "last"))
+        for name, value, low in (("time_step", self.time_step, 0), ("strength", self.strength, 0)):
+            if not math.isfinite(value) or value <= low:
+                raise ValueError(f"{name} must be positive, got {value!r}")
+        if not math.isfinite(self.heat) or self.heat < 0:
+            raise ValueError(f"heat must be at least 0, got {self.heat!r}")
+
+    def length(self, task: Task) -> int:
+        return -(-self.num_steps // self.readout_every)
+
+    def prepare(self, task: Task) -> _Problem:
+        couplings, n = task.qubo.couplings, task.num_bits
+        dtype = task.qubo.linear.dtype
+        diagonal = _diagonal(task)
+
+        def product(v: jax.Array) -> jax.Array:
+            return _coupled(couplings, diagonal, v)
+
+        smallest, largest = extreme_eigenvalues(product, n, dtype)
+        # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.
+        depth = jnp.maximum(-smallest, 0)
+        fields = task.qubo.ising().fields.T
+        peak = jnp.max(jnp.abs(fields), axis=0)
+        rms = peak * jnp.sqrt(jnp.mean(jnp.square(fields / jnp.where(peak > 0, peak, 1)[None, :]), axis=0))
+        size = jnp.hypot(jnp.broadcast_to(depth, rms.shape), rms)
+        strength = self.strength / jnp.where(size > 0, size, 1)
+        stiff = jnp.sqrt(1 + strength * jnp.maximum(largest, 0))
+        time_step = jnp.minimum(self.time_step, 1.6 / stiff)
+        return _Problem(diagonal, fields, strength * jnp.sign(task.qubo.scale), time_step)
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        sites, dtype = jnp.arange(task.num_bits), task.qubo.linear.dtype
+        x = 0.1 * (2 * streams.uniforms(task.seeds, 0, sites) - 1).astype(dtype)
+        y = 0.1 * (2 * streams.uniforms(task.seeds, 1, sites) - 1).astype(dtype)
+        if task.initial is not None:
+            x = x + 0.5 * (2 * task.initial.astype(dtype) - 1)
+        bits = (x > 0).astype(jnp.int8)
+        return _State(x, y, bits, jnp.full(task.num_columns, jnp.inf, dtype))
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        couplings, dtype = task.qubo.couplings, state.x.dtype
+        strength, dt = task.spread(problem.strength)[None, :], task.spread(problem.time_step)[None, :]
+        fields = task.spread(problem.fields)
+
+        def advance(k: jax.Array, xy: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            x, y = xy
+            pump = jnp.minimum((t * self.readout_every + k).astype(dtype) / max(self.num_steps - 1, 1), 1)
+            if self.variant == "discrete":
+                force = _coupled(couplings, problem.diagonal, _signs(x)) + fields
+            else:
+                reference = jnp.sqrt(jnp.mean(x * x, axis=0, keepdims=True))
+                force = _coupled(couplings, problem.diagonal, x) + fields * reference
+            moved = y - dt * ((1 - pump) * x + strength * force)
+            x = x + dt * moved
+            outside = jnp.abs(x) > 1
+            x = jnp.clip(x, -1, 1)
+            moved = jnp.where(outside, 0, moved)
+            return x, moved + dt * self.heat * y if self.heat else moved
+
+        x, y = lax.fori_loop(0, self.readout_every, advance, (state.x, state.y))
+        if self.return_states == "last":
+            return state._replace(x=x, y=y, best=(x > 0).astype(jnp.int8))
+        spins = _signs(x)
+        force = 0.5 * _coupled(couplings, problem.diagonal, spins) + fields
+        energy = jnp.sum(force * spins, axis=0) * jnp.sign(strength[0])
+        lower = energy < state.best_energy
+
+        def keep() -> jax.Array:
+            return jnp.where(lower[None, :], (x > 0).astype(jnp.int8), state.best)
+
+        best = lax.cond(jnp.any(lower), keep, lambda: state.best)
+        return _State(x, y, best, jnp.minimum(energy, state.best_energy))
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        return Outcome((state.best,), {}, {"time_step": problem.time_step})
+
+
+def _coupled(couplings: Any, diagonal: jax.Array | None, x: jax.Array) -> jax.Array:
+    """Kx with K = 1/4 offdiag(M)."""
+    image = columns.apply(couplings, x)
+    return 0.25 * (image if diagonal is None else image - diagonal[:, None] * x)
+
+
+def _diagonal(task: Task) -> jax.Array | None:
+    couplings, n, dtype = task.qubo.couplings, task.num_bits, task.qubo.linear.dtype
+    if not isinstance(couplings, Implicit):
+        return None
+    if couplings.diagonal is not None:
+        return couplings.diagonal.astype(dtype)
+    # Hutchinson: the mean of z * Mz over random signs z is diag M.
+    signs = _signs(jax.random.normal(jax.random.key(1), (n, _DIAGONAL_PROBES)).astype(dtype))
+    return jnp.mean(signs * columns.apply(couplings, signs), axis=1)
+
+
+def _signs(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, jnp.ones_like(x), -jnp.ones_like(x))

@@ -1,0 +1,275 @@
+"""The sampler contract: what a sampler is, what it returns, and the one jitted driver that runs them all.
+
+A JAX sampler is a frozen dataclass of static hyperparameters; its call is pure, jittable, vmappable over keys:
+
+    samples = sampler(key, qubo, num_reads=64, initial_states=None)
+
+Every file of an algorithm has the same five parts in the same order:
+
+    1 hyperparameters   the fields of the dataclass, checked in `__post_init__`
+    2 prepare(task)                      -> problem   what depends on the Qubo alone (views of the couplings, schedules)
+    3 init(task, problem)                -> state     arrays with the reads as the minor axis
+    4 step(task, problem, t, state)      -> state     one of `length(task)` steps (a sweep, a time step, a block)
+    5 finish(task, problem, state)       -> Outcome   candidate bits (n, columns) and diagnostics
+
+The driver flattens a batch of P problems and R reads into columns c = p R + r, loops, picks the best candidate of
+each column by its energy, and recomputes that energy from the Qubo. Column (p, r) draws from fold_in(key, r) and p,
+so its random numbers depend neither on the number of reads nor on how the reads are spread over devices.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from qjax.labels import Labels
+from qjax.qubo import Qubo
+from qjax.samplers import streams
+from qjax.samplers.samples import Samples
+
+
+class Outcome(NamedTuple):
+    """What an algorithm hands back: candidate states, each (n, columns); info by read (columns, ...) and by problem
+    (P, ...)."""
+
+    candidates: tuple[jax.Array, ...]
+    read_info: dict[str, jax.Array]
+    problem_info: dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call, flattened: `qubo` has batch (P,), `seeds` (2, C) belong to the C = P R columns, `initial` (n, C)
+    bits or None.
+
+    num_reads is that of the whole call; reads (R,) are the indices of those run here (all of them, or one device's
+    share).
+    """
+
+    qubo: Qubo
+    reads: jax.Array
+    seeds: jax.Array
+    initial: jax.Array | None
+    num_reads: int
+
+    @property
+    def num_bits(self) -> int:
+        return self.qubo.num_bits
+
+    @property
+    def num_problems(self) -> int:
+        return self.qubo.batch_shape[0]
+
+    @property
+    def num_columns(self) -> int:
+        return int(self.seeds.shape[-1])
+
+    @property
+    def linear(self) -> jax.Array:
+        """(n, P)."""
+        return self.qubo.linear.T
+
+    def spread(self, values: jax.Array) -> jax.Array:
+        """Per-problem values (..., P) given to every column, (..., C)."""
+        wide = jnp.broadcast_to(values[..., None], (*values.shape, self.reads.shape[0]))
+        return wide.reshape((*values.shape[:-1], self.num_columns))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Base of the JAX samplers. Class variables say what an algorithm can do; the registry's table is made of them."""
+
+    couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
+    batches: ClassVar[bool] = True
+    thermal: ClassVar[bool] = False
+    is_host: ClassVar[bool] = False
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        """Samples of low energy: bits int8 (*batch, num_reads, n), energies (*batch, num_reads).
+
+        key: a JAX random key. initial_states: 0/1, anything that broadcasts to (*batch, num_reads, n).
+        Errors: ValueError naming the argument for a wrong type, shape or number of reads.
+        """
+        key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
+        # Labels are static: dropped here, so that renaming a bit does not compile again.
+        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
+        samples: Samples = _drive(self, key, bare, num_reads, initial_states)
+        return samples
+
+    def length(self, task: Task) -> int:
+        """The number of steps, static."""
+        raise TypeError(f"{type(self).__name__} does not say its number of steps")
+
+    def prepare(self, task: Task) -> Any:
+        raise TypeError(f"{type(self).__name__} has no prepare")
+
+    def init(self, task: Task, problem: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no init")
+
+    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no step")
+
+    def finish(self, task: Task, problem: Any, state: Any) -> Outcome:
+        raise TypeError(f"{type(self).__name__} has no finish")
+
+    def done(self, state: Any) -> jax.Array | None:
+        """A scalar bool that ends the loop early; None (the default) for a loop of fixed length."""
+        return None
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A sampler with its reads spread over one axis of a device mesh: the same bits, `mesh.shape[axis]` times the
+    devices.
+
+    num_reads must be a multiple of the number of devices. Errors: ValueError otherwise, or for a host sampler.
+    """
+
+    sampler: Sampler
+    mesh: jax.sharding.Mesh
+    axis: str = "reads"
+    is_host: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sampler, Sampler):
+            raise ValueError(f"sampler must be a JAX sampler to be sharded, got {type(self.sampler).__name__}")
+        if self.axis not in self.mesh.shape:
+            raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
+        devices = self.mesh.shape[self.axis]
+        if num_reads % devices:
+            raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
+        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
+        samples: Samples = _drive_sharded(self, key, bare, num_reads, initial_states)
+        return samples
+
+
+def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tuple[jax.Array, int, jax.Array | None]:
+    """The static checks of every sampler's arguments; ValueErrors name the argument."""
+    if not isinstance(qubo, Qubo):
+        raise ValueError(f"qubo must be a qjax.Qubo, got {type(qubo).__name__}")
+    try:
+        num_reads = operator.index(num_reads)
+    except TypeError:
+        raise ValueError(f"num_reads must be a static integer, got {num_reads!r}") from None
+    if num_reads < 1:
+        raise ValueError(f"num_reads must be at least 1, got {num_reads}")
+    key = _typed_key(key)
+    if initial_states is None:
+        return key, num_reads, None
+    if isinstance(initial_states, np.ndarray | list | tuple):
+        initial_states = np.asarray(initial_states)
+        if not np.isin(initial_states, (0, 1)).all():
+            raise ValueError("initial_states must hold 0 and 1 only")
+    initial = jnp.asarray(initial_states)
+    shape = (*qubo.batch_shape, num_reads, qubo.num_bits)
+    try:
+        fits = np.broadcast_shapes(initial.shape, shape) == shape and initial.shape[-1:] == shape[-1:]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"initial_states must broadcast to {shape} (*batch, reads, bits), got {initial.shape}")
+    initial = (initial > 0).astype(jnp.int8)
+    return key, num_reads, jnp.broadcast_to(initial.reshape((1,) * (len(shape) - initial.ndim) + initial.shape), shape)
+
+
+def _typed_key(key: Any) -> jax.Array:
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key must be a JAX random key, got {type(key).__name__}")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != jnp.uint32 or key.ndim != 1:
+            raise ValueError(f"key must be one JAX random key, got {key.dtype} of shape {key.shape}")
+        return jnp.asarray(jax.random.wrap_key_data(jnp.asarray(key)))
+    if key.ndim:
+        raise ValueError(f"key must be one key, got an array of keys of shape {key.shape}: use jax.vmap")
+    return jnp.asarray(key) if isinstance(key, np.ndarray) else key
+
+
+def _run(
+    sampler: Sampler, key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None, num_reads: int
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
+    """Reads `reads` of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
+    batch, n = qubo.batch_shape, qubo.num_bits
+    shape = (*batch, reads.shape[0], n)
+    if n == 0:
+        bits = jnp.zeros(shape, jnp.int8)
+        return bits, qubo.energies(bits), {}, {}
+    flat = replace(
+        qubo, offset=qubo.offset.reshape(-1), linear=qubo.linear.reshape((-1, n)), scale=qubo.scale.reshape(-1)
+    )
+    seeds = streams.seeds(key, reads, flat.batch_shape[0])
+    columns = None if initial is None else initial.reshape((-1, n)).T
+    task = Task(flat, reads, seeds, columns, num_reads)
+    problem = sampler.prepare(task)
+    outcome = sampler.finish(task, problem, _loop(sampler, task, problem, sampler.init(task, problem)))
+    bits = jnp.zeros(shape, jnp.int8)
+    energies = jnp.full(shape[:-1], jnp.inf, qubo.linear.dtype)
+    for candidate in outcome.candidates:
+        states = (candidate > 0).astype(jnp.int8).T.reshape(shape)
+        values = qubo.energies(states)
+        better = (values < energies) | jnp.isinf(energies)
+        bits, energies = jnp.where(better[..., None], states, bits), jnp.where(better, values, energies)
+    by_read = {k: v.reshape((*batch, reads.shape[0], *v.shape[1:])) for k, v in outcome.read_info.items()}
+    by_problem = {k: v.reshape((*batch, *v.shape[1:])) for k, v in outcome.problem_info.items()}
+    return bits, energies, by_read, by_problem
+
+
+def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
+    length = sampler.length(task)
+    if sampler.done(state) is None:
+        return lax.fori_loop(0, length, lambda t, s: sampler.step(task, problem, t, s), state)
+
+    def unfinished(carry: tuple[jax.Array, Any]) -> jax.Array:
+        return (carry[0] < length) & ~jnp.asarray(sampler.done(carry[1]))
+
+    def advance(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        return carry[0] + 1, sampler.step(task, problem, carry[0], carry[1])
+
+    return lax.while_loop(unfinished, advance, (jnp.int32(0), state))[1]
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _drive(sampler: Sampler, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None) -> Samples:
+    reads = jnp.arange(num_reads, dtype=jnp.uint32)
+    bits, energies, by_read, by_problem = _run(sampler, key, qubo, reads, initial, num_reads)
+    return Samples(bits, energies, {**by_read, **by_problem})
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _drive_sharded(sharded: Sharded, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None) -> Samples:
+    spec: Any = jax.sharding.PartitionSpec
+    whole = spec()
+    by_read = spec(*(None,) * len(qubo.batch_shape), sharded.axis)
+
+    def share(key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None) -> Any:
+        return _run(sharded.sampler, key, qubo, reads, initial, num_reads)
+
+    run = jax.shard_map(
+        share,
+        mesh=sharded.mesh,
+        in_specs=(whole, whole, spec(sharded.axis), by_read),
+        out_specs=(by_read, by_read, by_read, whole),
+        check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
+    )
+    bits, energies, read_info, problem_info = run(key, qubo, jnp.arange(num_reads, dtype=jnp.uint32), initial)
+    return Samples(bits, energies, {**read_info, **problem_info})
+
+
+def positive(name: str, value: Any) -> None:
+    """A hyperparameter that must be a positive integer. Errors: ValueError naming it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,111 @@
+"""Exact minimisation by enumeration: the oracle of the tests, and the right choice to some 26 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.samplers.contract import Outcome, Sampler, Task, positive
+
+_LOW_BITS = 12
+_HIGH_BITS = 6
+
+
+class _Problem(NamedTuple):
+    matrix: jax.Array  # (n, n), zero diagonal
+    linear: jax.Array  # (P, n)
+    sign: jax.Array  # (P,), of the scale
+    low: jax.Array  # (2^l, l), all states of the low bits
+    low_energies: jax.Array  # (P, 2^l)
+
+
+class _State(NamedTuple):
+    energies: jax.Array  # (P, k), lowest first
+    numbers: jax.Array  # (P, k), states as integers, bit i of the number is x_i
+
+
+@dataclass(frozen=True)
+class Exact(Sampler):
+    """The num_reads lowest of all 2^n states, lowest first; equal energies by their number, bit i weighing 2^i.
+
+    With x = (a, b), a the low bits, E/scale = E(a) + E(b) + b'Ma: a table of E(a), and one matmul for every 2^18
+    states. Where 2^n < num_reads the highest state fills the rest. The key and `initial_states` are not used.
+    max_bits: larger problems raise ValueError; 26 bits take seconds, every further bit doubles that (30 is the most).
+    """
+
+    max_bits: int = 28
+
+    def __post_init__(self) -> None:
+        positive("max_bits", self.max_bits)
+        if self.max_bits > 30:
+            raise ValueError(f"max_bits must be at most 30, got {self.max_bits}")
+
+    def length(self, task: Task) -> int:
+        return int(2 ** max(task.num_bits - _LOW_BITS - _HIGH_BITS, 0))
+
+    def prepare(self, task: Task) -> _Problem:
+        n = task.num_bits
+        if n > self.max_bits:
+            raise ValueError(f"qubo has {n} bits, enumeration is limited to max_bits={self.max_bits}")
+        linear = task.qubo.linear
+        whole = task.qubo.couplings.to_dense().astype(linear.dtype)
+        linear = linear + 0.5 * jnp.diagonal(whole)[None, :]
+        matrix = jnp.where(jnp.eye(n, dtype=bool), jnp.zeros((), linear.dtype), whole)
+        l = min(n, _LOW_BITS)
+        low = _bits(jnp.arange(2**l), l).astype(linear.dtype)
+        return _Problem(matrix, linear, jnp.sign(task.qubo.scale), low, _energies(linear[:, :l], matrix[:l, :l], low))
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        k = min(task.num_reads, 2**task.num_bits)
+        shape = (task.num_problems, k)
+        return _State(jnp.full(shape, jnp.inf, problem.linear.dtype), jnp.zeros(shape, jnp.int32))
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        n = task.num_bits
+        l = problem.low.shape[1]
+        rows = 2 ** min(n - l, _HIGH_BITS)
+        first = t * rows
+        high = _bits(first + jnp.arange(rows), n - l).astype(problem.linear.dtype)  # (rows, n - l)
+        cross = _matmul(_matmul(high, problem.matrix[l:, :l]), problem.low.T)  # (rows, 2^l)
+        high_energies = _energies(problem.linear[:, l:], problem.matrix[l:, l:], high)
+
+        def merge(one: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+            kept, numbers, low_energies, high_energies, sign = one
+            table = sign * (cross + low_energies[None, :] + high_energies[:, None])
+
+            def improve() -> tuple[jax.Array, jax.Array]:
+                lowest, place = lax.top_k(-table.reshape(-1), min(kept.shape[0], table.size))
+                found = place.astype(jnp.int32) + first * 2**l
+                best, order = lax.top_k(-jnp.concatenate([kept, -lowest]), kept.shape[0])
+                return -best, jnp.concatenate([numbers, found])[order]
+
+            # Most blocks hold no state among the lowest, and a minimum is cheaper than a partial sort.
+            merged: tuple[jax.Array, jax.Array] = lax.cond(jnp.min(table) < kept[-1], improve, lambda: (kept, numbers))
+            return merged
+
+        args = (state.energies, state.numbers, problem.low_energies, high_energies, problem.sign)
+        return _State(*lax.map(merge, args))
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        rank = jnp.minimum(task.reads.astype(jnp.int32), state.numbers.shape[1] - 1)
+        chosen = state.numbers[:, rank].reshape(-1)
+        return Outcome((_bits(chosen, task.num_bits).T,), {}, {})
+
+
+def _bits(numbers: jax.Array, n: int) -> jax.Array:
+    """(m,) -> (m, n) of 0/1, bit i of the number first."""
+    return (numbers.astype(jnp.int32)[:, None] >> jnp.arange(n, dtype=jnp.int32)[None, :]) & 1
+
+
+def _energies(linear: jax.Array, matrix: jax.Array, states: jax.Array) -> jax.Array:
+    """linear.x + 1/2 x'Mx for linear (P, n), states (m, n) -> (P, m)."""
+    inner = 0.5 * (_matmul(states, matrix) * states).sum(-1)
+    return _matmul(linear, states.T) + inner[None, :]
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")

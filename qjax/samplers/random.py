@@ -1,0 +1,32 @@
+"""Uniformly random bits: the control that any annealer must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qjax.samplers import streams
+from qjax.samplers.contract import Outcome, Sampler, Task
+
+
+@dataclass(frozen=True)
+class Random(Sampler):
+    """Every bit of every read is 0 or 1 with probability 1/2, whatever the Qubo; `initial_states` are not used."""
+
+    def length(self, task: Task) -> int:
+        return 0
+
+    def prepare(self, task: Task) -> Any:
+        return None
+
+    def init(self, task: Task, problem: Any) -> jax.Array:
+        return streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+
+    def step(self, task: Task, problem: Any, t: jax.Array, state: jax.Array) -> jax.Array:
+        return state
+
+    def finish(self, task: Task, problem: Any, state: jax.Array) -> Outcome:
+        return Outcome((state,), {}, {})

@@ -1,0 +1,69 @@
+"""What every sampler returns: bits, their energies, and diagnostics."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Samples(NamedTuple):
+    """bits int8 (*batch, reads, n) of 0/1; energies (*batch, reads), recomputed from the Qubo; info: diagnostics,
+    arrays only."""
+
+    bits: jax.Array
+    energies: jax.Array
+    info: dict[str, Any]
+
+    @property
+    def best(self) -> jax.Array:
+        """The bits of lowest energy, (*batch, n)."""
+        index = jnp.argmin(self.energies, axis=-1)
+        return jnp.take_along_axis(self.bits, index[..., None, None], axis=-2)[..., 0, :]
+
+    @property
+    def lowest(self) -> jax.Array:
+        """The lowest energy, (*batch,)."""
+        return jnp.min(self.energies, axis=-1)
+
+    def sort(self) -> Samples:
+        """The reads by energy, lowest first; equal energies keep their order. Info of single reads is left behind."""
+        order = jnp.argsort(self.energies, axis=-1, stable=True)
+        bits = jnp.take_along_axis(self.bits, order[..., None], axis=-2)
+        reads = self.energies.shape
+        info = {k: v for k, v in self.info.items() if np.shape(v)[: len(reads)] != reads}
+        return Samples(bits, jnp.take_along_axis(self.energies, order, axis=-1), info)
+
+    def unique(self) -> Samples:
+        """Each state once, lowest energy first, with `info["num_occurrences"]` (host only).
+
+        Errors: ValueError for a batch, where the problems would keep different numbers of reads.
+        """
+        if self.energies.ndim != 1:
+            raise ValueError(f"unique takes the reads of one problem, got energies of shape {self.energies.shape}")
+        bits, energies = np.asarray(self.bits), np.asarray(self.energies)
+        _, first, counts = np.unique(bits, axis=0, return_index=True, return_counts=True)
+        order = np.lexsort((first, energies[first]))
+        chosen = first[order]
+        return Samples(jnp.asarray(bits[chosen]), jnp.asarray(energies[chosen]), {"num_occurrences": counts[order]})
+
+    def concatenate(self, *others: Samples) -> Samples:
+        """The reads of all, one after the other; info is left behind."""
+        every = (self, *others)
+        bits = jnp.concatenate([s.bits for s in every], axis=-2)
+        return Samples(bits, jnp.concatenate([s.energies for s in every], axis=-1), {})
+
+    def join(self) -> Samples:
+        """A batch of C independent problems as one of C n bits: its k-th read joins the k-th best of each.
+
+        bits (reads, C n), the problems one after the other; energies (reads,), summed. One problem is only sorted.
+        """
+        ranked = self.sort()
+        if self.energies.ndim == 1:
+            return Samples(ranked.bits, ranked.energies, {})
+        reads, n = self.bits.shape[-2:]
+        bits = ranked.bits.reshape((-1, reads, n))
+        joined = jnp.swapaxes(bits, 0, 1).reshape((reads, -1))
+        return Samples(joined, ranked.energies.reshape((-1, reads)).sum(axis=0), {})
