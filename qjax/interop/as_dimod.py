@@ -1,0 +1,58 @@
+"""Any qjax sampler as a `dimod.Sampler`: what Ocean's composites and tools accept. Importing this module needs
+dimod."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import dimod
+import jax
+import numpy as np
+
+from qjax.interop.bqm import from_bqm
+
+
+class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
+    """`sample(bqm, num_reads=64, seed=None, initial_states=None, **hyperparameters)` for a qjax sampler.
+
+    hyperparameters: fields of the sampler, replaced for this call. seed: an integer below 2^31; None draws one, and
+    `info["seed"]` says which. initial_states: whatever `dimod.as_samples` reads, one state or one a read, spins or
+    bits. Energies are those of the model itself in float64. Errors: ValueError for a parameter that there is not.
+    """
+
+    # dimod declares both as abstract properties; each instance gets its own.
+    parameters: dict[str, list[str]] = {}  # noqa: RUF012
+    properties: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        known = ("num_reads", "seed", "initial_states", *(f.name for f in fields(sampler)))
+        self.parameters = {name: [] for name in known}
+        self.properties = {"sampler": repr(sampler), "vartypes": ("SPIN", "BINARY")}
+
+    def sample(self, bqm: Any, **parameters: Any) -> Any:
+        unknown = sorted(set(parameters) - set(self.parameters))
+        if unknown:
+            raise ValueError(f"unknown parameters {', '.join(unknown)}; there are {', '.join(self.parameters)}")
+        num_reads = parameters.pop("num_reads", 64)
+        seed, initial = parameters.pop("seed", None), parameters.pop("initial_states", None)
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        states = None if initial is None else _states(initial, bqm)
+        sampler = replace(self._sampler, **parameters)
+        samples = sampler(jax.random.key(seed), from_bqm(bqm), num_reads, states)
+        bits = np.asarray(samples.bits)
+        values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
+        answer = dimod.SampleSet.from_samples_bqm((values, list(bqm.variables)), bqm)
+        answer.info["seed"] = seed
+        return answer
+
+
+def _states(initial: Any, bqm: Any) -> np.ndarray:
+    values, names = dimod.as_samples(initial)
+    place = {name: column for column, name in enumerate(names)}
+    missing = [v for v in bqm.variables if v not in place]
+    if missing:
+        raise ValueError(f"initial_states give no value for {missing[:8]}")
+    return (np.asarray(values)[:, [place[v] for v in bqm.variables]] > 0).astype(np.int8)
