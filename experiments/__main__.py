@@ -1,0 +1,79 @@
+"""Experiments of qjax: `python -m experiments NAME [options]`; `NAME --help` lists the options of one."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from experiments import bench_build, bench_refine, table1
+from experiments.bench_build import BenchBuild
+from experiments.bench_refine import BenchRefine
+from experiments.benchmark import benchmark, smaller
+from experiments.cells import StoreError
+from experiments.table1 import Table1
+
+Flat = tyro.conf.arg(name="")
+RESULTS = Path("results")
+
+
+def run_table1(config: Annotated[Table1, Flat]) -> None:
+    """Classical (Adam) against quantum-assisted training, with all controls: table, summary, figures.
+
+    About 12 minutes on 2 cores; --smoke under a minute, --full hours. Interrupted, the same command resumes.
+    """
+    table1.run(config, Console())
+
+
+def run_bench_build(
+    config: Annotated[BenchBuild, Flat] = BenchBuild(),  # noqa: B008 (frozen)
+    out: Path = RESULTS,
+    smoke: bool = False,
+) -> None:
+    """Building a dense Qubo against the Gram matmul alone, dimod and PyQUBO. About a minute on 2 cores."""
+    if smoke:
+        config = smaller(config, rows=1000, features=32, pyqubo_features=8, repeats=2)
+    benchmark("bench-build", config, bench_build.bench_build, bench_build.table, out, Console())
+
+
+def run_bench_refine(
+    config: Annotated[BenchRefine, Flat] = BenchRefine(),  # noqa: B008 (frozen)
+    out: Path = RESULTS,
+    smoke: bool = False,
+) -> None:
+    """Steps per second of `refine` against a hand-written optax scan loop. About two minutes on 2 cores."""
+    if smoke:
+        config = smaller(config, networks=("mlp",), num_images=1000, steps=2, repeats=2)
+    benchmark("bench-refine", config, bench_refine.bench_refine, bench_refine.table, out, Console())
+
+
+EXPERIMENTS: dict[str, Any] = {
+    "table1": run_table1,
+    "bench-build": run_bench_build,
+    "bench-refine": run_bench_refine,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 done, 1 for what one line says, 2 for bad options, 130 interrupted."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            EXPERIMENTS,
+            args=arguments,
+            prog="python -m experiments",
+            description=__doc__,
+            sort_subcommands=False,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

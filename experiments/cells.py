@@ -1,0 +1,244 @@
+"""A long experiment as cells: one (problem, method, seed, configuration) each, kept on disk as it finishes.
+
+One JSON file a cell, written to a temporary name, flushed to the disk and renamed: a cell is there whole or not at all,
+whatever killed the process. The same command then computes only what is missing. A stored cell stands in for a new one
+where its key (problem, method, seed, hash of the configuration) and its makers (code, device, JAX) are the same.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Progress = Callable[[float, str], None]
+Scale = Literal["smoke", "default", "full"]
+
+
+class StoreError(OSError):
+    """The results folder cannot be written: no space, no permission, not a folder. One line, for people."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one method. `run(progress)` returns {"results": deterministic, "timed": wall-clock}.
+
+    results["final"] is the row's metric in percent, higher is better; other scalars are summarised over seeds by
+    their key; "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
+    "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
+    "seconds_to_target" where the target is a fixed one.
+    """
+
+    problem: str
+    method: str
+    seed: int
+    config: Any
+    run: Callable[[Progress], dict[str, Any]] = field(compare=False)
+    sampler: str = "-"
+    cost: float = 30.0
+    data: str = ""
+    tags: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """A hash of everything in the configuration that decides the numbers."""
+        text = json.dumps(plain(self.config), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def key(self) -> str:
+        """The cell's file name: readable, and different for different configurations."""
+        return f"{_slug(self.problem)}--{_slug(self.method)}--{self.seed}--{self.digest()}"
+
+    def record(self) -> dict[str, Any]:
+        """What identifies the cell, as stored beside its outcome."""
+        return {
+            "problem": self.problem,
+            "method": self.method,
+            "seed": self.seed,
+            "sampler": self.sampler,
+            "data": self.data,
+            "tags": dict(self.tags),
+            "config": plain(self.config),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`method` against `baseline` on one problem; the annealer's own gain is over the best of `controls`.
+
+    targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, annealer_gain, final,
+    baseline_final; "annealer_gain > 0" is judged by the lower end of its interval.
+    """
+
+    problem: str
+    baseline: str
+    method: str
+    controls: tuple[str, ...] = ()
+    targets: tuple[tuple[str, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Finished cells under `folder`. `makers` are the facts that a stored cell must share with this process."""
+
+    folder: Path
+    makers: Mapping[str, Any]
+    any_code: bool = False
+
+    def open(self) -> "Store":
+        """Makes the folder and proves that it can be written, before the first minute is spent. Errors: StoreError."""
+        with plain_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".writable"
+            write_atomic(probe, "")
+            probe.unlink()
+        return self
+
+    def discard(self, cells: Sequence[Cell]) -> None:
+        """Forgets what is stored for these cells. Errors: StoreError."""
+        with plain_errors(self.folder):
+            for cell in cells:
+                (self.folder / f"{cell.key()}.json").unlink(missing_ok=True)
+
+    def load(self, cell: Cell) -> dict[str, Any] | None:
+        """The stored record of this very cell; None where there is none, it is damaged, or it was made otherwise."""
+        try:
+            record = json.loads((self.folder / f"{cell.key()}.json").read_text())
+            outcome, makers = record["outcome"], record["made_by"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not isinstance(outcome, dict) or not {"results", "timed"} <= outcome.keys():
+            return None
+        wanted, found = dict(self.makers), dict(makers)
+        if self.any_code:
+            wanted.pop("code", None)
+            found.pop("code", None)
+        return dict(record) if wanted == found else None
+
+    def save(self, cell: Cell, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """Stores a finished cell. Errors: StoreError (disk, permission), ValueError (NaN, or no value for JSON)."""
+        check_outcome(cell, outcome)
+        record = {**cell.record(), "outcome": plain(outcome), "made_by": dict(self.makers)}
+        path = self.folder / f"{cell.key()}.json"
+        with plain_errors(self.folder):
+            write_atomic(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
+        # A JSON round trip, so that a resumed run and an uninterrupted one see the same values.
+        return dict(json.loads(path.read_text()))
+
+
+def run_cells(
+    cells: Sequence[Cell], store: Store, watch: Callable[[Cell, float, str], None] | None = None
+) -> list[dict[str, Any]]:
+    """The records of all cells in order, computing and storing those that are missing.
+
+    watch(cell, fraction, text) hears of progress; fraction 1 means stored. KeyboardInterrupt and errors of a cell pass
+    through, with everything finished before them on disk.
+    """
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.key() in seen:
+            raise ValueError(f"two cells share the key {cell.key()}: give them different configurations")
+        seen[cell.key()] = cell
+    tell = watch or (lambda cell, fraction, text: None)
+    records = []
+    for cell in cells:
+        record = store.load(cell)
+        if record is None:
+            tell(cell, 0.0, "")
+            record = store.save(cell, cell.run(_inside(tell, cell)))
+        tell(cell, 1.0, "")
+        records.append(record)
+    return records
+
+
+def _inside(tell: Callable[[Cell, float, str], None], cell: Cell) -> Progress:
+    # Only a stored cell is finished, so a running one stays below 1.
+    def progress(fraction: float, text: str = "") -> None:
+        tell(cell, min(max(fraction, 0.0), 0.999), text)
+
+    return progress
+
+
+def check_outcome(cell: Cell, outcome: Mapping[str, Any]) -> None:
+    """Errors: ValueError naming the cell and what its outcome lacks, or the non-finite number in it."""
+    name = f"{cell.problem}/{cell.method}/{cell.seed}"
+    try:
+        results, timed = outcome["results"], outcome["timed"]
+        float(results["final"])
+        curve, phases = timed["curve"], timed["phases"]
+        seconds = float(timed["seconds"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the outcome of cell {name} lacks {error}") from None
+    for path, value in _leaves(outcome):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"the outcome of cell {name} has {value} at {path}; absent numbers are None")
+    if any(len(point) != 2 for point in curve):
+        raise ValueError(f"the curve of cell {name} must hold [second, metric] pairs")
+    if abs(sum(phases.values()) - seconds) > 0.01 * seconds + 0.05:
+        raise ValueError(
+            f"the phases of cell {name} add up to {sum(phases.values()):.2f} s, not to its {seconds:.2f} s"
+        )
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """The file holds `text` whole, or what it held before. Errors: OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, mappings, tuples and NumPy scalars as what JSON holds; a dataclass keeps its class name.
+
+    Errors: ValueError for a value whose text would not name it (an array, a function, an object with an address).
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise ValueError(f"{type(value).__name__} cannot stand in a configuration or an outcome")
+
+
+@contextlib.contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Inside, any OSError becomes a StoreError that names the folder and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot write results to {folder}: {reason}") from error
+
+
+def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        return [leaf for k, v in tree.items() for leaf in _leaves(v, f"{path}/{k}")]
+    if isinstance(tree, list | tuple):
+        return [leaf for k, v in enumerate(tree) for leaf in _leaves(v, f"{path}/{k}")]
+    return [(path, tree)]
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in text)

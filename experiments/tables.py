@@ -1,0 +1,180 @@
+"""The summary as people read it: the same tables as Markdown (summary.md) and on the terminal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text."""
+
+    title: str
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """GitHub's table syntax, under a heading."""
+        head = ["| " + " | ".join(self.header) + " |", "|" + "---|" * len(self.header)]
+        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in self.lines]
+        return "\n".join([f"## {self.title}", "", *head, *body, ""])
+
+    def print(self, console: Console) -> None:
+        """The table on the terminal."""
+        table = RichTable(title=self.title, title_justify="left", title_style="bold")
+        for column, name in enumerate(self.header):
+            table.add_column(name, justify="left" if column < 2 else "right")
+        for line in self.lines:
+            table.add_row(*line)
+        console.print(table)
+
+
+def tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Rows, comparisons, annealer's gains, targets; a table without lines is left out."""
+    made = [_rows(summary), _comparisons(summary), _annealer(summary), _targets(summary)]
+    return [table for table in made if table.lines]
+
+
+def markdown(summary: Mapping[str, Any], title: str) -> str:
+    """summary.md: where it ran, the tables, and how to read them."""
+    env = summary["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
+    facts = [
+        f"# {title}",
+        "",
+        f"- device: {env['device']}, {env['cores']} cores; {env['system']}, Python {env['python']}",
+        f"- versions: {versions}",
+        f"- commit: {env['commit'] or 'unknown'}; command: `{env['command']}`",
+        f"- data: {', '.join(env['data']) or 'none (synthetic problems only)'}",
+        f"- results digest: {summary['results_digest']}",
+        "",
+    ]
+    notes = [
+        "Brackets hold the 95 % bootstrap interval from 6 seeds on, and minimum and maximum below that. Accuracies and",
+        "success rates are percent, gains are points. Seconds count everything from loading data to the last",
+        "evaluation. Time ratio: the method's seconds to the baseline's last value over the baseline's last second.",
+        "",
+    ]
+    return "\n".join([*facts, *(table.markdown() for table in tables(summary)), *notes])
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number with `digits` decimals, a dash for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """The same with its sign, so that a loss is seen as one."""
+    return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def spread(entry: Mapping[str, Any], key: str, digits: int = 1, sign: bool = False) -> str:
+    """ "value [low, high]"; the interval is left out for a single seed."""
+    show = signed if sign else number
+    if entry["interval"] is None or entry["n"] < 2:
+        return show(entry[key], digits)
+    low, high = entry["interval"]
+    ends = f"{show(low, digits) if low is not None else '∞'}, {show(high, digits) if high is not None else '∞'}"
+    return f"{show(entry[key], digits)} [{ends}]"
+
+
+def reached(entry: Mapping[str, Any], digits: int) -> str:
+    """Times over seeds with the share of runs that got there; a dash where there was no target."""
+    if entry["n"] == 0:
+        return "-"
+    share = f"({entry['reached']}/{entry['n']})"
+    return f"{spread(entry, 'median', digits)} {share}" if entry["reached"] else f"not reached {share}"
+
+
+def _rows(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for row in summary["rows"]:
+        timed, target = row["timed"], row["timed"]["seconds_to_target"]
+        feasible = row["results"].get("feasible", {}).get("mean")
+        lines.append(
+            (
+                row["problem"],
+                row["method"],
+                row["sampler"],
+                str(len(row["seeds"])),
+                spread(row["results"]["final"], "mean"),
+                number(timed["seconds"]),
+                reached(target, 1),
+                "-" if feasible is None else f"{100 * feasible:.0f} %",
+            )
+        )
+    header = ("problem", "method", "sampler", "seeds", "final %", "seconds", "seconds to target (reached)", "feasible")
+    return Table("Rows", header, tuple(lines))
+
+
+def _comparisons(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for found in summary["comparisons"]:
+        ratio = found["time_ratio"]
+        lines.append(
+            (
+                found["problem"],
+                f"{found['method']} / {found['baseline']}",
+                reached(ratio, 2),
+                reached(ratio["without_data_and_compile"], 2),
+                reached(ratio["to_first_crossing"], 2),
+                spread(found["gain"], "mean", 2, sign=True),
+                spread(found["final_gain"], "mean", 2, sign=True),
+            )
+        )
+    header = (
+        "problem",
+        "method / baseline",
+        "time ratio (reached)",
+        "without data, compile",
+        "to baseline's first crossing",
+        "gain at its last second",
+        "gain at the end",
+    )
+    return Table("Comparisons", header, tuple(lines))
+
+
+def _annealer(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for found in summary["comparisons"]:
+        gain = found["annealer_gain"]
+        for control, entry in gain["by_control"].items():
+            best = "best control" if control == gain["best_control"] else ""
+            lines.append(
+                (found["problem"], f"{found['method']} - {control}", spread(entry, "mean", 2, sign=True), best)
+            )
+    return Table("The annealer's own gain", ("problem", "hybrid - control", "points", ""), tuple(lines))
+
+
+def _targets(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for found in summary["comparisons"]:
+        for target in found["targets"]:
+            lines.append(
+                (
+                    found["problem"],
+                    f"{_QUANTITIES[target['quantity']]} {target['sense']} {target['bound']:g}",
+                    number(target["judged"], 2),
+                    _verdict(target),
+                )
+            )
+    return Table("Targets", ("problem", "target", "measured", "verdict"), tuple(lines))
+
+
+def _verdict(target: Mapping[str, Any]) -> str:
+    if target["met"] is None:
+        return f"no verdict: {target['note']}"
+    return "met" if target["met"] else "MISSED"
+
+
+_QUANTITIES = {
+    "time_ratio": "time ratio",
+    "gain": "gain at the baseline's last second",
+    "final_gain": "gain at the end",
+    "annealer_gain": "annealer's gain, low end of the interval",
+    "final": "final",
+    "baseline_final": "baseline's final",
+}
