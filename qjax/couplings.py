@@ -22,6 +22,7 @@ from jax.tree_util import Partial, register_dataclass
 from qjax.coloring import blocks_of
 
 _UNROLLED_NEIGHBOURS = 16
+_PRODUCTS_AT_ONCE = 64
 
 
 @partial(register_dataclass, data_fields=["matrix"], meta_fields=[])
@@ -173,9 +174,9 @@ class Sparse:
             cols.append(order[np.asarray(index)].reshape(-1).astype(np.int64))
             weights.append(np.asarray(weight, np.float64).reshape(-1))
             start += size
-        row, col, weight = np.concatenate(rows), np.concatenate(cols), np.concatenate(weights)
-        once = (row < col) & (weight != 0)
-        return row[once], col[once], weight[once]
+        edges = np.concatenate(rows), np.concatenate(cols), np.concatenate(weights)
+        once = (edges[0] < edges[1]) & (edges[2] != 0)
+        return edges[0][once], edges[1][once], edges[2][once]
 
     def to_dense(self) -> jax.Array:
         return self.matvec(jnp.eye(self.size))
@@ -233,7 +234,7 @@ class Implicit:
             return x
         flat = x.reshape((-1, self.size))
         # One read needs no vmap: some operators (host callbacks, sharded programs) are cheaper or only possible alone.
-        image = self.apply(flat[0])[None] if flat.shape[0] == 1 else jax.vmap(self.apply)(flat)
+        image: jax.Array = self.apply(flat[0])[None] if flat.shape[0] == 1 else jax.vmap(self.apply)(flat)
         return image.astype(x.dtype).reshape(x.shape)
 
     def row(self, index: jax.Array | int) -> jax.Array:
@@ -241,7 +242,9 @@ class Implicit:
 
     def to_dense(self) -> jax.Array:
         """M with its diagonal, by n products."""
-        dense: jax.Array = jax.lax.map(self.apply, jnp.eye(self.size), batch_size=64)
+        if self.size <= _PRODUCTS_AT_ONCE:
+            return self.matvec(jnp.eye(self.size))
+        dense: jax.Array = jax.lax.map(self.apply, jnp.eye(self.size), batch_size=_PRODUCTS_AT_ONCE)
         return dense
 
 
@@ -286,6 +289,8 @@ def add(a: Couplings, b: Couplings) -> Couplings:
     if isinstance(a, Sparse) and isinstance(b, Sparse) and not _traced((a, b)):
         rows, cols, weights = (np.concatenate(pair) for pair in zip(a.edges(), b.edges(), strict=True))
         return Sparse.from_edges(a.size, rows, cols, weights)
+    if isinstance(a, Gram) and isinstance(b, Gram):
+        return Gram(jnp.concatenate([a.factor, b.factor.astype(a.factor.dtype)]))
     if isinstance(a, Dense) or isinstance(b, Dense):
         other = b if isinstance(a, Dense) else a
         if not isinstance(other, Implicit):

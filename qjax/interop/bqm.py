@@ -38,7 +38,7 @@ def to_bqm(qubo: Qubo) -> Any:
         linear += 0.5 * scale * np.diagonal(matrix)
         np.fill_diagonal(matrix, 0.0)
         bqm = dimod.BinaryQuadraticModel(n, "BINARY")
-        bqm.add_linear_from_array(linear)  # type: ignore[arg-type]
+        bqm.add_linear_from_array(linear)
         bqm.add_quadratic_from_dense(np.triu(scale * matrix, 1))
         bqm.offset = offset
     labels = [qubo.labels[i] for i in range(n)]

@@ -1,0 +1,43 @@
+"""Leaves of a parameter pytree by name: "layer/kernel" is params["layer"]["kernel"]."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+
+Leaves: TypeAlias = dict[str, jax.Array]
+
+
+def names(params: Any) -> list[str]:
+    """The name of every leaf, in the order of jax.tree.leaves."""
+    return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def select(params: Any, chosen: Iterable[str]) -> Leaves:
+    """The chosen leaves by name. Errors: ValueError for a name that does not exist, with the nearest one."""
+    by_name = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {name: by_name[check(name, by_name)] for name in chosen}
+
+
+def replace(params: Any, leaves: Mapping[str, Any]) -> Any:
+    """params with some leaves exchanged. Errors: as `select`."""
+    existing = names(params)
+    for name in leaves:
+        check(name, existing)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(_name(path), leaf), params)
+
+
+def check(name: str, existing: Iterable[str]) -> str:
+    listed = list(existing)
+    if name not in listed:
+        near = difflib.get_close_matches(name, listed, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no leaf {name!r} in the parameters{hint} Leaves: {', '.join(listed)}")
+    return name
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
