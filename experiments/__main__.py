@@ -11,7 +11,7 @@ from experiments import bench_build, bench_refine, table1
 from experiments.bench_build import BenchBuild
 from experiments.bench_refine import BenchRefine
 from experiments.benchmark import benchmark, smaller
-from experiments.cells import StoreError
+from experiments.cells import StoreError, UsageError
 from experiments.table1 import Table1
 
 Flat = tyro.conf.arg(name="")
@@ -69,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -25,6 +25,10 @@ class StoreError(OSError):
     """The results folder cannot be written: no space, no permission, not a folder. One line, for people."""
 
 
+class UsageError(ValueError):
+    """Options that cannot be meant together, or name nothing. One line, for people."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run of one method. `run(progress)` returns {"results": deterministic, "timed": wall-clock}.

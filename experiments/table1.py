@@ -18,7 +18,17 @@ from typing import Any
 from rich.console import Console
 
 from experiments import environment, figures, report, tables
-from experiments.cells import Cell, Comparison, Scale, Store, plain, plain_errors, run_cells, write_atomic
+from experiments.cells import (
+    Cell,
+    Comparison,
+    Scale,
+    Store,
+    UsageError,
+    plain,
+    plain_errors,
+    run_cells,
+    write_atomic,
+)
 from experiments.progress import Watch
 
 
@@ -44,9 +54,9 @@ class Table1:
 
     @property
     def scale(self) -> Scale:
-        """The size of the run. Errors: ValueError for both at once."""
+        """The size of the run. Errors: UsageError for both at once."""
         if self.smoke and self.full:
-            raise ValueError("--smoke and --full exclude each other")
+            raise UsageError("--smoke and --full exclude each other")
         return "smoke" if self.smoke else "full" if self.full else "default"
 
 
@@ -105,12 +115,12 @@ def finish(
 def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
     """The cells of the chosen problems, seed by seed, so that an early stop leaves complete pairs.
 
-    Errors: ValueError for a name that no problem starts with.
+    Errors: UsageError for a name that no problem starts with.
     """
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     for name in only:
         if not any(problem.startswith(name) for problem in problems):
-            raise ValueError(f"no problem starts with {name!r}; there are {', '.join(problems)}")
+            raise UsageError(f"no problem starts with {name!r}; there are {', '.join(problems)}")
     kept = [cell for cell in cells if not only or cell.problem.startswith(tuple(only))]
     return sorted(kept, key=lambda cell: (problems.index(cell.problem), cell.seed))
 

@@ -1,0 +1,184 @@
+"""The command line: names, one clear line for each mistake, and Table I from its cells to its files."""
+
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from experiments import __main__ as cli
+from experiments import environment, table1
+from experiments.bench_build import BenchBuild, bench_build
+from experiments.cells import Cell, Comparison
+from experiments.progress import Watch
+
+
+def outcome(final: float) -> dict:
+    timed = {"seconds": 2.0, "curve": [[1.0, final / 2], [2.0, final]], "phases": {"compile": 0.5, "refine": 1.5}}
+    return {"results": {"final": final}, "timed": timed}
+
+
+def part(fail_at: int | None = None, error: type[BaseException] = KeyboardInterrupt, calls: list | None = None):
+    """A stand-in for a module of cells: two methods, two seeds."""
+
+    def run(index: int, final: float):
+        def body(progress):
+            if calls is not None:
+                calls.append(index)
+            if index == fail_at:
+                raise error
+            progress(0.5, "step 1")
+            return outcome(final)
+
+        return body
+
+    def cells(scale: str) -> list[Cell]:
+        plan = [("adam", 0), ("hybrid", 0), ("adam", 1), ("hybrid", 1)]
+        return [
+            Cell("digits", method, seed, {"scale": scale}, run(i, 50.0 + i), cost=1.0, data="digits (embedded)")
+            for i, (method, seed) in enumerate(plan)
+        ]
+
+    def comparisons(scale: str) -> list[Comparison]:
+        return [Comparison("digits", "adam", "hybrid", ("adam",), (("gain", ">=", 3.0),))]
+
+    return SimpleNamespace(cells=cells, comparisons=comparisons)
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch):
+    def use(*chosen) -> None:
+        monkeypatch.setattr(table1, "_parts", lambda: chosen)
+
+    return use
+
+
+def test_help_lists_every_name(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("table1", "bench-build", "bench-refine"))
+
+
+def test_an_unknown_name_or_option_is_refused(capsys: pytest.CaptureFixture) -> None:
+    for arguments in (["tabel1"], ["table1", "--no-such-option"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 2
+    assert "no-such-option" in capsys.readouterr().err
+
+
+def test_table1_writes_summary_tables_figures_and_config(tmp_path: Path, parts, capsys) -> None:
+    parts(part())
+    assert cli.main(["table1", "--smoke", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / "table1"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [(r["method"], r["seeds"]) for r in summary["rows"]] == [("adam", [0, 1]), ("hybrid", [0, 1])]
+    assert summary["comparisons"][0]["gain"]["mean"] == pytest.approx(1.0)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["scale"] == "smoke" and len(config["cells"]) == 4
+    assert {"versions", "device", "commit"} <= config.keys()
+    assert "MISSED" in (folder / "summary.md").read_text()
+    assert (folder / "curves.png").exists() and (folder / "phases.png").exists()
+    shown = capsys.readouterr().out
+    assert "digits (embedded)" in shown and "MISSED" in shown and "[4/4]" in shown
+
+
+def test_interrupted_table1_keeps_rows_and_resumes(tmp_path: Path, parts, capsys) -> None:
+    arguments = ["table1", "--out", str(tmp_path)]
+    parts(part(fail_at=2))
+    assert cli.main(arguments) == 130
+    assert "2 of 4 runs are finished" in " ".join(capsys.readouterr().out.split())
+    summary = json.loads((tmp_path / "table1/summary.json").read_text())
+    assert [r["seeds"] for r in summary["rows"]] == [[0], [0]]
+    calls: list[int] = []
+    parts(part(calls=calls))
+    assert cli.main(arguments) == 0
+    assert calls == [2, 3]
+    resumed = json.loads((tmp_path / "table1/summary.json").read_text())
+    parts(part())
+    assert cli.main(["table1", "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again/table1/summary.json").read_text())
+    assert resumed["results_digest"] == again["results_digest"]
+
+
+def test_an_error_in_a_cell_keeps_rows_and_is_not_hidden(tmp_path: Path, parts) -> None:
+    parts(part(fail_at=1, error=ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["table1", "--out", str(tmp_path)])
+    assert len(json.loads((tmp_path / "table1/summary.json").read_text())["rows"]) == 1
+
+
+def test_fresh_computes_everything_again(tmp_path: Path, parts) -> None:
+    calls: list[int] = []
+    parts(part(calls=calls))
+    for extra in ([], [], ["--fresh"]):
+        assert cli.main(["table1", "--out", str(tmp_path), *extra]) == 0
+    assert calls == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path, parts, capsys) -> None:
+    parts(part())
+    (tmp_path / "file").write_text("")
+    assert cli.main(["table1", "--out", str(tmp_path / "file")]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: cannot write results to \S+: Not a directory\n", error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--smoke", "--full"], "exclude each other"),
+        (["--only", "cifr"], "no problem starts with 'cifr'; there are digits"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path: Path, parts, capsys, options: list[str], message: str) -> None:
+    parts(part())
+    assert cli.main(["table1", "--out", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_the_time_left_follows_the_measured_pace() -> None:
+    now = [0.0]
+    cells = part().cells("smoke")
+    watch = Watch(cells, Console(file=io.StringIO()), lambda: now[0])
+    watch(cells[0], 0.0, "")
+    now[0] = 3.0  # expected to take 1 s, took 3: the other three will too
+    watch(cells[0], 1.0, "")
+    assert watch.left(cells[1], 0.0) == pytest.approx(9.0)
+
+
+def test_bench_build_writes_its_rows(tmp_path: Path, capsys) -> None:
+    assert cli.main(["bench-build", "--smoke", "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "bench-build/summary.json").read_text())
+    assert [r["method"] for r in summary["rows"][:3]] == ["gram matmul", "qjax", "dimod"]
+    assert summary["rows"][1]["bits"] == 128 and summary["rows"][1]["seconds"] > 0
+    assert "gram matmul" in capsys.readouterr().out
+
+
+def test_bench_build_leaves_pyqubo_out_on_request() -> None:
+    found = bench_build(BenchBuild(rows=50, features=4, bits=2, channels=2, pyqubo_features=0, repeats=1))
+    assert [r["method"] for r in found["rows"]] == ["gram matmul", "qjax", "dimod"]
+
+
+def test_the_environment_is_known_without_git(tmp_path: Path) -> None:
+    assert environment.commit(tmp_path) is None
+    found = environment.environment(["digits", ""])
+    assert found["cores"] >= 1 and found["versions"]["jax"] and found["data"] == ["digits"]
+
+
+def test_the_code_digest_follows_numbers_not_presentation(tmp_path: Path) -> None:
+    for folder in ("qjax", "experiments"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "qjax/qubo.py").write_text("a = 1\n")
+    (tmp_path / "experiments/figures.py").write_text("a = 1\n")
+    before = environment.code_digest(tmp_path)
+    (tmp_path / "experiments/figures.py").write_text("a = 2\n")
+    assert environment.code_digest(tmp_path) == before
+    (tmp_path / "qjax/qubo.py").write_text("a = 2\n")
+    assert environment.code_digest(tmp_path) != before
