@@ -38,9 +38,11 @@ $(STAMP): $(LOCKS) pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Without network or data the run says so in one line and goes on with the embedded digits.
+# Without network or data the run says so in one line and goes on with the embedded digits; a smoke run does not prepare any.
 table1: $(STAMP)
-	@$(MAKE) --no-print-directory data || echo "going on without $(DATA)"
+	@case " $(ARGS) " in *" --smoke "*) ;; *) \
+	$(PY) experiments/prepare.py --check $(DATA); \
+	if [ $$? -eq 3 ]; then $(MAKE) --no-print-directory data || echo "going on without $(DATA)"; fi;; esac
 	@$(PY) -m experiments table1 $(ARGS)
 
 bench: $(STAMP)
