@@ -1,9 +1,9 @@
 """A quadratic fitted to a black box over a region: the smoothed landscape.
 
-Probes x_k ~ N(0, sigma^2) around r, gradients g_k and values v_k of the objective at r + x_k. With C = cov(x), D =
-cov(x, g)
+Probes x_k ~ N(0, sigma^2) around r, gradients g_k and values v_k of the objective at r + x_k, C = cov(x),
+D = cov(x, g):
 
-    H = sym(C^-1 D),    g(r) = mean g - H mean x,    c so that the mean of the model over the probes is the mean of the values
+    H = sym(C^-1 D),    g(r) = mean g - H mean x,    c: the model's mean over the probes is the values' mean
 
 which by Stein's identity estimates the gradient and Hessian of the objective smoothed by that Gaussian. The noise
 of H is shrunk towards its isotropic part m I, m = tr H / d, by the share of |H - m I|^2 that noise alone would
@@ -39,10 +39,9 @@ def fitted(
 ) -> Quadratic:
     """A Quadratic centred at params with a dense H on the chosen leaves, from values and gradients at random probes.
 
-    objective(params, *data) -> scalar, differentiable; radius: sigma of the probes, a scalar or a dict of scalars or arrays
-    by leaf name; num_samples is rounded up to whole batches and must exceed the number d of parameters; shrinkage
-    in [0, 1],
-    None: estimated. Probes are drawn inside a scan: memory is batch_size d + 3 d^2 numbers.
+    objective(params, *data) -> scalar, differentiable; radius: sigma of the probes, a scalar or a dict of scalars or
+    arrays by leaf name; num_samples is rounded up to whole batches and must exceed the number d of parameters;
+    shrinkage in [0, 1], None: estimated. Probes are drawn inside a scan: memory is batch_size d + 3 d^2 numbers.
     Errors: ValueError for too few samples, a radius that is not positive, or a shrinkage outside [0, 1].
     """
     centre = select(params, names(params) if leaves is None else leaves)
@@ -124,7 +123,8 @@ def _regression(sums: tuple[jax.Array, ...], count: int, shrinkage: float | None
     # them a row.
     noise = residual * size / (2 * count * jnp.trace(c) / size)
     excess = ((h - level * eye) ** 2).sum()
-    share = jnp.clip(noise / jnp.maximum(excess, float(np.finfo(h.dtype).tiny)), 0.0, 1.0) if shrinkage is None else shrinkage
+    estimate = jnp.clip(noise / jnp.maximum(excess, float(np.finfo(h.dtype).tiny)), 0.0, 1.0)
+    share = estimate if shrinkage is None else shrinkage
     h = level * eye + (1 - share) * (h - level * eye)
     slope = mean_g - h @ mean_u
     value = mean_v - slope @ mean_u - 0.5 * (h * uu).sum()

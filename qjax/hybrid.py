@@ -1,0 +1,238 @@
+"""The method: formulate a QUBO near the present parameters, anneal it, pick by the true loss, descend.
+
+    formulate   quadratic, encoding = formulate(params, radius);  qubo = pull_back(quadratic, encoding) + penalties
+    anneal      samples = sampler(key, qubo, num_reads)
+    pick        the candidate p(x) of lowest TRUE loss among the reads of lowest energy
+    descend     descend(key, params): a jitted optax loop, see qjax.refine
+
+One outer round is a pure function of (key, params, radius). The driver `hybrid` repeats it, measures how far the
+quadratic can be trusted, sets the radius of the next round by that, and books every second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from qjax import penalties, programs
+from qjax.encodings import Encoding
+from qjax.ledger import Ledger
+from qjax.pullback import pull_back
+from qjax.quadratic import Quadratic
+from qjax.qubo import Qubo
+from qjax.samplers.samples import Samples
+
+Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]
+Loss: TypeAlias = Callable[[Any], jax.Array]
+SamplerCall: TypeAlias = Callable[..., Samples]
+
+
+class Problem(NamedTuple):
+    """What is annealed: qubo is E(x) = q(p(x)), penalty what constraints add to it (None without constraints)."""
+
+    quadratic: Quadratic
+    encoding: Encoding
+    qubo: Qubo
+    penalty: Qubo | None
+
+    @property
+    def energy(self) -> Qubo:
+        """What the sampler sees."""
+        return self.qubo if self.penalty is None else self.qubo + self.penalty
+
+
+class Round(NamedTuple):
+    """One outer round.
+
+    params     the picked candidate, or the parameters the round began with where none was better
+    loss       its true loss; loss_before that of the beginning
+    accepted   whether a candidate was taken
+    bits       (k, n) candidates, repaired, by energy; energies (k,) and true losses (k,) of them
+    fidelity   Spearman's rank correlation of energies and losses over the candidates, in [-1, 1]; 0 for one candidate
+    ratio      actual over predicted reduction of the loss, by the picked candidate
+    feasible   fraction of all reads that satisfied every constraint before repair
+    energies_read  (reads,) energies of all reads as sampled (penalties included, problems of a batch summed)
+    """
+
+    params: Any
+    loss: jax.Array
+    loss_before: jax.Array
+    accepted: jax.Array
+    bits: jax.Array
+    energies: jax.Array
+    losses: jax.Array
+    fidelity: jax.Array
+    ratio: jax.Array
+    feasible: jax.Array
+    energies_read: jax.Array
+
+
+class Trained(NamedTuple):
+    """params after everything, the rounds, their radii, whatever `descend` returned (None without), the ledger."""
+
+    params: Any
+    rounds: tuple[Round, ...]
+    radii: tuple[float, ...]
+    descent: Any
+    ledger: Ledger
+
+
+def hybrid(
+    key: jax.Array,
+    loss: Loss,
+    params: Any,
+    formulate: Formulate,
+    sampler: SamplerCall,
+    *,
+    num_rounds: int = 1,
+    num_reads: int = 64,
+    num_candidates: int = 16,
+    radius: float = 1.0,
+    accept: Literal["better", "always"] = "better",
+    descend: Callable[[jax.Array, Any], Any] | None = None,
+    ledger: Ledger | None = None,
+) -> Trained:
+    """Train params: `num_rounds` outer rounds, then `descend`.
+
+    loss(params) -> scalar, the true loss that candidates are picked by (jit it; on training or validation data);
+    formulate(params, radius) -> (Quadratic, Encoding); sampler: any qjax sampler, a D-Wave one too;
+    accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate
+    (for weights
+    that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
+    Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts reject.
+    """
+    for name, value in (("num_rounds", num_rounds), ("num_reads", num_reads), ("num_candidates", num_candidates)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    ledger = Ledger() if ledger is None else ledger
+    rounds: list[Round] = []
+    radii = [radius]
+    for index in range(num_rounds):
+        problem, ledger = ledger.run("formulate", formulated, formulate, params, radii[-1])
+        samples, ledger = _annealed(jax.random.fold_in(key, index), problem.energy, sampler, num_reads, ledger)
+        outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
+        rounds.append(outcome)
+        params = outcome.params
+        radii.append(next_radius(radii[-1], bool(outcome.accepted), float(outcome.ratio)))
+    if descend is None:
+        return Trained(params, tuple(rounds), tuple(radii[:-1]), None, ledger)
+    descent, ledger = ledger.run("refine", descend, jax.random.fold_in(key, num_rounds), params)
+    return Trained(descent.params, tuple(rounds), tuple(radii[:-1]), descent, ledger)
+
+
+def outer_round(
+    key: jax.Array,
+    loss: Loss,
+    params: Any,
+    formulate: Formulate,
+    sampler: SamplerCall,
+    radius: float = 1.0,
+    num_reads: int = 64,
+    num_candidates: int = 16,
+    accept: Literal["better", "always"] = "better",
+) -> Round:
+    """Formulate, anneal, pick: a pure function, traceable wherever the sampler is."""
+    problem = formulated(formulate, params, radius)
+    samples = sampler(key, problem.energy, num_reads=num_reads)
+    return picked(loss, params, problem, samples, num_candidates, accept)
+
+
+def formulated(formulate: Formulate, params: Any, radius: float) -> Problem:
+    quadratic, encoding = formulate(params, radius)
+    qubo = pull_back(quadratic, encoding)
+    constraints = encoding.constraints
+    return Problem(quadratic, encoding, qubo, penalties.constraints(qubo, constraints) if constraints else None)
+
+
+@dataclass(frozen=True)
+class _Anneal:
+    sampler: SamplerCall
+    num_reads: int
+
+    def __call__(self, key: jax.Array, qubo: Qubo) -> Samples:
+        return self.sampler(key, qubo, num_reads=self.num_reads)
+
+
+def _annealed(
+    key: jax.Array, qubo: Qubo, sampler: SamplerCall, num_reads: int, ledger: Ledger
+) -> tuple[Samples, Ledger]:
+    """The sampler's call, its compilation booked apart; a host sampler has none."""
+    call: Callable[..., Samples] = _Anneal(sampler, num_reads)
+    if not getattr(sampler, "is_host", False):
+        call, seconds = programs.compiled(call, key, qubo)
+        ledger = ledger.add("compile", seconds)
+    return ledger.run("anneal", call, key, qubo)
+
+
+def picked(
+    loss: Loss,
+    params: Any,
+    problem: Problem,
+    samples: Samples,
+    num_candidates: int,
+    accept: Literal["better", "always"] = "better",
+) -> Round:
+    """The candidate of lowest true loss among the `num_candidates` reads of lowest energy, and what it says of the
+    model.
+
+    Candidates of a batch of problems join the k-th best read of each.
+    """
+    joined = samples.join()
+    feasible = problem.encoding.feasible(joined.bits).astype(joined.energies.dtype).mean()
+    bits, energies = joined.bits, joined.energies
+    if problem.penalty is not None:
+        bits = problem.encoding.repair(bits, problem.qubo.fields(bits))
+        energies = problem.qubo.energies(bits)
+        order = jnp.argsort(energies)
+        bits, energies = bits[order], energies[order]
+    bits, energies = bits[:num_candidates], energies[:num_candidates]
+    # Unrolled, not scanned: XLA runs convolutions inside a loop on CPU 40 times slower.
+    losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits])
+    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    best = jnp.argmin(losses)
+    before = loss(params)
+    taken = jnp.asarray(True) if accept == "always" else losses[best] < before
+    candidate = problem.encoding.decode(bits[best])
+    chosen = jax.tree.map(lambda new, old: jnp.where(taken, new, old), candidate, params)
+    predicted = problem.quadratic(params) - energies[best]
+    ratio = (before - losses[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted)
+    return Round(
+        params=chosen,
+        loss=jnp.where(taken, losses[best], before),
+        loss_before=before,
+        accepted=taken,
+        bits=bits,
+        energies=energies,
+        losses=losses,
+        fidelity=rank_correlation(energies, losses),
+        ratio=ratio,
+        feasible=feasible,
+        energies_read=joined.energies,
+    )
+
+
+def next_radius(radius: float, accepted: bool, ratio: float) -> float:
+    """A trust region: a quarter where nothing was taken, a half where the model promised over twice what came, else
+    kept.
+    """
+    if not accepted:
+        return 0.25 * radius
+    return radius if ratio >= 0.5 else 0.5 * radius
+
+
+def rank_correlation(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Spearman's rho of two vectors, ties by average rank; 0 where one of them is constant."""
+
+    def ranks(values: jax.Array) -> jax.Array:
+        below = (values[None, :] < values[:, None]).sum(1).astype(jnp.zeros(0).dtype)
+        upto = (values[None, :] <= values[:, None]).sum(1).astype(below.dtype)
+        rank = 0.5 * (below + upto)
+        return rank - rank.mean()
+
+    x, y = ranks(a), ranks(b)
+    size = jnp.sqrt((x**2).sum() * (y**2).sum())
+    return jnp.where(size > 0, (x * y).sum() / jnp.where(size > 0, size, jnp.ones_like(size)), jnp.zeros_like(size))

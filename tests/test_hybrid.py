@@ -1,0 +1,142 @@
+"""The three steps on problems whose answers are known."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import qjax
+from qjax.hybrid import formulated, next_radius, rank_correlation
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.normal(size=(50, 4)), jnp.float32)
+TRUE = {"w": jnp.asarray([[1.5, -0.5], [0.5, 1.5], [-1.5, 0.5], [0.5, 0.5]])}
+Y = X @ TRUE["w"]
+START = {"w": jnp.full((4, 2), 0.1)}
+
+
+@jax.jit
+def _loss(params):
+    return 0.5 * ((X @ params["w"] - Y) ** 2).sum(-1).mean()
+
+
+def _descent_loss(params, batch):
+    return 0.5 * ((batch[0] @ params["w"] - batch[1]) ** 2).sum(-1).mean()
+
+
+def _grid(params, radius):
+    """The grid {-1.5, -0.5, 0.5, 1.5} x radius holds the true weights at radius 1."""
+    return qjax.least_squares(params, "w", X, Y), qjax.encode(params, {"w": qjax.FixedPoint(bits=2, step=radius)})
+
+
+def test_one_round_finds_weights_that_the_grid_holds():
+    result = qjax.hybrid(jax.random.key(0), _loss, START, _grid, qjax.samplers.get("exact"))
+    np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
+    assert float(result.rounds[0].fidelity) > 0.99
+    assert float(result.rounds[0].ratio) == pytest.approx(1.0, abs=1e-3)
+    assert float(result.rounds[0].feasible) == 1.0
+    assert set(result.ledger.phases) == {"compile", "formulate", "anneal", "decode"}
+
+
+def _local(params, radius):
+    specs = {"w": qjax.FixedPoint(bits=2, step=radius, around="present")}
+    return qjax.least_squares(params, "w", X, Y), qjax.encode(params, specs)
+
+
+def test_rounds_recentre_and_shrink_until_the_loss_vanishes():
+    result = qjax.hybrid(jax.random.key(1), _loss, START, _local, qjax.samplers.get("exact"), num_rounds=12)
+    losses = [float(outcome.loss) for outcome in result.rounds]
+    assert all(late <= early for early, late in itertools.pairwise(losses))
+    assert losses[-1] < 1e-3 * float(_loss(START))
+    assert result.radii[-1] < result.radii[0]
+
+
+def test_descent_follows_the_rounds():
+    step = qjax.Refine(_descent_loss, optax.adam(1e-2), batch_size=10)
+    descend = partial(_descend, step)
+    result = qjax.hybrid(jax.random.key(2), _loss, START, _grid, qjax.samplers.get("greedy"), descend=descend)
+    assert float(_loss(result.params)) < 0.05 * float(result.rounds[-1].loss) + 1e-3
+    assert result.descent.step == 300
+    assert result.ledger["refine"] > 0
+
+
+def _descend(step, key, params):
+    return step(key, params, (X, Y), 300)
+
+
+def test_a_round_is_one_traceable_function():
+    def once(key, params):
+        return qjax.outer_round(key, _loss, params, _grid, qjax.samplers.get("anneal", num_sweeps=20), num_reads=8)
+
+    eager, jitted = once(jax.random.key(3), START), jax.jit(once)(jax.random.key(3), START)
+    np.testing.assert_array_equal(eager.bits, jitted.bits)
+    np.testing.assert_allclose(eager.loss, jitted.loss, rtol=1e-5)
+
+
+def test_same_key_same_result():
+    run = partial(qjax.hybrid, loss=_loss, params=START, formulate=_local, sampler=qjax.samplers.get("random"))
+    first, second = run(jax.random.key(4), num_rounds=2), run(jax.random.key(4), num_rounds=2)
+    np.testing.assert_array_equal(first.params["w"], second.params["w"])
+    other = run(jax.random.key(5), num_rounds=2)
+    assert not np.array_equal(first.rounds[0].bits, other.rounds[0].bits)
+
+
+def test_worse_candidates_are_taken_only_where_asked():
+    best = {"w": TRUE["w"]}
+    coarse = partial(_shifted, 0.7)
+    kept = qjax.hybrid(jax.random.key(6), _loss, best, coarse, qjax.samplers.get("exact"))
+    np.testing.assert_array_equal(kept.params["w"], TRUE["w"])
+    assert not bool(kept.rounds[0].accepted)
+    forced = qjax.hybrid(jax.random.key(6), _loss, best, coarse, qjax.samplers.get("exact"), accept="always")
+    assert float(forced.rounds[0].loss) > 0
+    np.testing.assert_allclose(np.abs(forced.params["w"]), 0.7, atol=1e-6)
+
+
+def _shifted(step, params, radius):
+    return qjax.least_squares(params, "w", X, Y), qjax.encode(params, {"w": qjax.Sign(step=step)})
+
+
+def test_constraints_are_penalised_and_repaired():
+    atoms = jnp.asarray(RNG.normal(size=(5, 4)), jnp.float32)
+    target = {"w": jnp.stack([atoms[3], atoms[1]], axis=1)}
+    goal = X @ target["w"]
+
+    def formulate(params, radius):
+        return qjax.least_squares(params, "w", X, goal), qjax.encode(params, {"w": qjax.Codebook(atoms, axis=1)})
+
+    problem = formulated(formulate, START, 1.0)
+    assert problem.penalty is not None
+
+    def loss(params):
+        return 0.5 * ((X @ params["w"] - goal) ** 2).mean()
+
+    result = qjax.hybrid(jax.random.key(7), loss, START, formulate, qjax.samplers.get("exact"))
+    np.testing.assert_allclose(result.params["w"], target["w"], atol=1e-6)
+    assert bool(problem.encoding.feasible(result.rounds[0].bits).all())
+    noisy = qjax.hybrid(jax.random.key(7), loss, START, formulate, qjax.samplers.get("random"))
+    assert float(noisy.rounds[0].feasible) < 1.0
+    assert bool(problem.encoding.feasible(noisy.rounds[0].bits).all())
+
+
+def test_rank_correlation_against_scipy():
+    from scipy.stats import spearmanr
+
+    a, b = RNG.normal(size=20).round(1), RNG.normal(size=20).round(1)
+    expected = spearmanr(a, b).statistic
+    assert float(rank_correlation(jnp.asarray(a), jnp.asarray(b))) == pytest.approx(expected, abs=1e-6)
+    assert float(rank_correlation(jnp.ones(3), jnp.arange(3.0))) == 0.0
+
+
+@pytest.mark.parametrize(("accepted", "ratio", "factor"), [(False, 0.9, 0.25), (True, 0.2, 0.5), (True, 0.9, 1.0)])
+def test_radius_rule(accepted, ratio, factor):
+    assert next_radius(2.0, accepted, ratio) == 2.0 * factor
+
+
+@pytest.mark.parametrize("name", ["num_rounds", "num_reads", "num_candidates"])
+def test_numbers_below_one_are_named(name):
+    with pytest.raises(ValueError, match=name):
+        qjax.hybrid(jax.random.key(0), _loss, START, _grid, qjax.samplers.get("random"), **{name: 0})
