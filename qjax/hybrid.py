@@ -29,6 +29,7 @@ from qjax.samplers.samples import Samples
 Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]
 Loss: TypeAlias = Callable[[Any], jax.Array]
 SamplerCall: TypeAlias = Callable[..., Samples]
+Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]
 
 
 class Problem(NamedTuple):
@@ -93,6 +94,7 @@ def hybrid(
     num_candidates: int = 16,
     radius: float = 1.0,
     accept: Literal["better", "always"] = "better",
+    propose: Propose | None = None,
     descend: Callable[[jax.Array, Any], Any] | None = None,
     ledger: Ledger | None = None,
 ) -> Trained:
@@ -100,6 +102,7 @@ def hybrid(
 
     loss(params) -> scalar, the true loss that candidates are picked by (jit it; on training or validation data);
     formulate(params, radius) -> (Quadratic, Encoding); sampler: any qjax sampler, a D-Wave one too;
+    propose(key, problem, num_reads) -> bits (reads, n) the sampler starts from (warm starts, sequential rounding);
     accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate
     (for weights
     that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
@@ -113,7 +116,7 @@ def hybrid(
     radii = [radius]
     for index in range(num_rounds):
         problem, ledger = ledger.run("formulate", formulated, formulate, params, radii[-1])
-        samples, ledger = _annealed(jax.random.fold_in(key, index), problem.energy, sampler, num_reads, ledger)
+        samples, ledger = _annealed(jax.random.fold_in(key, index), problem, sampler, num_reads, propose, ledger)
         outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
         rounds.append(outcome)
         params = outcome.params
@@ -134,10 +137,12 @@ def outer_round(
     num_reads: int = 64,
     num_candidates: int = 16,
     accept: Literal["better", "always"] = "better",
+    propose: Propose | None = None,
 ) -> Round:
     """Formulate, anneal, pick: a pure function, traceable wherever the sampler is."""
     problem = formulated(formulate, params, radius)
-    samples = sampler(key, problem.energy, num_reads=num_reads)
+    start = initial_states(key, problem, num_reads, propose)
+    samples = sampler(key, problem.energy, num_reads=num_reads, initial_states=start)
     return picked(loss, params, problem, samples, num_candidates, accept)
 
 
@@ -153,19 +158,29 @@ class _Anneal:
     sampler: SamplerCall
     num_reads: int
 
-    def __call__(self, key: jax.Array, qubo: Qubo) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads)
+    def __call__(self, key: jax.Array, qubo: Qubo, start: jax.Array | None) -> Samples:
+        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=start)
 
 
 def _annealed(
-    key: jax.Array, qubo: Qubo, sampler: SamplerCall, num_reads: int, ledger: Ledger
+    key: jax.Array, problem: Problem, sampler: SamplerCall, num_reads: int, propose: Propose | None, ledger: Ledger
 ) -> tuple[Samples, Ledger]:
     """The sampler's call, its compilation booked apart; a host sampler has none."""
+    start, ledger = ledger.run("formulate", initial_states, key, problem, num_reads, propose)
     call: Callable[..., Samples] = _Anneal(sampler, num_reads)
     if not getattr(sampler, "is_host", False):
-        call, seconds = programs.compiled(call, key, qubo)
+        call, seconds = programs.compiled(call, key, problem.energy, start)
         ledger = ledger.add("compile", seconds)
-    return ledger.run("anneal", call, key, qubo)
+    return ledger.run("anneal", call, key, problem.energy, start)
+
+
+def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Propose | None) -> jax.Array | None:
+    """Proposed states (reads, n) of the encoding in the shape the Qubo's batch has them, (*batch, reads, bits)."""
+    if propose is None:
+        return None
+    states = propose(jax.random.fold_in(key, 1), problem, num_reads)
+    batch = problem.qubo.batch_shape
+    return jnp.moveaxis(states.reshape((num_reads, *batch, problem.qubo.num_bits)), 0, -2)
 
 
 def picked(

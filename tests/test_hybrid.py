@@ -140,3 +140,14 @@ def test_radius_rule(accepted, ratio, factor):
 def test_numbers_below_one_are_named(name):
     with pytest.raises(ValueError, match=name):
         qjax.hybrid(jax.random.key(0), _loss, START, _grid, qjax.samplers.get("random"), **{name: 0})
+
+
+def test_proposed_states_reach_the_sampler_channel_by_channel():
+    def nearest(key, problem, num_reads):
+        return jnp.broadcast_to(problem.encoding.nearest(TRUE), (num_reads, problem.encoding.num_bits))
+
+    greedy = qjax.samplers.get("greedy")
+    result = qjax.hybrid(jax.random.key(8), _loss, START, _grid, greedy, num_reads=2, propose=nearest)
+    np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
+    alone = qjax.outer_round(jax.random.key(8), _loss, START, _grid, greedy, num_reads=2, propose=nearest)
+    np.testing.assert_array_equal(alone.bits, result.rounds[0].bits)
