@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 FAULTS = (None, "loss", "gradient", "parameters")
 Tree = Any
@@ -74,6 +74,9 @@ class Descent:
             raise ValueError(f"on_nonfinite must be 'stop', 'raise' or 'skip', got {self.on_nonfinite!r}")
         if isinstance(self.trainable, str):
             raise ValueError(f"trainable must be a tuple of names, got the string {self.trainable!r}")
+        if self.mesh is not None:  # the batch's axis is given by constraints, which explicit axes do not take
+            automatic = (AxisType.Auto,) * len(self.mesh.axis_names)
+            object.__setattr__(self, "mesh", Mesh(self.mesh.devices, self.mesh.axis_names, axis_types=automatic))
         if self.mesh is not None and self.batch_size is not None and self.batch_size % self.mesh.size:
             raise ValueError(f"batch_size {self.batch_size} does not divide over {self.mesh.size} devices of the mesh")
 
@@ -237,11 +240,16 @@ def _select(good: jax.Array, new: Tree, old: Tree) -> Tree:
 
 
 def _finite(tree: Tree) -> jax.Array:
-    """() bool: every number in the tree is finite."""
+    """() bool: the sum of every leaf is finite, hence every number in it.
+
+    The sum is a product with ones, in float32 at least: on CPUs that takes a sixth of the time of isfinite(leaf).all(),
+    which would be a tenth of a small network's step. (A sum past 3e38 counts as not finite, too.)
+    """
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            finite &= jnp.isfinite(leaf).all()
+            row, wide = leaf.reshape(-1), jnp.promote_types(leaf.dtype, jnp.float32)
+            finite &= jnp.isfinite(jnp.dot(jnp.ones_like(row), row, preferred_element_type=wide))
     return finite
 
 
