@@ -56,12 +56,13 @@ def interval_of(values: Sequence[float], statistic: Callable[..., Any]) -> tuple
     if np.all(data == data[0]):
         return [float(data[0]), float(data[0])], "bootstrap"
     # Infinity stands for "not reached": ranks are all that a median needs, so a number past every finite one will do.
-    ceiling = 2.0 * float(np.abs(data[np.isfinite(data)]).max(initial=1.0))
+    finite = [abs(float(v)) for v in data if math.isfinite(v)]  # seconds and ratios, never negative
+    ceiling = 2.0 * max(finite, default=1.0) + 1.0
     bounded = np.where(np.isfinite(data), data, ceiling)
     found = stats.bootstrap(
         (bounded,), statistic, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)
     ).confidence_interval
-    past = float(data[np.isfinite(data)].max(initial=-math.inf))
+    past = max(finite, default=-math.inf)
     ends = [float(found.low), float(found.high)]
     return [math.inf if end > past and not np.all(np.isfinite(data)) else end for end in ends], "bootstrap"
 

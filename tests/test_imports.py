@@ -25,10 +25,10 @@ OPTIONAL = (
 # qubo <- quadratic, encodings <- pullback; qubo <- samplers <- interop, hardware; all of them <- hybrid.
 LAYERS = {
     "energy": ["couplings", "coloring", "labels", "qubo", "storage", "penalties"],
-    "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic"],
+    "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic", "rounding"],
     "pullback": ["pullback"],
     "samplers": ["samplers", "interop", "hardware"],
-    "training": ["checkpoint", "descent", "ledger", "refine"],
+    "training": ["checkpoint", "descent", "ledger", "programs", "refine"],
     "hybrid": ["hybrid"],
 }
 MAY_IMPORT = {
