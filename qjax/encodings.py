@@ -274,6 +274,7 @@ class Direction:
         by_name = isinstance(self.directions, dict) and set(self.directions) <= set(names(params))
         directions = dict(self.directions) if by_name else select(self.directions, names(self.directions))
         centre = select(params, directions)
+        directions = {name: jnp.asarray(d, centre[name].dtype) for name, d in directions.items()}
         sizes = {d.shape[0] if d.ndim else -1 for d in directions.values()}
         if len(sizes) != 1 or any(d.shape[1:] != centre[n].shape for n, d in directions.items()):
             raise ValueError("directions must have the shapes of their leaves behind one leading axis K")

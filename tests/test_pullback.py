@@ -129,3 +129,23 @@ def _separates(quadratic_name, encoding_name, kept=False):
 def _spread(params, count):
     """Leaves that were left alone get the axis of the states too."""
     return jax.tree.map(lambda p, o: p if p.ndim > o.ndim else jnp.broadcast_to(o, (count, *o.shape)), params, PARAMS)
+
+
+# Every encoding and every quadratic at least once.
+@pytest.mark.parametrize(
+    ("quadratic_name", "encoding_name"), list(zip(itertools.cycle(QUADRATICS), ENCODINGS, strict=False))
+)
+def test_float64(quadratic_name, encoding_name, monkeypatch):
+    with jax.enable_x64(True):
+        double = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64))
+        for name in ("PARAMS", "X", "Y"):
+            monkeypatch.setitem(globals(), name, double(globals()[name]))
+        quadratic = QUADRATICS[quadratic_name]()
+        encoding = encode(PARAMS, ENCODINGS[encoding_name])
+        states = _states(encoding.num_bits)
+        expected = jax.vmap(quadratic)(_spread(encoding.decode(states), len(states)))
+        for form in ("auto", "implicit"):
+            qubo = pull_back(quadratic, encoding, form)
+            energies = _joint_energies(qubo, states)
+            assert energies.dtype == jnp.float64
+            np.testing.assert_allclose(energies, expected, atol=1e-5 * _tolerance(qubo), rtol=0, err_msg=form)

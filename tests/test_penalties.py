@@ -1,0 +1,94 @@
+"""Penalties: zero on states that satisfy the groups, and heavy enough by default that the minimum satisfies them."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from qjax import Gram, Implicit, Qubo, Sparse, penalties
+
+N = 6
+STATES = np.array(list(itertools.product([0, 1], repeat=N)), np.int8)
+GROUPS = np.array([[0, 2, 4], [1, 3, 5]])
+RNG = np.random.default_rng(3)
+
+
+def _qubo(form, batch=()):
+    matrix = RNG.normal(size=(N, N)).astype(np.float32)
+    matrix = matrix + matrix.T
+    np.fill_diagonal(matrix, 0)
+    rows, cols = np.triu_indices(N, 1)
+    couplings = {
+        "dense": lambda: matrix,
+        "sparse": lambda: Sparse.from_edges(N, rows, cols, matrix[rows, cols]),
+        "gram": lambda: Gram(jnp.asarray(RNG.normal(size=(3, N)), jnp.float32)),
+        "implicit": lambda: Implicit(Partial(jnp.matmul, jnp.asarray(matrix)), N),
+    }[form]()
+    return Qubo.from_terms(RNG.normal(size=(*batch, N)), couplings, scale=RNG.uniform(0.5, 2.0, size=batch))
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "gram", "implicit"])
+def test_one_hot_is_the_squared_violation(form):
+    qubo = _qubo(form)
+    penalty = penalties.one_hot(qubo, GROUPS, weight=3.0)
+    violation = ((STATES[:, GROUPS].sum(-1) - 1) ** 2).sum(-1)
+    np.testing.assert_allclose(penalty.energies(STATES), float(qubo.scale) * 3.0 * violation, atol=1e-4)
+    both = (qubo + penalty).energies(STATES)
+    np.testing.assert_allclose(both, qubo.energies(STATES) + penalty.energies(STATES), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "gram", "implicit"])
+def test_the_automatic_weight_keeps_the_minimum_feasible(form):
+    for _ in range(5):
+        qubo = _qubo(form)
+        for penalty, satisfied in (
+            (penalties.one_hot(qubo, GROUPS), (STATES[:, GROUPS].sum(-1) == 1).all(-1)),
+            (penalties.cardinality(qubo, 4), STATES.sum(-1) == 4),
+        ):
+            best = int(np.argmin((qubo + penalty).energies(STATES)))
+            assert satisfied[best]
+            assert float(qubo.energies(STATES[best])) == pytest.approx(
+                float(qubo.energies(STATES[satisfied]).min()), abs=1e-4
+            )
+
+
+def test_a_batch_keeps_sharing_its_couplings():
+    qubo = _qubo("dense", (2,))
+    whole = qubo + penalties.cardinality(qubo, 2, indices=[0, 1, 2], weight=1.5)
+    violation = (STATES[:, :3].sum(-1) - 2) ** 2
+    states = np.broadcast_to(STATES, (2, *STATES.shape))
+    expected = qubo.energies(states) + 1.5 * np.asarray(qubo.scale)[:, None] * violation
+    np.testing.assert_allclose(whole.energies(states), expected, atol=1e-4)
+    assert whole.couplings.to_dense().shape == (N, N)
+
+
+def test_sparsity_counts():
+    qubo = _qubo("sparse")
+    counts = np.arange(N)
+    penalty = penalties.sparsity(qubo, counts, 0.5)
+    np.testing.assert_allclose(penalty.energies(STATES), float(qubo.scale) * 0.5 * (STATES @ counts), atol=1e-4)
+
+
+def test_no_groups_no_penalty():
+    qubo = _qubo("dense")
+    np.testing.assert_array_equal(penalties.constraints(qubo, []).energies(STATES), 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda q: penalties.one_hot(q, [[0, 9]]), "groups"),
+        (lambda q: penalties.one_hot(q, [0, 1]), "groups"),
+        (lambda q: penalties.cardinality(q, 7), "cannot have 7"),
+        (lambda q: penalties.cardinality(q, -1), "cannot have -1"),
+        (lambda q: penalties.cardinality(q, 2, weight=-1.0), "positive"),
+        (lambda q: penalties.cardinality(q, 2, weight=float("nan")), "positive"),
+        (lambda q: penalties.sparsity(q, np.ones(N), -1.0), "negative"),
+        (lambda q: penalties.sparsity(q, np.ones(2), 1.0), "counts"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(_qubo("dense"))
