@@ -14,7 +14,7 @@ README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 class Model(nn.Module):
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(10, name="head")(nn.relu(nn.Dense(16)(x)))
+        return nn.Dense(10, name="head")(nn.relu(nn.Dense(8)(x)))
 
 
 def test_the_opening_lines_train_a_flax_model() -> None:
@@ -23,8 +23,8 @@ def test_the_opening_lines_train_a_flax_model() -> None:
     assert len(opening.strip().splitlines()) == 3
     images, labels = load_digits(return_X_y=True)
     names: dict[str, Any] = {
-        "images": jnp.asarray(images[:300] / 16.0, jnp.float32),
-        "labels": jnp.asarray(labels[:300], jnp.int32),
+        "images": jnp.asarray(images[:100] / 16.0, jnp.float32),
+        "labels": jnp.asarray(labels[:100], jnp.int32),
         "model": Model(),
     }
     exec(setting, names)
