@@ -23,7 +23,7 @@ def run_table1(config: Annotated[Table1, Flat]) -> None:
 
     About 12 minutes on 2 cores; --smoke under a minute, --full hours. Interrupted, the same command resumes.
     """
-    table1.run(config, Console())
+    table1.run(config, _console())
 
 
 def run_bench_build(
@@ -34,7 +34,7 @@ def run_bench_build(
     """Building a dense Qubo against the Gram matmul alone, dimod and PyQUBO. About a minute on 2 cores."""
     if smoke:
         config = smaller(config, rows=1000, features=32, pyqubo_features=8, repeats=2)
-    benchmark("bench-build", config, bench_build.bench_build, bench_build.table, out, Console())
+    benchmark("bench-build", config, bench_build.bench_build, bench_build.table, out, _console())
 
 
 def run_bench_refine(
@@ -45,7 +45,13 @@ def run_bench_refine(
     """Steps per second of `refine` against a hand-written optax scan loop. About two minutes on 2 cores."""
     if smoke:
         config = smaller(config, networks=("mlp",), num_images=1000, steps=2, repeats=2)
-    benchmark("bench-refine", config, bench_refine.bench_refine, bench_refine.table, out, Console())
+    benchmark("bench-refine", config, bench_refine.bench_refine, bench_refine.table, out, _console())
+
+
+def _console() -> Console:
+    # A log has no width of its own; 80 columns would break every table.
+    console = Console()
+    return console if console.is_terminal else Console(width=130)
 
 
 EXPERIMENTS: dict[str, Any] = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -24,7 +25,9 @@ class Table:
 
     def print(self, console: Console) -> None:
         """The table on the terminal."""
-        table = RichTable(title=self.title, title_justify="left", title_style="bold")
+        table = RichTable(
+            title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         for column, name in enumerate(self.header):
             table.add_column(name, justify="left" if column < 2 else "right")
         for line in self.lines:
@@ -33,8 +36,8 @@ class Table:
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Rows, comparisons, annealer's gains, targets; a table without lines is left out."""
-    made = [_rows(summary), _comparisons(summary), _annealer(summary), _targets(summary)]
+    """Rows, time ratios, gains, the annealer's own gains, targets; a table without lines is left out."""
+    made = [_rows(summary), _times(summary), _gains(summary), _annealer(summary), _targets(summary)]
     return [table for table in made if table.lines]
 
 
@@ -55,7 +58,8 @@ def markdown(summary: Mapping[str, Any], title: str) -> str:
     notes = [
         "Brackets hold the 95 % bootstrap interval from 6 seeds on, and minimum and maximum below that. Accuracies and",
         "success rates are percent, gains are points. Seconds count everything from loading data to the last",
-        "evaluation. Time ratio: the method's seconds to the baseline's last value over the baseline's last second.",
+        "evaluation. Time ratio: the method's seconds to the baseline's last value over the baseline's last second, or",
+        "over the second at which the baseline itself first reached that value.",
         "",
     ]
     return "\n".join([*facts, *(table.markdown() for table in tables(summary)), *notes])
@@ -85,8 +89,9 @@ def reached(entry: Mapping[str, Any], digits: int) -> str:
     """Times over seeds with the share of runs that got there; a dash where there was no target."""
     if entry["n"] == 0:
         return "-"
-    share = f"({entry['reached']}/{entry['n']})"
-    return f"{spread(entry, 'median', digits)} {share}" if entry["reached"] else f"not reached {share}"
+    shown = spread(entry, "median", digits) if entry["reached"] else "not reached"
+    missing = entry["reached"] < entry["n"]
+    return f"{shown} ({entry['reached']}/{entry['n']})" if missing else shown
 
 
 def _rows(summary: Mapping[str, Any]) -> Table:
@@ -106,35 +111,32 @@ def _rows(summary: Mapping[str, Any]) -> Table:
                 "-" if feasible is None else f"{100 * feasible:.0f} %",
             )
         )
-    header = ("problem", "method", "sampler", "seeds", "final %", "seconds", "seconds to target (reached)", "feasible")
+    header = ("problem", "method", "sampler", "seeds", "final %", "seconds", "to target", "feasible")
     return Table("Rows", header, tuple(lines))
 
 
-def _comparisons(summary: Mapping[str, Any]) -> Table:
+def _times(summary: Mapping[str, Any]) -> Table:
     lines = []
     for found in summary["comparisons"]:
         ratio = found["time_ratio"]
-        lines.append(
-            (
-                found["problem"],
-                f"{found['method']} / {found['baseline']}",
-                reached(ratio, 2),
-                reached(ratio["without_data_and_compile"], 2),
-                reached(ratio["to_first_crossing"], 2),
-                spread(found["gain"], "mean", 2, sign=True),
-                spread(found["final_gain"], "mean", 2, sign=True),
-            )
-        )
-    header = (
-        "problem",
-        "method / baseline",
-        "time ratio (reached)",
-        "without data, compile",
-        "to baseline's first crossing",
-        "gain at its last second",
-        "gain at the end",
-    )
-    return Table("Comparisons", header, tuple(lines))
+        kinds = (ratio, ratio["without_data_and_compile"], ratio["to_first_crossing"])
+        if ratio["n"]:
+            lines.append((found["problem"], _pair(found), *(reached(kind, 2) for kind in kinds)))
+    header = ("problem", "method / baseline", "time ratio", "without data, compile", "to its first crossing")
+    return Table("Time to the baseline's last value", header, tuple(lines))
+
+
+def _gains(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for found in summary["comparisons"]:
+        gains = (found["gain"], found["final_gain"])
+        lines.append((found["problem"], _pair(found), *(spread(gain, "mean", 2, sign=True) for gain in gains)))
+    header = ("problem", "method / baseline", "points at its last second", "points at the end")
+    return Table("Gain over the baseline", header, tuple(lines))
+
+
+def _pair(found: Mapping[str, Any]) -> str:
+    return f"{found['method']} / {found['baseline']}"
 
 
 def _annealer(summary: Mapping[str, Any]) -> Table:
