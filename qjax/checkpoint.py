@@ -1,14 +1,14 @@
 """Checkpoints: a flat dict of arrays and a JSON record, written by Orbax in one piece, read back only if intact.
 
-    folder/00000007/   the newest; folder/00000006/ the one before, kept in case the newest cannot be read
+    folder/00000007/      the arrays, as Orbax writes them
+    folder/00000007.json  the record, and size and CRC-32 of every file in the folder beside it, written last
 
-A save makes a new numbered folder (Orbax writes beside it and renames), then deletes the ones before the last two. So a
-process killed at any moment leaves a folder that `restore` reads. Each array's CRC-32 is stored in the record.
+A save makes a new number; the newest two are kept. So a process killed at any moment leaves a folder that `restore`
+reads, and a file that was damaged later is noticed before anything is read from it.
 """
 
 import json
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -23,13 +23,12 @@ Tree = Any
 Arrays = dict[str, np.ndarray]
 
 KEPT = 2
-_NUMBER = re.compile(r"\d{8}")
-_RECORD = "record"
 
 
 class Restored(NamedTuple):
-    """`arrays` by name, the JSON `record`, and one line for each newer checkpoint that could not be read."""
+    """Where it was, the arrays by name, the record, and a line for each newer checkpoint that could not be read."""
 
+    path: Path
     arrays: Arrays
     record: dict[str, Any]
     discarded: tuple[str, ...]
@@ -41,44 +40,42 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
 
     root = Path(folder).absolute()
     stored = {name: array for name, array in arrays.items() if array.size}  # Orbax refuses arrays of no elements
-    header = {
-        "arrays": {name: [list(array.shape), str(array.dtype), _checksum(array)] for name, array in arrays.items()},
-        "record": dict(record),
-    }
-    payload = json.dumps(header).encode()
-    stored[_RECORD] = np.frombuffer(payload + zlib.crc32(payload).to_bytes(4, "little"), np.uint8)
+    empty = {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items() if not array.size}
     try:
         root.mkdir(parents=True, exist_ok=True)
-        present = _numbered(root)
-        target = root / f"{int(present[-1].name) + 1 if present else 0:08d}"
-        ocp.PyTreeCheckpointer().save(target, stored)
+        used = [int(path.name[:8]) for path in root.iterdir() if path.name[:8].isdecimal()]
+        target = root / f"{max(used, default=-1) + 1:08d}"
+        if stored:
+            ocp.PyTreeCheckpointer().save(target, stored)
+        _write_manifest(target, {"record": dict(record), "empty": empty, "files": _files(target)})
     except OSError as error:
         raise OSError(error.errno, f"cannot write a checkpoint to {root}: {error}") from error
     except Exception as error:  # the storage layer reports a full disk as a ValueError of its own
         raise OSError(f"cannot write a checkpoint to {root}: {error}") from error
-    for old in present[: len(present) + 1 - KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    for partial in root.glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(partial, ignore_errors=True)
+    kept = {path.stem for path in _manifests(root)[-KEPT:]}
+    for path in root.iterdir():  # older ones, and what a killed process left unfinished
+        if path.name[:8].isdecimal() and path.stem not in kept:
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     return target
 
 
 def restore(folder: str | os.PathLike[str]) -> Restored | None:
-    """The newest readable checkpoint, None where there never was one.
+    """The newest intact checkpoint, None where there never was one.
 
-    A corrupt or truncated one is passed over and named in `discarded`; ValueError where none of them can be read.
+    A corrupt or truncated one is passed over and named in `discarded`; ValueError where none of them is intact.
     """
     root = Path(folder).absolute()
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder of checkpoints")
     discarded: list[str] = []
-    for path in reversed(_numbered(root)):
+    for manifest in reversed(_manifests(root)):
+        target = manifest.with_suffix("")
         try:
-            arrays, record = _read(path)
-        except Exception as error:  # damage shows as any exception of the storage layer
-            discarded.append(f"{path.name}: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}")
+            arrays, record = _read(target)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            discarded.append(f"{target.name}: {error}")
             continue
-        return Restored(arrays, record, tuple(discarded))
+        return Restored(target, arrays, record, tuple(discarded))
     if discarded:
         raise ValueError(f"{root}: no checkpoint can be read ({'; '.join(discarded)}); delete the folder to start anew")
     return None
@@ -117,27 +114,40 @@ def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
     return {name.removeprefix(prefix + "/"): array for name, array in arrays.items() if name.startswith(prefix + "/")}
 
 
-def _read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+def _read(target: Path) -> tuple[Arrays, dict[str, Any]]:
     import orbax.checkpoint as ocp
 
-    stored = dict(ocp.PyTreeCheckpointer().restore(path))
-    payload = np.asarray(stored[_RECORD]).tobytes()
-    if zlib.crc32(payload[:-4]).to_bytes(4, "little") != payload[-4:]:
-        raise ValueError("its record is damaged")
-    header = json.loads(payload[:-4])
-    arrays: Arrays = {}
-    for name, (shape, dtype, checksum) in header["arrays"].items():
-        array = np.asarray(stored[name]) if name in stored else np.zeros(shape, jnp.dtype(dtype))
-        if list(array.shape) != shape or str(array.dtype) != dtype or _checksum(array) != checksum:
-            raise ValueError(f"{name} is damaged")
-        arrays[name] = array
-    return arrays, header["record"]
+    payload, _, checksum = target.with_suffix(".json").read_text().rpartition("\n")
+    if checksum != _checksum(payload.encode()):
+        raise ValueError(f"{target.name}.json is damaged")
+    manifest = json.loads(payload)
+    files = _files(target)
+    if wrong := sorted(name for name in manifest["files"] if files.get(name) != manifest["files"][name]):
+        raise ValueError(f"{target.name}/{wrong[0]} is damaged or missing")
+    arrays = {name: np.zeros(shape, jnp.dtype(dtype)) for name, (shape, dtype) in manifest["empty"].items()}
+    if files:
+        arrays |= {name: np.asarray(array) for name, array in ocp.PyTreeCheckpointer().restore(target).items()}
+    return arrays, manifest["record"]
 
 
-def _numbered(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.iterdir() if _NUMBER.fullmatch(path.name))
+def _write_manifest(target: Path, manifest: dict[str, Any]) -> None:
+    payload = json.dumps(manifest)
+    partial = target.with_suffix(".json.partial")
+    with open(partial, "w") as stream:
+        stream.write(payload + "\n" + _checksum(payload.encode()))
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, target.with_suffix(".json"))
+
+
+def _files(target: Path) -> dict[str, list[Any]]:
+    """{path: [size, checksum]} of every file under the folder."""
+    contents = {path: path.read_bytes() for path in sorted(target.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(target)): [len(data), _checksum(data)] for path, data in contents.items()}
+
+
+def _manifests(root: Path) -> list[Path]:
+    return sorted(root.glob("[0-9]" * 8 + ".json")) if root.is_dir() else []
 
 
 def _name(prefix: str, path: Any) -> str:
@@ -149,5 +159,5 @@ def _plain(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"

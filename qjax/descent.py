@@ -95,11 +95,11 @@ class Descent:
 
 def start(descent: Descent, params: Tree, key: jax.Array, size: int) -> tuple[State, jax.Array]:
     """The state before step 0, on buffers of its own, and which leaves of `params` are finite, (leaves,) bool."""
-    params = jax.tree.map(_owned, params)
+    params = jax.tree.map(jnp.copy, params)
     free, _ = split(params, descent.trainable)
     zero = jnp.zeros((), jnp.int32)
     with _optax_promotion():
-        optimizer = jax.tree.map(_owned, descent.optimizer.init(free))
+        optimizer = jax.tree.map(lambda leaf: jnp.copy(strong(leaf)), descent.optimizer.init(free))
     state = State(params, optimizer, descent.epoch_order(key, zero, size), zero, zero, zero)
     finite = [_finite(leaf) for leaf in jax.tree.leaves(params)]
     return _replicated(descent, state), jnp.stack(finite) if finite else jnp.ones((0,), bool)
@@ -163,6 +163,11 @@ def split(params: Tree, trainable: tuple[str, ...] | None) -> tuple[Tree, Tree]:
 def leaf_name(path: Any) -> str:
     """The name of a leaf: the keys on the way to it, joined by slashes."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def strong(leaf: Any) -> jax.Array:
+    """The leaf as an array whose dtype is not weak (a Python number's is, and would be traced a second time)."""
+    return jnp.asarray(leaf, dtype=jnp.result_type(leaf))
 
 
 def _step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
@@ -229,10 +234,6 @@ def _cast(tree: Tree, dtype: Any) -> Tree:
     if dtype is None:
         return tree
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
-
-
-def _owned(leaf: Any) -> jax.Array:
-    return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)  # a dtype given in words is never a weak one
 
 
 def _select(good: jax.Array, new: Tree, old: Tree) -> Tree:
