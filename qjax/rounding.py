@@ -1,0 +1,119 @@
+"""Sequential rounding with error feedback: good first states for problems of the closest-vector shape.
+
+    q(w) = 1/2 <w - v, H (w - v)> + const,   H^-1 = U'U,  U upper triangular
+    row i:   w_i = the level nearest to v_i,   v_j -= U_ij / U_ii (v_i - w_i)  for j > i
+
+Parameter after parameter is rounded, and those still open move so that they compensate: this is Babai's nearest plane
+(1986), and GPTQ (Frantar et al. 2023) for a layer. At a temperature the level is drawn in proportion to
+exp(-(v_i - level)^2 / (2 U_ii^2 temperature)): Klein's sampler (2000), whose reads are diverse and still good.
+
+    states = sequential(key, quadratic, encoding, num_reads=32, temperature=1e-4)
+    samples = sampler(key, qubo, num_reads=32, initial_states=states)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from qjax.affine import Digits
+from qjax.curvature import ChannelFeatures, ChannelGram, Matrix
+from qjax.encodings import Encoding
+from qjax.leaves import select
+from qjax.minimiser import minimiser
+from qjax.quadratic import Quadratic
+
+
+def sequential(
+    key: jax.Array,
+    quadratic: Quadratic,
+    encoding: Encoding,
+    num_reads: int = 1,
+    temperature: float | jax.Array = 0.0,
+    *,
+    damping: float = 0.0,
+) -> jax.Array:
+    """States (num_reads, n) int8 of the encoding, sequentially rounded from the quadratic's minimiser.
+
+    temperature: in units of q, a scalar or one a read (num_reads,); 0 is Babai's deterministic rounding, and its reads
+    are all equal. damping: added to the diagonal of H, which must be positive definite with it (where it is not, the
+    states are no better than arbitrary ones). The work is O(P^2 num_reads) after one factorisation; the channels of a
+    shared Gram matrix go in parallel.
+    Errors: ValueError unless H is one Gram matrix or a matrix on one leaf, and the encoding is digits of their own for
+    every parameter of that leaf; for a negative damping or a temperature of another shape.
+    """
+    part, matrix = _problem(quadratic, encoding)
+    if damping < 0:
+        raise ValueError(f"damping must not be negative, got {damping}")
+    dtype = part.origin.dtype
+    heat = jnp.asarray(temperature, dtype)
+    if heat.shape not in ((), (num_reads,)):
+        raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
+    target = select(minimiser(quadratic, encoding.params, damping=damping), [part.path])[part.path]
+    # Rows are rounded in turn, columns in parallel: (F, C) for a Gram matrix, (P, 1) for a matrix on the whole leaf.
+    rows = (matrix.shape[0], -1)
+    steps = jnp.broadcast_to(part.step, target.shape).reshape(rows)
+    damped = matrix + damping * jnp.eye(matrix.shape[0], dtype=dtype)
+    codes = _rounded(
+        key,
+        jnp.linalg.cholesky(_inverse(damped)).T,
+        (target - part.origin).reshape(rows),
+        steps,
+        jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
+        jnp.broadcast_to(heat, (num_reads,)),
+    )
+    bits = jnp.asarray(_patterns(part))[codes.reshape((*target.shape, num_reads))]  # (leaf, reads, digits)
+    # A part's bits are channel by channel, then the leaf's other axes, then digits.
+    channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), target.ndim, 1)
+    return channel_first.reshape(num_reads, -1)
+
+
+def _rounded(
+    key: jax.Array, upper: jax.Array, target: jax.Array, step: jax.Array, levels: jax.Array, heat: jax.Array
+) -> jax.Array:
+    """Codes of the chosen levels, (rows, columns, reads); target, step (rows, columns), levels (L,), heat (reads,)."""
+    rows, columns = target.shape
+    shape = (columns, heat.shape[0])
+
+    def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        still, codes = carry  # (rows, columns, reads): the targets as moved so far, and what was chosen
+        off = still[i][:, :, None] - step[i][:, None, None] * levels[None, None, :]
+        # Gumbel noise makes the argmin a draw from the Boltzmann law of the costs.
+        noise = jax.random.gumbel(jax.random.fold_in(key, i), (*shape, levels.shape[0]), target.dtype)
+        cost = 0.5 * (off / upper[i, i]) ** 2 - heat[None, :, None] * noise
+        code = jnp.argmin(cost, axis=-1).astype(jnp.int32)
+        error = jnp.take_along_axis(off, code[:, :, None], axis=-1)[:, :, 0] / upper[i, i]
+        # upper[i] is 0 before i, and what it does to row i itself no longer matters.
+        return still - upper[i][:, None, None] * error[None, :, :], codes.at[i].set(code)
+
+    first = jnp.broadcast_to(target[:, :, None], (rows, *shape))
+    _, codes = lax.fori_loop(0, rows, one, (first, jnp.zeros((rows, *shape), jnp.int32)))
+    return codes
+
+
+def _patterns(part: Digits) -> np.ndarray:
+    """The states of one parameter's digits, (2^b, b)."""
+    count = len(part.weights)
+    return np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
+
+
+def _inverse(matrix: jax.Array) -> jax.Array:
+    factor = jnp.linalg.cholesky(matrix)
+    half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True)
+    return jnp.matmul(half.T, half, precision="highest")
+
+
+def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Array]:
+    """The encoding's part, and H on its rows: (F, F) for one Gram matrix, (P, P) for a matrix on the leaf."""
+    curvature, part = quadratic.curvature, encoding.parts[0]
+    if len(encoding.parts) != 1 or not isinstance(part, Digits):
+        raise ValueError("sequential rounding needs an encoding of one part, in digits")
+    if part.units != part.origin.shape or part.cardinality is not None:
+        raise ValueError(f"sequential rounding needs free digits for every parameter of {part.path}")
+    if isinstance(curvature, ChannelGram | ChannelFeatures) and curvature.kernel == part.path:
+        return part, curvature.kernel_gram
+    if isinstance(curvature, Matrix) and tuple(quadratic.centre) == (part.path,):
+        return part, curvature.matrix
+    raise ValueError(f"sequential rounding needs a Gram matrix or a matrix on {part.path} alone as the curvature")
