@@ -28,7 +28,7 @@ LAYERS = {
     "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic", "rounding"],
     "pullback": ["pullback"],
     "samplers": ["samplers", "interop", "hardware"],
-    "training": ["checkpoint", "descent", "ledger", "programs", "refine"],
+    "training": ["checkpoint", "descent", "driver", "ledger", "programs", "refine"],
     "hybrid": ["hybrid"],
 }
 MAY_IMPORT = {
