@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -80,27 +81,31 @@ class Descent:
         if self.mesh is not None and self.batch_size is not None and self.batch_size % self.mesh.size:
             raise ValueError(f"batch_size {self.batch_size} does not divide over {self.mesh.size} devices of the mesh")
 
+    @property
+    def shuffled(self) -> bool:
+        """Batches are taken on the device, by the epoch's order."""
+        return self.resident and self.batch_size is not None
+
     def epoch_length(self, size: int) -> int:
         """Steps an epoch of `size` rows."""
         return 1 if self.batch_size is None else size // self.batch_size
 
     def epoch_order(self, key: jax.Array, step: jax.Array, size: int) -> jax.Array:
-        """The permutation (N,) of the epoch that `step` belongs to, (0,) for full batches."""
-        if self.batch_size is None:
-            return jnp.zeros((0,), jnp.int32)
+        """The permutation (N,) of the epoch that `step` belongs to."""
         epoch = step // jnp.int32(self.epoch_length(size))
         rows = jnp.arange(size, dtype=jnp.int32)
         return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), rows)
 
 
-def start(descent: Descent, params: Tree, key: jax.Array, size: int) -> tuple[State, jax.Array]:
+def start(descent: Descent, params: Tree, size: int) -> tuple[State, jax.Array]:
     """The state before step 0, on buffers of its own, and which leaves of `params` are finite, (leaves,) bool."""
     params = jax.tree.map(jnp.copy, params)
     free, _ = split(params, descent.trainable)
     zero = jnp.zeros((), jnp.int32)
     with _optax_promotion():
         optimizer = jax.tree.map(lambda leaf: jnp.copy(strong(leaf)), descent.optimizer.init(free))
-    state = State(params, optimizer, descent.epoch_order(key, zero, size), zero, zero, zero)
+    order = jnp.zeros((size if descent.shuffled else 0,), jnp.int32)  # `advance` makes it: step 0 begins an epoch
+    state = State(params, optimizer, order, zero, zero, zero)
     finite = [_finite(leaf) for leaf in jax.tree.leaves(params)]
     return _replicated(descent, state), jnp.stack(finite) if finite else jnp.ones((0,), bool)
 
@@ -142,8 +147,7 @@ def advance(
         limit = jnp.minimum(stop, (state.step // length + 1) * length)
         return jax.lax.while_loop(until(limit), body, (state._replace(order=order), history))
 
-    shuffled = descent.resident and descent.batch_size is not None
-    state, history = jax.lax.while_loop(until(stop), epoch if shuffled else body, (state, history))
+    state, history = jax.lax.while_loop(until(stop), epoch if descent.shuffled else body, (state, history))
     return _replicated(descent, state), history
 
 
@@ -249,7 +253,7 @@ def _finite(tree: Tree) -> jax.Array:
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            row, wide = leaf.reshape(-1), jnp.promote_types(leaf.dtype, jnp.float32)
+            row, wide = leaf.reshape(-1), np.promote_types(leaf.dtype, np.float32)
             finite &= jnp.isfinite(jnp.dot(jnp.ones_like(row), row, preferred_element_type=wide))
     return finite
 

@@ -48,9 +48,9 @@ class Refined(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """The two compiled functions of a run: `start(params, key)` and `advance(state, data, key, stop)`."""
+    """The two compiled functions of a run: `start(params)` and `advance(state, data, key, stop)`."""
 
-    start: Callable[[Tree, jax.Array], tuple[State, jax.Array]]
+    start: Callable[[Tree], tuple[State, jax.Array]]
     advance: Callable[[State, Tree, jax.Array, np.int32], tuple[State, dict[str, jax.Array]]]
 
 
@@ -74,7 +74,7 @@ def drive(
     metrics: list[Metrics] = []
     with _timed(seconds, "refine"):
         key = placed(descent, key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key))
-        state, finite = programs.start(placed(descent, params), key)
+        state, finite = programs.start(placed(descent, params))
         _check_finite(params, np.asarray(finite))
         on_device = placed(descent, data) if descent.resident else None
     identity = [np.asarray(jax.random.key_data(key)).ravel().tolist(), descent.batch_size, size]
@@ -165,7 +165,8 @@ def _resumed(
     stored = placed(descent, checkpoints.unflatten(_lasting(like), found.arrays, "state"))
     if int(stored["step"]) > num_steps:
         raise ValueError(f"{found.path} is at step {int(stored['step'])}, past num_steps={num_steps}")
-    return State(order=_order(descent, key, stored["step"], size), **stored)
+    order = _order(descent, key, stored["step"], size) if descent.shuffled else like.order
+    return State(order=order, **stored)
 
 
 def _lasting(state: State) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Refine(Descent):
         check_names(self, params)
         rows = None if self.resident or self.batch_size is None else self.chunk_size * self.batch_size
         key = _shapes(self, jax.eval_shape(lambda: jax.random.key(0)))
-        first = _start.lower(self, _shapes(self, params), key, size=size)
+        first = _start.lower(self, _shapes(self, params), size=size)
         state, batches = _shapes(self, first.out_info[0]), _shapes(self, data, rows)
         chunk = _advance.lower(self, state, batches, key, np.int32(0), size=size)
         return Compiled(self, size, Programs(first.compile(), chunk.compile()))
