@@ -13,8 +13,11 @@ import numpy as np
 from experiments.intervals import BOOTSTRAP_FROM
 
 Record = Mapping[str, Any]
+Style = tuple[str, str]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+FIXED = {"hybrid": "#D55E00", "adam": "#0072B2", "multi-adam": "#0072B2"}
+LINES = ("-", "--", ":")
 PHASE_COLOURS = {
     "data": "#999999",
     "compile": "#CCCCCC",
@@ -39,18 +42,24 @@ def draw(records: Sequence[Record], folder: Path, first: Sequence[str] = ()) -> 
     """
     ranks = {problem: rank for rank, problem in enumerate(dict.fromkeys(first))}
     records = sorted(records, key=lambda r: ranks.get(r["problem"], len(ranks)))
-    methods = list(dict.fromkeys(r["method"] for r in records))
-    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(methods)}
+    styles = method_styles([r["method"] for r in records])
     written = [
-        curves(records, colours, folder / "curves.png"),
+        curves(records, styles, folder / "curves.png"),
         phases(records, folder / "phases.png"),
-        energies(records, colours, folder / "energies.png"),
+        energies(records, styles, folder / "energies.png"),
         success(records, folder / "success.png"),
     ]
     return [path for path in written if path is not None]
 
 
-def curves(records: Sequence[Record], colours: Mapping[str, str], path: Path) -> Path | None:
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """(colour, line style) of each method; past the palette, colours return with another line style."""
+    others = [m for m in dict.fromkeys(methods) if m not in FIXED]
+    styles = {m: (colour, "-") for m, colour in FIXED.items()}
+    return styles | {m: (COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % 3]) for i, m in enumerate(others)}
+
+
+def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
     """Metric against seconds, one panel a problem: median over seeds, with a band."""
     problems = _problems([r for r in records if r["outcome"]["timed"]["curve"]])[:MOST_PANELS]
     if not problems:
@@ -60,13 +69,16 @@ def curves(records: Sequence[Record], colours: Mapping[str, str], path: Path) ->
         chosen = [r for r in records if r["problem"] == problem and r["outcome"]["timed"]["curve"]]
         for method, group in _by_method(chosen).items():
             seconds, low, middle, high = band([r["outcome"]["timed"]["curve"] for r in group])
-            axis.plot(seconds, middle, color=colours[method], label=f"{method} ({_seeds(len(group))})", lw=1.8)
-            axis.fill_between(seconds, low, high, color=colours[method], alpha=0.18, lw=0)
+            colour, line = styles[method]
+            label = f"{method} ({_seeds(len(group))})"
+            # The marker at the end is all there is of a method with a single evaluation.
+            axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker="o", ms=4, markevery=[-1])
+            axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
         count = min(len(group) for group in _by_method(chosen).values())
         kind = "quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum"
         axis.set(xlabel="seconds, data and compilation included", ylabel="accuracy (%)", xlim=(0, None))
         axis.set_title(f"{_heading(chosen[0])}\nmedian, band: {kind} over seeds", fontsize=9)
-        axis.legend(loc="lower right", frameon=False, fontsize=8)
+        axis.legend(loc="best", frameon=False, fontsize=8)
     return _save(figure, path)
 
 
@@ -115,7 +127,7 @@ def phases(records: Sequence[Record], path: Path) -> Path | None:
     return _save(figure, path)
 
 
-def energies(records: Sequence[Record], colours: Mapping[str, str], path: Path) -> Path | None:
+def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
     """Energies of the sampled states, annealer and controls on common bins; one seed, because seeds differ."""
     sampled = [r for r in records if r["outcome"]["results"].get("sampled_energies")]
     problems = _problems(sampled)[:MOST_PANELS]
@@ -132,7 +144,10 @@ def energies(records: Sequence[Record], colours: Mapping[str, str], path: Path) 
         for method, found in values.items():
             share = np.full(found.shape, 100.0 / found.size)
             label = f"{method} (lowest {found.min():.4g})"
-            axis.hist(found, bins, weights=share, color=colours[method], alpha=0.55, label=label)
+            colour, line = styles[method]
+            axis.hist(found, bins, weights=share, color=colour, alpha=0.35)
+            # An outline shows through where distributions lie on top of each other.
+            axis.hist(found, bins, weights=share, color=colour, histtype="step", ls=line, lw=1.4, label=label)
         axis.set(xlabel="energy E(x) of a sampled state (lower is better)", ylabel="reads (%)")
         axis.set_title(f"{_heading(chosen[0])}, seed {seed}", fontsize=9)
         axis.legend(frameon=False, fontsize=8)
@@ -147,7 +162,7 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
     depths, alphas = (sorted({float(r["tags"][name]) for r in grid}) for name in ("a", "alpha"))
     groups = _by_method(grid)
     columns = min(len(groups), 4)
-    figure, axes = _panels(len(groups), 1.6 + 0.75 * len(alphas), 1.4 + 0.5 * len(depths), columns)
+    figure, axes = _panels(len(groups), max(2.6, 1.2 + 0.7 * len(alphas)), max(2.4, 1.4 + 0.5 * len(depths)), columns)
     image = None
     for axis, (method, group) in zip(axes, groups.items(), strict=False):
         table, counts = success_table(group, depths, alphas)
@@ -160,7 +175,7 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
         axis.set_xticks(range(len(alphas)), [f"{v:g}" for v in alphas])
         axis.set_yticks(range(len(depths)), [f"{v:g}" for v in depths])
         axis.set(xlabel="hardness α = M/n", ylabel="well depth a")
-        axis.set_title(f"{method} (up to {int(counts.max())} instances a field)", fontsize=9)
+        axis.set_title(f"{method}\n(up to {int(counts.max())} a field)", fontsize=9)
     sizes = sorted({str(r["tags"]["n"]) for r in grid if "n" in r["tags"]})
     figure.suptitle(f"planted double-well glass, n = {', '.join(sizes)}: instances solved", fontsize=10)
     if image is not None:
