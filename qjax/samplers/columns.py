@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from qjax.couplings import Couplings, Dense, Gram, Implicit, Sparse
 from qjax.couplings import zero_diagonal as without_diagonal
 from qjax.qubo import Qubo
 
-# Gathers of up to this many neighbours are unrolled: XLA fuses them on CPU; a longer list is a loop over neighbours.
-_UNROLLED = 64
+_LONGEST_UNROLLED = 128
+_FEW_SITES = 24
 
 
 def zero_diagonal_terms(qubo: Qubo) -> tuple[jax.Array, jax.Array | None]:
@@ -56,21 +55,25 @@ def apply(couplings: Couplings, x: jax.Array) -> jax.Array:
             return couplings.matvec(x.T).T
 
 
-def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
-    """sum_k weight[:, k] state[index[:, k]] for state (n, C), index and weight (m, k) -> (m, C), in the state's
-    dtype."""
+def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array, unroll: bool = True) -> jax.Array:
+    """sum_k weight[:, k] state[index[:, k]] for state (n, C), index and weight (m, k) -> (m, C), in the state's dtype.
 
-    def term(k: jax.Array | int) -> jax.Array:
-        rows = jnp.take(state, index[:, k], axis=0, mode="clip")
-        return rows * weight[:, k].astype(state.dtype)[:, None]
+    One gather a neighbour is the fast form on CPU; few long lists, or unroll=False, take one gather in all and
+    compile faster.
+    """
+    m, degree = index.shape
+    weight = weight.astype(state.dtype)
+    if unroll and not _gathers_at_once(m, degree):
+        total = jnp.zeros((m, state.shape[1]), state.dtype)
+        for k in range(degree):
+            total = total + jnp.take(state, index[:, k], axis=0, mode="clip") * weight[:, k][:, None]
+        return total
+    terms = jnp.take(state, index.reshape(-1), axis=0, mode="clip").reshape((m, degree, state.shape[1]))
+    return jnp.sum(terms * weight[:, :, None], axis=1, dtype=state.dtype)
 
-    total = jnp.zeros((index.shape[0], state.shape[1]), state.dtype)
-    if index.shape[1] > _UNROLLED:
-        looped: jax.Array = lax.fori_loop(0, index.shape[1], lambda k, s: s + term(k), total)
-        return looped
-    for k in range(index.shape[1]):
-        total = total + term(k)
-    return total
+
+def _gathers_at_once(m: int, degree: int) -> bool:
+    return degree > _LONGEST_UNROLLED or (m < _FEW_SITES and degree > _FEW_SITES)
 
 
 def stack(blocks: Sequence[jax.Array]) -> jax.Array:
@@ -84,4 +87,10 @@ def dense_matrix(couplings: Couplings) -> jax.Array:
 
 def unrolled_gathers(couplings: Sparse) -> int:
     """How many gathers one pass over the couplings unrolls to: what decides its compile time."""
-    return sum(min(index.shape[1], _UNROLLED) for index in couplings.neighbours)
+    shapes = [index.shape for index in couplings.neighbours]
+    return sum(1 if _gathers_at_once(m, degree) else degree for m, degree in shapes)
+
+
+def stored_couplings(couplings: Sparse) -> int:
+    """Padded neighbours in all."""
+    return sum(index.shape[0] * index.shape[1] for index in couplings.neighbours)

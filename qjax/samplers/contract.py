@@ -211,16 +211,24 @@ def _run(
     task = Task(flat, reads, seeds, columns, num_reads)
     problem = sampler.prepare(task)
     outcome = sampler.finish(task, problem, _loop(sampler, task, problem, sampler.init(task, problem)))
-    bits = jnp.zeros(shape, jnp.int8)
-    energies = jnp.full(shape[:-1], jnp.inf, qubo.linear.dtype)
-    for candidate in outcome.candidates:
-        states = (candidate > 0).astype(jnp.int8).T.reshape(shape)
-        values = qubo.energies(states)
-        better = (values < energies) | jnp.isinf(energies)
-        bits, energies = jnp.where(better[..., None], states, bits), jnp.where(better, values, energies)
+    bits, energies = _best_candidate(qubo, outcome.candidates, shape)
     by_read = {k: v.reshape((*batch, reads.shape[0], *v.shape[1:])) for k, v in outcome.read_info.items()}
     by_problem = {k: v.reshape((*batch, *v.shape[1:])) for k, v in outcome.problem_info.items()}
     return bits, energies, by_read, by_problem
+
+
+def _best_candidate(
+    qubo: Qubo, candidates: tuple[jax.Array, ...], shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Of each column's candidates (n, C) the one of lowest energy, the first among equals: bits (*batch, R, n),
+    energies."""
+    *batch, reads, n = shape
+    states = jnp.stack([(c > 0).astype(jnp.int8).T.reshape(shape) for c in candidates], axis=-3)
+    # One call for all candidates: the energies of sparse couplings take seconds to compile.
+    energies = qubo.energies(states.reshape((*batch, -1, n))).reshape((*batch, len(candidates), reads))
+    chosen = jnp.argmin(energies, axis=-2, keepdims=True)
+    bits = jnp.take_along_axis(states, chosen[..., None], axis=-3)[..., 0, :, :]
+    return bits, jnp.take_along_axis(energies, chosen, axis=-2)[..., 0, :]
 
 
 def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,29 +30,42 @@ from qjax.samplers import columns, streams
 _BLOCK = 16
 _DENSE_LIMIT = 8192
 # Sparse couplings whose pass unrolls to more gathers than this compile for too long.
-_MOST_GATHERS = 800
+_MOST_GATHERS = 2000
 
 Spread = Callable[[jax.Array], jax.Array]
-# A rule turns (beta-weighted field, state, noise) of some bits into their new state.
-Rule = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def metropolis(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """Flip with probability min(1, exp(-(1-2x) field)); noise uniform; field = beta scale f."""
+class Rule(NamedTuple):
+    """How bits are updated: `noise` of uniform numbers, then the new bits `decide(field, x, noise)`, field = beta
+    scale f.
+
+    Two steps, so that the logarithms of a whole sweep are taken in one pass.
+    """
+
+    noise: Callable[[jax.Array], jax.Array]
+    decide: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def _flip_below(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
     change = (1 - 2 * x).astype(field.dtype) * field
-    return jnp.where(change <= -jnp.log(noise).astype(field.dtype), 1 - x, x)
+    return jnp.where(change <= noise.astype(field.dtype), 1 - x, x)
 
 
-def heat_bath(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """x = 1 with probability 1 / (1 + exp(field)); noise uniform; field = beta scale f."""
-    logit = (jnp.log1p(-noise) - jnp.log(noise)).astype(field.dtype)
-    return jnp.where(field < logit, jnp.ones_like(x), jnp.zeros_like(x))
+def _one_below(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
+    return (field < noise.astype(field.dtype)).astype(x.dtype)
 
 
-def descend(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """Flip where that lowers the energy: the limit of zero temperature; noise is not read."""
+def _flip_down(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
     del noise
     return jnp.where((1 - 2 * x).astype(field.dtype) * field < 0, 1 - x, x)
+
+
+# Flip with probability min(1, exp(-(1-2x) field)).
+metropolis = Rule(lambda u: -jnp.log(u), _flip_below)
+# x = 1 with probability 1 / (1 + exp(field)).
+heat_bath = Rule(lambda u: jnp.log1p(-u) - jnp.log(u), _one_below)
+# Flip where that lowers the energy: the limit of zero temperature.
+descend = Rule(lambda u: u, _flip_down)
 
 
 class Sweeper(Protocol):
@@ -76,16 +89,19 @@ class Sweeper(Protocol):
         """(1 - 2x) f for every bit and column, (n, C): the change of E/scale by each single flip; rows in any order."""
 
 
-def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
+def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
     """The layout that suits the couplings of a Qubo with batch (P,); spread takes (..., P) to (..., C).
+
+    unroll=False compiles faster and runs slower: for a few sweeps.
 
     Errors: ValueError for implicit couplings without a diagonal.
     """
     linear, diagonal = columns.zero_diagonal_terms(qubo)
     couplings, n = qubo.couplings, qubo.num_bits
     if isinstance(couplings, Sparse):
-        if columns.unrolled_gathers(couplings) <= _MOST_GATHERS or n > _DENSE_LIMIT:
-            return _Classes(couplings, linear, spread)
+        crowded = 6 * columns.stored_couplings(couplings) > n * n or columns.unrolled_gathers(couplings) > _MOST_GATHERS
+        if n > _DENSE_LIMIT or not crowded:
+            return _Classes(couplings, linear, spread, unroll)
     elif isinstance(couplings, Gram):
         # A sweep costs n^2 a read through the matrix and 2 N n through the factor.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
@@ -191,7 +207,7 @@ class _Blocks:
         def site(k: jax.Array, carry: Any) -> Any:
             fields, x, noise, among, change = carry
             field, old = fields[k], x[k]
-            new = rule(field * weights, old, noise[k])
+            new = rule.decide(field * weights, old, noise[k])
             delta = new - old
             return fields + among[k][:, None] * delta[None, :], x.at[k].set(new), noise, among, change + delta * field
 
@@ -200,7 +216,7 @@ class _Blocks:
             first = b * _BLOCK
             image, among = self._rows.fields(x, extra, first)
             fields = image + linear_of(lax.dynamic_slice_in_dim(self._linear, first, _BLOCK, 0))
-            noise = streams.uniforms(seeds, step, first + jnp.arange(_BLOCK))
+            noise = rule.noise(streams.uniforms(seeds, step, first + jnp.arange(_BLOCK)))
             old = lax.dynamic_slice_in_dim(x, first, _BLOCK, 0)
             _, new, _, _, change = lax.fori_loop(0, _BLOCK, site, (fields, old, noise, among, change))
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
@@ -229,8 +245,8 @@ class _Classes:
     Integer couplings keep integer sums (their dtype holds every sum), so energies and bits are exact.
     """
 
-    def __init__(self, couplings: Sparse, linear: jax.Array, spread: Spread) -> None:
-        self._couplings, self._spread = couplings, spread
+    def __init__(self, couplings: Sparse, linear: jax.Array, spread: Spread, unroll: bool) -> None:
+        self._couplings, self._spread, self._unroll = couplings, spread, unroll
         self._linear = jnp.take(linear, couplings.order, axis=0)
         self._dtype = linear.dtype if couplings.integer_dtype is None else jnp.dtype(couplings.integer_dtype)
         self._starts, start = [], 0
@@ -248,32 +264,39 @@ class _Classes:
     def unload(self, snapshot: Any) -> jax.Array:
         return jnp.take(columns.stack(snapshot), self._couplings.position, axis=0).astype(jnp.int8)
 
-    def _field(self, whole: jax.Array, bucket: int) -> jax.Array:
+    def _field(self, whole: jax.Array, bucket: int, step: jax.Array) -> jax.Array:
         index, weight = self._couplings.neighbours[bucket], self._couplings.weights[bucket]
         start = self._starts[bucket]
-        # Without the barrier XLA fuses the gathers into the rule that reads them, which is several times slower on CPU.
-        sums = lax.optimization_barrier(columns.neighbour_sums(whole, index, weight.astype(self._dtype)))
+
+        def sums() -> jax.Array:
+            return columns.neighbour_sums(whole, index, weight, self._unroll)
+
+        # Always true, which XLA cannot know: a fence around the gathers. Fused into what reads them, or split into one
+        # kernel each, they run and compile many times slower (an optimization_barrier is gone before CPU fusion).
+        image = lax.cond(step >= 0, sums, lambda: jnp.zeros((index.shape[0], whole.shape[1]), whole.dtype))
         linear = self._spread(self._linear[start : start + index.shape[0]])
-        return jnp.asarray(sums).astype(self._linear.dtype) + linear
+        return jnp.asarray(image).astype(self._linear.dtype) + linear
 
     def sweep(
         self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array
     ) -> tuple[Any, jax.Array]:
         blocks, bucket = list(state), 0
         weights = weights.astype(self._linear.dtype)
-        change = jnp.zeros(weights.shape[0], self._linear.dtype)
+        n = self._couplings.size
+        noise = rule.noise(streams.uniforms(seeds, step, jnp.arange(n)))
+        changes = []
         for sizes in self._couplings.classes:
             whole = columns.stack(blocks)
             for size in sizes:
-                field, old = self._field(whole, bucket), blocks[bucket]
-                noise = streams.uniforms(seeds, step, self._starts[bucket] + jnp.arange(size))
-                new = rule(field * weights[None, :], old, noise)
-                change = change + jnp.sum((new - old).astype(field.dtype) * field, axis=0)
+                start, old = self._starts[bucket], blocks[bucket]
+                field = self._field(whole, bucket, step)
+                new = rule.decide(field * weights[None, :], old, noise[start : start + size])
+                changes.append((new - old).astype(field.dtype) * field)
                 blocks[bucket] = new
                 bucket += 1
-        return tuple(blocks), change
+        return tuple(blocks), jnp.sum(columns.stack(changes), axis=0)
 
     def gaps(self, state: Any) -> jax.Array:
         whole = columns.stack(state)
-        fields = columns.stack([self._field(whole, b) for b in range(len(state))])
+        fields = columns.stack([self._field(whole, b, jnp.int32(0)) for b in range(len(state))])
         return (1 - 2 * whole).astype(fields.dtype) * fields

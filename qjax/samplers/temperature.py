@@ -41,7 +41,7 @@ def automatic_range(qubo: Qubo, warm: bool = False) -> tuple[jax.Array, jax.Arra
 
     # A fixed key: the range belongs to the Qubo, not to the call.
     seeds = streams.seeds(jax.random.key(0), jnp.arange(probes, dtype=jnp.uint32), problems)
-    view = sweeps.sweeper(qubo, spread)
+    view = sweeps.sweeper(qubo, spread, unroll=False)
     sign = jnp.sign(spread(qubo.scale))
     state = view.load(streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits)))
 
