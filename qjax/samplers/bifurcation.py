@@ -1,7 +1,7 @@
 """Simulated bifurcation: oscillators that fall into +-1 under a growing pump; products with the couplings only.
 
 Goto, Tatsumura, Dixon 2019 (adiabatic); Goto et al. 2021, Science Advances 7, eabe7953 (ballistic, discrete); Kanao
-and Goto 2022, Communications Physics 5, 153 (heated).
+and Goto 2022, Communications Physics 5, 153 (heated); arXiv 2508.17655 (generalized).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class _Problem(NamedTuple):
 class _State(NamedTuple):
     x: jax.Array  # (n, C)
     y: jax.Array  # (n, C)
+    pump: jax.Array  # (n, C) of the generalized variant, else (1, C)
     best: jax.Array  # (n, C) int8 bits
     best_energy: jax.Array  # (C,)
 
@@ -44,6 +45,9 @@ class Bifurcation(Sampler):
 
     variant "ballistic": z = x and m = rms(x) of the read, a reference spin that grows with the others.
     variant "discrete": z = sign x and m = 1.
+    variant "generalized": ballistic, and every oscillator has a pump p of its own in place of 1 - a, from 1 to 0:
+    p -= (1 - A x^2) p / (steps left). A = `nonlinearity`: 0 is nearly ballistic, quality grows up to an edge of chaos
+    (1.3 to 1.5 on planted Wishart glasses with strength 0.9, ten times the hits of ballistic) and collapses beyond.
     c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: for random
     couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0 lambda_max)) keeps the stiffest
     mode stable.
@@ -58,19 +62,22 @@ class Bifurcation(Sampler):
     time_step: float = 1.0
     strength: float = 1.0
     heat: float = 0.0
+    nonlinearity: float = 1.3
     readout_every: int = 25
     return_states: str = "best"
 
     def __post_init__(self) -> None:
         positive("num_steps", self.num_steps)
         positive("readout_every", self.readout_every)
-        one_of("variant", self.variant, ("ballistic", "discrete"))
+        one_of("variant", self.variant, ("ballistic", "discrete", "generalized"))
         one_of("return_states", self.return_states, ("best", "last"))
         for name, value, low in (("time_step", self.time_step, 0), ("strength", self.strength, 0)):
             if not math.isfinite(value) or value <= low:
                 raise ValueError(f"{name} must be positive, got {value!r}")
         if not math.isfinite(self.heat) or self.heat < 0:
             raise ValueError(f"heat must be at least 0, got {self.heat!r}")
+        if not math.isfinite(self.nonlinearity) or self.nonlinearity < 0:
+            raise ValueError(f"nonlinearity must be at least 0, got {self.nonlinearity!r}")
 
     def length(self, task: Task) -> int:
         return -(-self.num_steps // self.readout_every)
@@ -102,31 +109,37 @@ class Bifurcation(Sampler):
         if task.initial is not None:
             x = x + 0.5 * (2 * task.initial.astype(dtype) - 1)
         bits = (x > 0).astype(jnp.int8)
-        return _State(x, y, bits, jnp.full(task.num_columns, jnp.inf, dtype))
+        pump = jnp.ones((task.num_bits if self.variant == "generalized" else 1, task.num_columns), dtype)
+        return _State(x, y, pump, bits, jnp.full(task.num_columns, jnp.inf, dtype))
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         couplings, dtype = task.qubo.couplings, state.x.dtype
         strength, dt = task.spread(problem.strength)[None, :], task.spread(problem.time_step)[None, :]
         fields = task.spread(problem.fields)
 
-        def advance(k: jax.Array, xy: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            x, y = xy
-            pump = jnp.minimum((t * self.readout_every + k).astype(dtype) / max(self.num_steps - 1, 1), 1)
+        def advance(k: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            x, y, pump = carry
+            done = (t * self.readout_every + k).astype(dtype)
+            if self.variant == "generalized":
+                left = jnp.maximum(self.num_steps - done, 1)
+                pump = pump - (1 - self.nonlinearity * x * x) * pump / left
+            else:
+                pump = jnp.broadcast_to(1 - jnp.minimum(done / max(self.num_steps - 1, 1), 1), pump.shape)
             if self.variant == "discrete":
                 force = _coupled(couplings, problem.diagonal, _signs(x)) + fields
             else:
                 reference = jnp.sqrt(jnp.mean(x * x, axis=0, keepdims=True))
                 force = _coupled(couplings, problem.diagonal, x) + fields * reference
-            moved = y - dt * ((1 - pump) * x + strength * force)
+            moved = y - dt * (pump * x + strength * force)
             x = x + dt * moved
             outside = jnp.abs(x) > 1
             x = jnp.clip(x, -1, 1)
             moved = jnp.where(outside, 0, moved)
-            return x, moved + dt * self.heat * y if self.heat else moved
+            return x, moved + dt * self.heat * y if self.heat else moved, pump
 
-        x, y = lax.fori_loop(0, self.readout_every, advance, (state.x, state.y))
+        x, y, pump = lax.fori_loop(0, self.readout_every, advance, (state.x, state.y, state.pump))
         if self.return_states == "last":
-            return state._replace(x=x, y=y, best=(x > 0).astype(jnp.int8))
+            return state._replace(x=x, y=y, pump=pump, best=(x > 0).astype(jnp.int8))
         spins = _signs(x)
         force = 0.5 * _coupled(couplings, problem.diagonal, spins) + fields
         energy = jnp.sum(force * spins, axis=0) * jnp.sign(strength[0])
@@ -136,7 +149,7 @@ class Bifurcation(Sampler):
             return jnp.where(lower[None, :], (x > 0).astype(jnp.int8), state.best)
 
         best = lax.cond(jnp.any(lower), keep, lambda: state.best)
-        return _State(x, y, best, jnp.minimum(energy, state.best_energy))
+        return _State(x, y, pump, best, jnp.minimum(energy, state.best_energy))
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
         return Outcome((state.best,), {}, {"time_step": problem.time_step})
