@@ -3,7 +3,7 @@ on the relaxed QUBO.
 
 A method is a frozen dataclass of its settings, called as
 
-    answer = method(key, problem, ledger)        answer.point (n,), answer.ledger with the seconds by phase
+    point = method(key, problem, account)        (n,); the account takes the seconds by phase
 
 It sees `problem.objective` with its data (values, gradients, Hessian products) and the box in which searches start;
 lengths are numbers of steps, starts or evaluations, so that a repeated run gives the same bits.
@@ -12,10 +12,10 @@ lengths are numbers of steps, starts or evaluations, so that a repeated run give
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,24 +23,61 @@ import numpy as np
 import optax
 
 from experiments.landscapes import Data, Landscape, Objective
+from qjax import programs
 from qjax.ledger import Ledger
 from qjax.qubo import Qubo
-from qjax.refine import Refine
+from qjax.refine import Compiled, Refine
 from qjax.samplers.samples import Samples
 
 
-class Answer(NamedTuple):
-    """point (n,), the ledger, and what else the row reports (JSON-ready, repeats bit for bit)."""
+class Account:
+    """What one run leaves besides its point: the ledger, and notes that its row reports (JSON-ready, repeating bit for
+    bit). Every program's compilation is charged once a run, whether or not this run waited for it.
+    """
 
-    point: jax.Array
-    ledger: Ledger
-    notes: Mapping[str, Any] = MappingProxyType({})
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = Ledger() if ledger is None else ledger
+        self.notes: dict[str, Any] = {}
+        self._charged: set[int] = set()
+
+    def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+        """function(*args), its seconds booked under `phase`."""
+        value, self.ledger = self.ledger.run(phase, function, *args)
+        return value
+
+    def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+        """function(*args) as a program compiled ahead of time."""
+        return self.run(phase, self.program(function, *args), *args)
+
+    def program(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+        """The compiled function, for arguments of these shapes; its compilation is charged."""
+        executable, seconds = programs.compiled(function, *args)
+        self._charge(executable, seconds)
+        return executable
+
+    def refine(self, phase: str, program: Refine, params: Any, data: Data, num_steps: int) -> Any:
+        """The parameters that num_steps of `program` end at."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((params, data)))
+        if (program, shapes) not in _refines:
+            start = time.perf_counter()
+            _refines[program, shapes] = program.compile(params, data), time.perf_counter() - start
+        compiled, seconds = _refines[program, shapes]
+        self._charge(compiled, seconds)
+        return self.run(phase, lambda: compiled(jax.random.key(0), params, data, num_steps).params)
+
+    def _charge(self, executable: Any, seconds: float) -> None:
+        if id(executable) not in self._charged:
+            self._charged.add(id(executable))
+            self.ledger = self.ledger.add("compile", seconds)
+
+
+_refines: dict[Any, tuple[Compiled, float]] = {}
 
 
 class Method(Protocol):
     """What every row of the synthetic tables is."""
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer: ...
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array: ...
 
 
 @dataclass(frozen=True)
@@ -54,9 +91,9 @@ class Adam:
     num_steps: int = 500
     learning_rate: float = 0.1
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
         starts = problem.starts(key, self.num_starts)
-        return descended(problem, starts, self.num_steps, self.learning_rate, ledger)
+        return descended(problem, starts, self.num_steps, self.learning_rate, account)
 
 
 @dataclass(frozen=True)
@@ -66,23 +103,24 @@ class LBFGS:
     num_starts: int = 1
     num_steps: int = 300
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
         from scipy.optimize import minimize
 
+        starts = problem.starts(key, self.num_starts)
+        slope = account.program(_slope(problem.objective), starts[0], problem.data)
+
         def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, slope = _value_and_grad(problem.objective, jnp.asarray(x, dtype), problem.data)
-            return float(value), np.asarray(slope, np.float64)
+            value, gradient = slope(jnp.asarray(x, starts.dtype), problem.data)
+            return float(value), np.asarray(gradient, np.float64)
 
         def search() -> jax.Array:
             ends = [
                 minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"maxiter": self.num_steps})
                 for start in np.asarray(starts, np.float64)
             ]
-            return jnp.asarray(min(ends, key=lambda end: float(end.fun)).x, dtype)
+            return jnp.asarray(min(ends, key=lambda end: float(end.fun)).x, starts.dtype)
 
-        starts = problem.starts(key, self.num_starts)
-        dtype = starts.dtype
-        return Answer(*ledger.run("refine", search))
+        return account.run("refine", search)
 
 
 @dataclass(frozen=True)
@@ -95,16 +133,27 @@ class CMAES:
     num_evaluations: int = 10_000
     sigma0: float = 0.5
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
         import cma
+
+        starts = problem.starts(key, _RESTARTS)
+        # cma takes 0 for "seed by the clock".
+        seeds = 1 + np.asarray(jax.random.randint(jax.random.fold_in(key, 1), (_RESTARTS,), 0, 2**30))
+        # Every population is a multiple of the first one: one program evaluates them all, slice by slice.
+        base = int(4 + 3 * np.log(problem.size))
+        evaluate = account.program(_values(problem.objective), starts[:1].repeat(base, 0), problem.data)
+
+        def values_of(points: list[np.ndarray]) -> np.ndarray:
+            batches = np.stack(points).astype(starts.dtype).reshape(-1, base, problem.size)
+            return np.concatenate([np.asarray(evaluate(jnp.asarray(b), problem.data), np.float64) for b in batches])
 
         def search() -> jax.Array:
             spent, restart = 0, 0
-            best, lowest = np.asarray(starts[0]), np.inf
+            best, least = np.asarray(starts[0]), np.inf
             while spent < self.num_evaluations:
                 options = {
                     "seed": int(seeds[restart]),
-                    "popsize": int(4 + 3 * np.log(problem.size)) * 2**restart,
+                    "popsize": base * 2**restart,
                     "verbose": -9,
                     "verb_log": 0,
                 }
@@ -112,19 +161,15 @@ class CMAES:
                 evolution = cma.CMAEvolutionStrategy(start, self.sigma0 * problem.half_width, options)
                 while spent < self.num_evaluations and not evolution.stop():
                     points = evolution.ask()
-                    batch = jnp.asarray(np.stack(points), starts.dtype)
-                    values = np.asarray(_values(problem.objective, batch, problem.data), np.float64)
+                    values = values_of(points)
                     evolution.tell(points, values.tolist())
                     spent += len(points)
-                    if values.min() < lowest:
-                        best, lowest = np.asarray(points[int(values.argmin())]), values.min()
+                    if values.min() < least:
+                        best, least = np.asarray(points[int(values.argmin())]), values.min()
                 restart = min(restart + 1, _RESTARTS - 1)
             return jnp.asarray(best, starts.dtype)
 
-        starts = problem.starts(key, _RESTARTS)
-        # cma takes 0 for "seed by the clock".
-        seeds = 1 + np.asarray(jax.random.randint(jax.random.fold_in(key, 1), (_RESTARTS,), 0, 2**30))
-        return Answer(*ledger.run("refine", search))
+        return account.run("refine", search)
 
 
 @dataclass(frozen=True)
@@ -138,14 +183,11 @@ class Spectral:
     num_steps: int = 500
     learning_rate: float = 0.02
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
-        def rounded() -> jax.Array:
-            centre = jnp.zeros(problem.size)
-            vectors = _eigenvectors(problem.objective, centre, problem.data)[:, : self.num_vectors]
-            return jnp.where(vectors.T > 0, 1.0, -1.0) * 0.5 * problem.half_width
-
-        starts, ledger = ledger.run("formulate", rounded)
-        return descended(problem, starts, self.num_steps, self.learning_rate, ledger)
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
+        vectors = account.call("formulate", _eigenvectors(problem.objective, problem.size), problem.data)
+        signs = jnp.where(vectors[:, : self.num_vectors].T > 0, 1.0, -1.0)
+        starts = 0.5 * problem.half_width * signs
+        return descended(problem, starts, self.num_steps, self.learning_rate, account)
 
 
 @dataclass(frozen=True)
@@ -167,19 +209,16 @@ class Relaxed:
         return Samples(bits, qubo.energies(bits), {})
 
 
-def descended(problem: Landscape, starts: jax.Array, num_steps: int, learning_rate: float, ledger: Ledger) -> Answer:
+def descended(
+    problem: Landscape, starts: jax.Array, num_steps: int, learning_rate: float, account: Account
+) -> jax.Array:
     """Adam from every start (S, n) at once, cosine to zero; the end point of lowest f, (n,).
 
     Adam is elementwise, so that the sum of f over the starts trains each as if it were alone.
     """
     program = Refine(summed(problem.objective), cosine_adam(learning_rate * problem.half_width, num_steps))
-
-    def search() -> jax.Array:
-        ends = program(jax.random.key(0), starts, problem.data, num_steps).params
-        values = _values(problem.objective, ends, problem.data)
-        return ends[jnp.nanargmin(values)]
-
-    return Answer(*ledger.run("refine", search))
+    ends = account.refine("refine", program, starts, problem.data, num_steps)
+    return account.call("evaluate", lowest(problem.objective), ends, problem.data)
 
 
 # Cached, so that equal settings give the same functions and compile once.
@@ -204,26 +243,37 @@ def summed(objective: Objective) -> Callable[[jax.Array, Data], jax.Array]:
 _RESTARTS = 10
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _values(objective: Objective, points: jax.Array, data: Data) -> jax.Array:
-    values: jax.Array = jax.vmap(objective, in_axes=(0, None))(points, data)
-    return values
+@functools.cache
+def lowest(objective: Objective) -> Callable[[jax.Array, Data], jax.Array]:
+    """best(points (S, n), data): the point of lowest f, (n,)."""
+
+    def best(points: jax.Array, data: Data) -> jax.Array:
+        return points[jnp.nanargmin(jax.vmap(objective, in_axes=(0, None))(points, data))]
+
+    return best
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _value_and_grad(objective: Objective, point: jax.Array, data: Data) -> tuple[jax.Array, jax.Array]:
-    value, slope = jax.value_and_grad(objective)(point, data)
-    return value, slope
+@functools.cache
+def _values(objective: Objective) -> Callable[[jax.Array, Data], jax.Array]:
+    return jax.vmap(objective, in_axes=(0, None))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _eigenvectors(objective: Objective, point: jax.Array, data: Data) -> jax.Array:
-    def product(v: jax.Array) -> jax.Array:
-        image: jax.Array = jax.jvp(lambda x: jax.grad(objective)(x, data), (point,), (v,))[1]
-        return image
+@functools.cache
+def _slope(objective: Objective) -> Callable[[jax.Array, Data], tuple[jax.Array, jax.Array]]:
+    return jax.value_and_grad(objective)
 
-    matrix = jax.vmap(product)(jnp.eye(point.shape[0], dtype=point.dtype))
-    vectors: jax.Array = jnp.linalg.eigh(matrix)[1]
+
+@functools.cache
+def _eigenvectors(objective: Objective, size: int) -> Callable[[Data], jax.Array]:
+    def vectors(data: Data) -> jax.Array:
+        centre = jnp.zeros(size)
+
+        def product(v: jax.Array) -> jax.Array:
+            image: jax.Array = jax.jvp(lambda x: jax.grad(objective)(x, data), (centre,), (v,))[1]
+            return image
+
+        return jnp.linalg.eigh(jax.vmap(product)(jnp.eye(size)))[1]
+
     return vectors
 
 
@@ -239,7 +289,10 @@ def _relaxed(settings: Relaxed, key: jax.Array, qubo: Qubo, num_reads: int) -> j
 
     def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:
         theta, state = carry
-        updates, state = optimizer.update(jax.grad(energy)(theta), state)
+        slope = jax.grad(energy)(theta)
+        # optax mixes integer counts with floats, which a strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(slope, state)
         return (theta + updates, state), None
 
     (theta, _), _ = jax.lax.scan(step, (theta, optimizer.init(theta)), None, length=settings.num_steps)

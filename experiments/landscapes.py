@@ -54,7 +54,7 @@ class Landscape:
 
     def starts(self, key: jax.Array, count: int) -> jax.Array:
         """Uniform points of the box, (count, n)."""
-        return jax.random.uniform(key, (count, self.size), minval=-self.half_width, maxval=self.half_width)
+        return _uniform(key, count, self.size, self.half_width)
 
 
 def glass(size: int, alpha: float, height: float, seed: int) -> Landscape:
@@ -108,7 +108,7 @@ def ackley(x: jax.Array, data: Data) -> jax.Array:
     z = _rotated(x, data)
     square = jnp.mean(z * z)
     # The cone's tip has no gradient: the square root is kept off zero, there and in its derivative.
-    radius = jnp.sqrt(jnp.where(square > 0, square, 1.0)) * (square > 0)
+    radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     ripple = jnp.mean(jnp.cos(2 * jnp.pi * z) - 1)
     return -20 * jnp.expm1(-0.2 * radius) - jnp.e * jnp.expm1(ripple)
 
@@ -161,6 +161,12 @@ def _scaled(
 def _evaluate(objective: Objective, point: jax.Array, data: Data) -> jax.Array:
     value: jax.Array = _evaluate_many(objective, point[None, :], data)[0]
     return value
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _uniform(key: jax.Array, count: int, size: int, half_width: float) -> jax.Array:
+    points: jax.Array = jax.random.uniform(key, (count, size), minval=-half_width, maxval=half_width)
+    return points
 
 
 @partial(jax.jit, static_argnums=0)

@@ -4,32 +4,32 @@ GlassHybrid    the Hessian at the box's centre, each coordinate's sign a bit: on
 FittedHybrid   a quadratic fitted to gradients at random probes, coordinates in fixed point: rounds that re-centre and
                shrink by the measured fidelity, then Adam
 Continuous     the same fits, each followed to its continuous minimiser instead of being annealed
+
+The rounds are those of `qjax.hybrid`; its parts are compiled apart, once for all instances of a shape.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
 import qjax
-from experiments.baselines import Answer, cosine_adam, summed
-from experiments.controls import Given
+from experiments.baselines import Account, cosine_adam, summed
 from experiments.landscapes import Data, Landscape, Objective
 from qjax.curvature import Matrix
-from qjax.encodings import Encoding
-from qjax.hybrid import Problem, Trained, next_radius
-from qjax.ledger import Ledger
+from qjax.hybrid import Problem, Round, formulated, next_radius, picked
 from qjax.quadratic import Quadratic
-from qjax.refine import Refine, Refined
+from qjax.refine import Refine
+from qjax.samplers.samples import Samples
 
 Params = dict[str, jax.Array]
+Loss: TypeAlias = Callable[[Params, Data], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -48,34 +48,24 @@ class GlassHybrid:
     num_steps: int = 300
     learning_rate: float = 0.01
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
         probe_key, key = jax.random.split(key)
         starts = problem.starts(probe_key, self.num_probes)
         program = Refine(summed(problem.objective), cosine_adam(0.1 * problem.half_width, self.num_probe_steps))
+        ends = account.refine("formulate", program, starts, problem.data, self.num_probe_steps)
+        radius = float(jnp.mean(jnp.abs(ends)))
+        params = {"x": jnp.zeros(problem.size)}
+        outcome = _round(self, _named(problem.objective), problem, key, params, radius, "always", account)
+        return _finish(self, problem, outcome, account)
 
-        def well_radius() -> float:
-            ends = program(probe_key, starts, problem.data, self.num_probe_steps).params
-            return float(jnp.mean(jnp.abs(ends)))
+    def formulation(self, objective: Objective) -> Callable[..., Any]:
+        """formulate(params, radius, key, data) -> (Quadratic, Encoding)."""
 
-        def formulate(params: Params, radius: float) -> tuple[Quadratic, Encoding]:
-            quadratic = qjax.hessian(_named(problem.objective), params, problem.data)
+        def formulate(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Any:
+            quadratic = qjax.hessian(_named(objective), params, data)
             return quadratic, qjax.encode(params, {"x": qjax.Sign(step=radius)})
 
-        radius, ledger = ledger.run("formulate", well_radius)
-        trained = qjax.hybrid(
-            key,
-            functools.partial(_value(problem.objective), data=problem.data),
-            {"x": jnp.zeros(problem.size)},
-            formulate,
-            self.sampler,
-            num_reads=self.num_reads,
-            num_candidates=self.num_candidates,
-            radius=radius,
-            accept="always",
-            descend=_descent(problem, self.num_steps, self.learning_rate),
-            ledger=ledger,
-        )
-        return Answer(trained.params["x"], trained.ledger, notes(trained))
+        return formulate
 
 
 @dataclass(frozen=True)
@@ -102,36 +92,40 @@ class FittedHybrid:
         if self.start not in ("annealed", "rounded"):
             raise ValueError(f"start must be annealed or rounded, got {self.start!r}")
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
-        fit_key, key = jax.random.split(key)
-        count = itertools.count()
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
+        params, radius = {"x": jnp.zeros(problem.size)}, problem.half_width
+        loss = self.basin(problem)
+        for index in range(self.num_rounds):
+            round_key = jax.random.fold_in(key, index)
+            outcome = _round(self, loss, problem, round_key, params, radius, "better", account)
+            params = outcome.params
+            radius = next_radius(radius, bool(outcome.accepted), float(outcome.ratio))
+        return _finish(self, problem, outcome, account)
 
-        def formulate(params: Params, radius: float) -> tuple[Quadratic, Encoding]:
-            quadratic = fit(self, problem, params, jax.random.fold_in(fit_key, next(count)), radius)
+    def formulation(self, objective: Objective) -> Callable[..., Any]:
+        """formulate(params, radius, key, data, half_width) -> (Quadratic, Encoding)."""
+        quadratic = self.fit(objective)
+
+        def formulate(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Any:
             step = 2 * radius / (2**self.bits - 1)
-            return quadratic, qjax.encode(params, {"x": qjax.FixedPoint(self.bits, step, around="present")})
+            encoding = qjax.encode(params, {"x": qjax.FixedPoint(self.bits, step, around="present")})
+            return quadratic(params, radius, key, data), encoding
 
-        def nearest(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-            quadratic, encoding = problem.quadratic, problem.encoding
-            state = encoding.nearest(stationary(quadratic))
-            return jnp.broadcast_to(state, (num_reads, encoding.num_bits))
+        return formulate
 
-        rounded = self.start == "rounded"
-        trained = qjax.hybrid(
-            key,
-            functools.partial(basin(problem, self.num_basin_steps, self.learning_rate), data=problem.data),
-            {"x": jnp.zeros(problem.size)},
-            formulate,
-            Given() if rounded else self.sampler,
-            num_rounds=self.num_rounds,
-            num_reads=1 if rounded else self.num_reads,
-            num_candidates=self.num_candidates,
-            radius=problem.half_width,
-            propose=nearest if rounded else None,
-            descend=_descent(problem, self.num_steps, self.learning_rate),
-            ledger=ledger,
-        )
-        return Answer(trained.params["x"], trained.ledger, notes(trained))
+    def fit(self, objective: Objective) -> Callable[..., Quadratic]:
+        """quadratic(params, radius, key, data): probes keep to the geometric mean of grid and box, so that the grid
+        shrinks faster than they do."""
+
+        def quadratic(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Quadratic:
+            sigma = 0.5 * jnp.sqrt(radius * data["half_width"])
+            return qjax.fitted(_named(objective), params, key, data, radius=sigma, num_samples=self.num_samples)
+
+        return quadratic
+
+    def basin(self, problem: Landscape) -> Loss:
+        """The height of the basin that a point lies in: f after num_basin_steps of Adam."""
+        return _basin(problem.objective, self.num_basin_steps, self.learning_rate * problem.half_width)
 
 
 @dataclass(frozen=True)
@@ -140,36 +134,18 @@ class Continuous:
 
     hybrid: FittedHybrid
 
-    def __call__(self, key: jax.Array, problem: Landscape, ledger: Ledger) -> Answer:
-        fit_key, key = jax.random.split(key)
-        loss = functools.partial(
-            basin(problem, self.hybrid.num_basin_steps, self.hybrid.learning_rate), data=problem.data
-        )
+    def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array:
         params, radius = {"x": jnp.zeros(problem.size)}, problem.half_width
-        before, ledger = ledger.run("decode", loss, params)
+        fit, judge = _fit(self.hybrid, problem.objective), _judged(self.hybrid.basin(problem))
+        data = _boxed(problem)
         for index in range(self.hybrid.num_rounds):
-            quadratic, ledger = ledger.run(
-                "formulate", fit, self.hybrid, problem, params, jax.random.fold_in(fit_key, index), radius
-            )
-            target, ledger = ledger.run("anneal", stationary, quadratic)
-            moved = {"x": jnp.clip(target["x"], -problem.half_width, problem.half_width)}
-            after, ledger = ledger.run("decode", loss, moved)
-            taken = bool(after < before)
-            ratio = float((before - after) / jnp.maximum(quadratic(params) - quadratic(moved), 1e-30))
-            radius = next_radius(radius, taken, ratio)
-            params, before = (moved, after) if taken else (params, before)
-        descend = _descent(problem, self.hybrid.num_steps, self.hybrid.learning_rate)
-        refined, ledger = ledger.run("refine", descend, key, params)
-        return Answer(refined.params["x"], ledger)
+            fit_key = jax.random.fold_in(jax.random.fold_in(key, index), 1)
+            quadratic = account.call("formulate", fit, params, jnp.float32(radius), fit_key, data)
+            params, taken, ratio = account.call("decode", judge, params, quadratic, data)
+            radius = next_radius(radius, bool(taken), float(ratio))
+        return _descended(self.hybrid, problem, params, account)
 
 
-def fit(hybrid: FittedHybrid, problem: Landscape, params: Params, key: jax.Array, radius: float) -> Quadratic:
-    """The fit of one round. Probes keep to the geometric mean of grid and box: the grid shrinks faster than they do."""
-    sigma = 0.5 * (radius * problem.half_width) ** 0.5
-    return _fitted(problem.objective, hybrid.num_samples, params, key, sigma, problem.data)
-
-
-@jax.jit
 def stationary(quadratic: Quadratic) -> Params:
     """r - (H + damping I)^-1 g, damped where H is not positive definite: the minimiser, or a step off a saddle."""
     assert isinstance(quadratic.curvature, Matrix)
@@ -179,59 +155,122 @@ def stationary(quadratic: Quadratic) -> Params:
     return {"x": quadratic.centre["x"] - jnp.linalg.solve(matrix, quadratic.gradient["x"])}
 
 
-def basin(problem: Landscape, num_steps: int, learning_rate: float) -> Callable[..., jax.Array]:
-    """loss(params, data): f after num_steps of Adam, the height of the basin that a point lies in."""
-    return _basin(problem.objective, num_steps, learning_rate * problem.half_width)
+Hybrid: TypeAlias = GlassHybrid | FittedHybrid
 
 
-def notes(trained: Trained) -> dict[str, Any]:
-    """What the row of a hybrid run reports of its last round."""
-    last = trained.rounds[-1]
-    return {
-        "fidelity": float(last.fidelity),
-        "feasible": float(last.feasible),
-        "sampled_energies": [float(energy) for energy in last.energies_read[:1024]],
+def _round(
+    hybrid: Hybrid,
+    loss: Loss,
+    problem: Landscape,
+    key: jax.Array,
+    params: Params,
+    radius: float,
+    accept: Literal["better", "always"],
+    account: Account,
+) -> Round:
+    """`qjax.outer_round` in its three parts, each compiled and booked."""
+    # Without the sampler, the parts are those of every control as well.
+    bare, data = replace(hybrid, sampler=None), _boxed(problem)
+    width = jnp.asarray(radius, jnp.zeros(0).dtype)
+    formulate = _formulate(bare, problem.objective)
+    parts = account.call("formulate", formulate, params, width, jax.random.fold_in(key, 1), data)
+    if getattr(hybrid, "start", "annealed") == "rounded":
+        samples = account.call("anneal", _nearest, parts)
+    else:
+        samples = account.call("anneal", _anneal(hybrid.sampler, hybrid.num_reads), key, parts.energy)
+    return account.call("decode", _pick(loss, hybrid.num_candidates, accept), params, parts, samples, data)
+
+
+def _finish(hybrid: Hybrid, problem: Landscape, outcome: Round, account: Account) -> jax.Array:
+    account.notes |= {
+        "fidelity": float(outcome.fidelity),
+        "feasible": float(outcome.feasible),
+        "sampled_energies": [float(energy) for energy in outcome.energies_read[:1024]],
     }
+    return _descended(hybrid, problem, outcome.params, account)
 
 
-def _descent(problem: Landscape, num_steps: int, learning_rate: float) -> Callable[[jax.Array, Params], Refined]:
-    program = Refine(_named(problem.objective), cosine_adam(learning_rate * problem.half_width, num_steps))
-    return lambda key, params: program(key, params, problem.data, num_steps)
+def _descended(hybrid: Hybrid, problem: Landscape, params: Params, account: Account) -> jax.Array:
+    optimizer = cosine_adam(hybrid.learning_rate * problem.half_width, hybrid.num_steps)
+    program = Refine(_named(problem.objective), optimizer)
+    ends: Params = account.refine("refine", program, params, problem.data, hybrid.num_steps)
+    return ends["x"]
+
+
+def _boxed(problem: Landscape) -> Data:
+    return problem.data | {"half_width": jnp.asarray(problem.half_width, jnp.zeros(0).dtype)}
+
+
+def _nearest(problem: Problem) -> Samples:
+    """One sample: the grid state nearest to the fit's continuous minimiser."""
+    bits = problem.encoding.nearest(stationary(problem.quadratic))[None, :]
+    return Samples(bits, problem.qubo.energies(bits), {})
 
 
 # Cached, so that all instances of one shape share their compiled programs.
 
 
 @functools.cache
-def _named(objective: Objective) -> Callable[[Params, Data], jax.Array]:
+def _named(objective: Objective) -> Loss:
     return lambda params, data: objective(params["x"], data)
 
 
 @functools.cache
-def _value(objective: Objective) -> Callable[..., jax.Array]:
-    return jax.jit(_named(objective))
+def _formulate(hybrid: Hybrid, objective: Objective) -> Callable[..., Problem]:
+    build = hybrid.formulation(objective)
+
+    def formulate(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Problem:
+        return formulated(lambda params, _: build(params, radius, key, data), params, 0.0)
+
+    return formulate
 
 
 @functools.cache
-def _basin(objective: Objective, num_steps: int, learning_rate: float) -> Callable[..., jax.Array]:
+def _fit(hybrid: FittedHybrid, objective: Objective) -> Callable[..., Quadratic]:
+    return hybrid.fit(objective)
+
+
+@functools.cache
+def _anneal(sampler: Any, num_reads: int) -> Callable[..., Samples]:
+    return lambda key, qubo: sampler(key, qubo, num_reads=num_reads)
+
+
+@functools.cache
+def _pick(loss: Loss, num_candidates: int, accept: Literal["better", "always"]) -> Callable[..., Round]:
+    def pick(params: Params, parts: Problem, samples: Samples, data: Data) -> Round:
+        return picked(lambda params: loss(params, data), params, parts, samples, num_candidates, accept)
+
+    return pick
+
+
+@functools.cache
+def _judged(loss: Loss) -> Callable[..., tuple[Params, jax.Array, jax.Array]]:
+    def judge(params: Params, quadratic: Quadratic, data: Data) -> tuple[Params, jax.Array, jax.Array]:
+        moved = {"x": jnp.clip(stationary(quadratic)["x"], -data["half_width"], data["half_width"])}
+        before, after = loss(params, data), loss(moved, data)
+        predicted = quadratic(params) - quadratic(moved)
+        ratio = (before - after) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted)
+        chosen = {"x": jnp.where(after < before, moved["x"], params["x"])}
+        return chosen, after < before, ratio
+
+    return judge
+
+
+@functools.cache
+def _basin(objective: Objective, num_steps: int, learning_rate: float) -> Loss:
     optimizer = optax.adam(learning_rate)
     loss = _named(objective)
 
-    @jax.jit
     def height(params: Params, data: Data) -> jax.Array:
         def step(_: jax.Array, carry: tuple[Params, Any]) -> tuple[Params, Any]:
             params, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(params, data), state)
+            slope = jax.grad(loss)(params, data)
+            # optax mixes integer counts with floats, which a strict promotion refuses.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = optimizer.update(slope, state)
             return optax.apply_updates(params, updates), state
 
         params, _ = jax.lax.fori_loop(0, num_steps, step, (params, optimizer.init(params)))
         return loss(params, data)
 
     return height
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _fitted(
-    objective: Objective, num_samples: int, params: Params, key: jax.Array, sigma: jax.Array, data: Data
-) -> Quadratic:
-    return qjax.fitted(_named(objective), params, key, data, radius=sigma, num_samples=num_samples)

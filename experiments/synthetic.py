@@ -21,13 +21,13 @@ from typing import Any
 
 import jax
 
-from experiments.baselines import CMAES, LBFGS, Adam, Answer, Method, Relaxed, Spectral
+from experiments.baselines import CMAES, LBFGS, Account, Adam, Method, Relaxed, Spectral
 from experiments.cells import Cell, Comparison, Progress, Scale, plain
 from experiments.controls import Shuffled
+from experiments.generalized import Generalized
 from experiments.landscapes import Landscape, function, glass
 from experiments.quantum_search import Continuous, FittedHybrid, GlassHybrid
 from qjax import samplers
-from qjax.ledger import Ledger
 
 TUNED = Path(__file__).parent / "tuned" / "synthetic.json"
 
@@ -117,7 +117,8 @@ def methods(shape: Shape, scale: Scale = "default") -> dict[str, Method]:
     }
     given = dict(tuned["hybrid"])
     options = dict(given.pop("sampler"))
-    sampler = samplers.get(options.pop("name"), **options)
+    name = options.pop("name")
+    sampler = Generalized(**options) if name == "generalized" else samplers.get(name, **options)
     if isinstance(shape, Glass):
         hybrid = GlassHybrid(sampler, **given)
         relaxed = dict(tuned["relaxed-adam"])
@@ -153,39 +154,14 @@ def settings(shape: Shape, scale: Scale = "default") -> dict[str, dict[str, Any]
     return tuned
 
 
-def measured(
-    method: Method, problem: Landscape, seed: int, ledger: Ledger | None = None
-) -> tuple[Answer, float, Ledger]:
-    """The answer, its gap, and the ledger of one run, compilation charged to every run of a process alike.
-
-    The first run of a method on a shape is repeated: what the first took longer is compilation, booked as such.
-    """
-    key = jax.random.fold_in(jax.random.key(7), seed)
-    shape = (method, problem.objective, problem.size)
-    first_seconds = None
-    if shape not in _seen:
-        start = time.perf_counter()
-        method(key, problem, Ledger())
-        first_seconds = time.perf_counter() - start
-        _seen.add(shape)
-    start = time.perf_counter()
-    answer = method(key, problem, Ledger())
-    gap, own = answer.ledger.run("evaluate", problem.gap, answer.point)
-    seconds = time.perf_counter() - start
-    # Samplers book their compilation themselves, in every run, whether or not it was waited for.
-    own = own.add("other", max(seconds - (own.total - own["compile"]), 0.0))
-    kind: Any = method
-    if isinstance(method, GlassHybrid | FittedHybrid):
-        # Shared with the controls, of which only the first in a process waits for it.
-        kind = replace(method, sampler=None)
-    if first_seconds is not None and (kind, *shape[1:]) not in _compile_seconds:
-        _compile_seconds[kind, *shape[1:]] = max(first_seconds - seconds - own["compile"], 0.0)
-    own = own.add("compile", _compile_seconds[kind, *shape[1:]])
-    return answer, gap, own if ledger is None else ledger + own
-
-
-_seen: set[Any] = set()
-_compile_seconds: dict[Any, float] = {}
+def measured(method: Method, problem: Landscape, seed: int, account: Account) -> float:
+    """The gap, in units of the scale, that one run of the method ends with; its seconds go to the account."""
+    start, before = time.perf_counter(), account.ledger.total
+    point = method(jax.random.fold_in(jax.random.key(7), seed), problem, account)
+    gap: float = account.run("evaluate", problem.gap, point)
+    # Charged compilation need not have been waited for, so that the phases may be more than what passed here.
+    account.ledger = account.ledger.add("other", max(time.perf_counter() - start - account.ledger.total + before, 0.0))
+    return gap
 
 
 def _plan(scale: Scale) -> Sequence[tuple[Shape, tuple[str, ...], range]]:
@@ -241,11 +217,13 @@ def _cell(shape: Shape, name: str, seed: int, method: Method) -> Cell:
 
 def _run(shape: Shape, method: Method, seed: int, progress: Progress) -> dict[str, Any]:
     progress(0.0, "")
-    problem, ledger = Ledger().run("data", shape.instance, seed)
-    answer, gap, ledger = measured(method, problem, seed, ledger)
+    account = Account()
+    problem = account.run("data", shape.instance, seed)
+    gap = measured(method, problem, seed, account)
+    ledger = account.ledger
     solved = math.isfinite(gap) and problem.solved(gap)
     results: dict[str, Any] = {"final": 100.0 if solved else 0.0, "gap": gap if math.isfinite(gap) else None}
-    results |= answer.notes
+    results |= account.notes
     timed = {
         "seconds": ledger.total,
         "curve": [],
