@@ -12,8 +12,9 @@ def test_rows_ratio_and_verdict() -> None:
     with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic (decay**count), in the hand-written loop
         found = bench_refine(BenchRefine(networks=("mlp",), batch_size=4, num_images=16, steps=1, repeats=2))
     (row,) = found["rows"]
-    assert row["ratio"] == pytest.approx(row["refine"] / row["handwritten"])
-    assert len(row["rates"]["refine"]) == len(row["rates"]["handwritten"]) == 2
+    refined, handwritten = (np.asarray(row["rates"][loop]) for loop in ("refine", "handwritten"))
+    assert len(refined) == len(handwritten) == 2
+    assert row["ratio"] == pytest.approx(np.median(refined / handwritten))
     assert found["target"]["met"] == (row["ratio"] >= 0.9)
     assert "| mlp |" in table(found)
 
