@@ -2,7 +2,7 @@
 
     ratio = median over repeats of (refine's steps/s  /  the hand-written loop's steps/s right after or before it)
 
-Both are compiled, draw batches of the same data on the device, and are timed in turn; a ratio is taken inside each turn,
+Both are compiled, draw batches of the same data on the device, and are timed in turn; a ratio is taken in each turn,
 so that a slow moment of the machine meets both.
 """
 

@@ -93,7 +93,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from tests.test_resume import run
-result = run(400, Path(sys.argv[1]), callback=lambda step, metrics, params: time.sleep(0.01))
+result = run(250, Path(sys.argv[1]), callback=lambda step, metrics, params: time.sleep(0.03))
 np.savez(sys.argv[2], loss=result.metrics["loss"], resumed=result.info["resumed_at"] or 0, **result.params)
 """
 
@@ -112,7 +112,7 @@ def test_killed_at_random_moments_the_numbers_are_the_same(tmp_path: Path) -> No
         assert process.wait() == -signal.SIGKILL
         newest = max(path.name for path in (tmp_path / "run").glob("*.json"))
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=200)
-    final, straight = np.load(tmp_path / "final.npz"), run(400, None)
+    final, straight = np.load(tmp_path / "final.npz"), run(250, None)
     assert int(final["resumed"]) > 0
     assert np.array_equal(final["loss"], straight.metrics["loss"])
     assert all(np.array_equal(final[name], straight.params[name]) for name in PARAMS)
