@@ -12,6 +12,7 @@ from experiments.bench_build import BenchBuild
 from experiments.bench_refine import BenchRefine
 from experiments.benchmark import benchmark, smaller
 from experiments.cells import StoreError, UsageError
+from experiments.data import DataUnavailable
 from experiments.table1 import Table1
 
 Flat = tyro.conf.arg(name="")
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             sort_subcommands=False,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-    except StoreError as error:
+    except (StoreError, DataUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except UsageError as error:

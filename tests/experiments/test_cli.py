@@ -13,6 +13,7 @@ from experiments import __main__ as cli
 from experiments import environment, table1
 from experiments.bench_build import BenchBuild, bench_build
 from experiments.cells import Cell, Comparison
+from experiments.data import DataUnavailable
 from experiments.progress import Watch
 
 
@@ -182,3 +183,15 @@ def test_the_code_digest_follows_numbers_not_presentation(tmp_path: Path) -> Non
     assert environment.code_digest(tmp_path) == before
     (tmp_path / "qjax/qubo.py").write_text("a = 2\n")
     assert environment.code_digest(tmp_path) != before
+
+
+def test_unreadable_data_is_one_line(tmp_path: Path, parts, capsys) -> None:
+    def unreadable(progress):
+        raise DataUnavailable("CIFAR-10: cannot read /data/cifar10: Permission denied")
+
+    broken = SimpleNamespace(
+        cells=lambda scale: [Cell("cifar10", "adam", 0, {}, unreadable)], comparisons=lambda scale: []
+    )
+    parts(broken)
+    assert cli.main(["table1", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: CIFAR-10: cannot read /data/cifar10: Permission denied\n"
