@@ -29,8 +29,8 @@ class _HostSampler:
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = True
 
-    def _solver(self) -> tuple[Any, dict[str, Any]]:
-        """(dimod sampler, its keyword arguments)."""
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
+        """(dimod sampler, its keyword arguments) for a model."""
         raise TypeError(f"{type(self).__name__} does not say its dimod sampler")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
@@ -59,7 +59,8 @@ class _HostSampler:
         n = qubo.num_bits
         if n == 0:
             return np.zeros((num_reads, 0), np.int8)
-        solver, arguments = self._solver()
+        bqm = to_bqm(qubo)
+        solver, arguments = self._solver(bqm)
         known = solver.parameters
         if "num_reads" in known:
             arguments.setdefault("num_reads", num_reads)
@@ -70,7 +71,6 @@ class _HostSampler:
             if "initial_states" not in known:
                 raise ValueError(f"initial_states: {type(solver).__name__} takes none")
             arguments.setdefault("initial_states", (initial.astype(np.int8), list(range(n))))
-        bqm = to_bqm(qubo)
         return _checked(solver.sample(bqm, **arguments), n, num_reads, type(solver).__name__)
 
 
@@ -120,7 +120,7 @@ class DimodSampler(_HostSampler):
                 has = ", ".join(sorted(known))
                 raise ValueError(f"parameters: {type(self.sampler).__name__} has no {name!r}; it has {has}")
 
-    def _solver(self) -> tuple[Any, dict[str, Any]]:
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
         return self.sampler, dict(self.parameters)
 
 
@@ -139,10 +139,15 @@ class Neal(_HostSampler):
     randomize_order: bool = False
     proposal_acceptance_criteria: str = "Metropolis"
 
-    def _solver(self) -> tuple[Any, dict[str, Any]]:
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
         from dwave.samplers import SimulatedAnnealingSampler
 
-        return SimulatedAnnealingSampler(), {f.name: getattr(self, f.name) for f in fields(self)}
+        arguments = {f.name: getattr(self, f.name) for f in fields(self)}
+        flat = not np.any(bqm.to_numpy_vectors().linear_biases) and not any(bqm.quadratic.values())
+        if flat and self.beta_range is None and self.beta_schedule is None:
+            # Left to itself the solver warns that all energies are equal, then takes this range.
+            arguments["beta_range"] = (0.1, 1.0)
+        return SimulatedAnnealingSampler(), arguments
 
 
 neal = Neal

@@ -73,7 +73,7 @@ def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array, unroll
 
 
 def _gathers_at_once(m: int, degree: int) -> bool:
-    return degree > _LONGEST_UNROLLED or (m < _FEW_SITES and degree > _FEW_SITES)
+    return degree > _LONGEST_UNROLLED or (m < _FEW_SITES and degree > 2)
 
 
 def stack(blocks: Sequence[jax.Array]) -> jax.Array:

@@ -21,19 +21,21 @@ def extreme_eigenvalues(
     Rayleigh quotients approach the ends from inside. Huge and tiny coefficients are safe: vectors are scaled by
     their largest entry first.
     """
-    start = jax.random.normal(jax.random.key(0), (n, _VECTORS)).astype(dtype)
+    start = _unit(jax.random.normal(jax.random.key(0), (n, _VECTORS)).astype(dtype))
 
-    def iterate(apply: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        def body(_: jax.Array, v: jax.Array) -> jax.Array:
-            return _unit(apply(v))
+    def phase(radius: jax.Array, coefficients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        shift, sign = coefficients
 
-        v = lax.fori_loop(0, _ITERATIONS, body, _unit(start))
-        return jnp.max(jnp.abs(jnp.sum(v * apply(v), axis=0)))
+        def body(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            image = shift * radius * carry[0] + sign * product(carry[0])
+            return _unit(image), jnp.max(jnp.abs(jnp.sum(carry[0] * image, axis=0)))
 
-    radius = 1.05 * iterate(product)
-    largest = iterate(lambda v: product(v) + radius * v) - radius
-    smallest = radius - iterate(lambda v: radius * v - product(v))
-    return smallest, largest
+        _, value = lax.fori_loop(0, _ITERATIONS, body, (start, jnp.zeros((), dtype)))
+        return jnp.where(shift > 0, radius, 1.05 * value), value
+
+    shifts, signs = jnp.array([0, 1, 1], dtype), jnp.array([1, 1, -1], dtype)
+    radius, values = lax.scan(phase, jnp.zeros((), dtype), (shifts, signs))
+    return radius - values[2], values[1] - radius
 
 
 def _unit(v: jax.Array) -> jax.Array:

@@ -1,0 +1,43 @@
+"""Run by test_contract: reads on one device against reads sharded over eight, with integer couplings."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+import qjax.samplers as samplers
+from tests.samplers import problems
+
+CASES = (
+    ("anneal", "dense", {"num_sweeps": 5}),
+    ("anneal", "sparse", {"num_sweeps": 5}),
+    ("bifurcation", "dense", {"num_steps": 20, "readout_every": 10}),
+    ("greedy", "dense", {}),
+    ("exact", "dense", {}),
+    ("random", "dense", {}),
+)
+
+
+def main() -> None:
+    assert len(jax.devices()) == 8, jax.devices()
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("reads",))
+    same = []
+    for name, form, fields in CASES:
+        qubo, sampler = problems.qubo(form, n=9, batch=(2,)), samplers.get(name, **fields)
+        alone = sampler(jax.random.key(5), qubo, 16)
+        spread = samplers.Sharded(sampler, mesh)(jax.random.key(5), qubo, 16)
+        assert len(spread.bits.sharding.device_set) == 8
+        np.testing.assert_array_equal(alone.bits, spread.bits)
+        np.testing.assert_array_equal(alone.energies, spread.energies)
+        same.append(name)
+    try:
+        samplers.Sharded(samplers.get("random"), mesh)(jax.random.key(5), qubo, 12)
+    except ValueError as error:
+        assert "num_reads" in str(error)
+    else:
+        raise AssertionError("12 reads over 8 devices were taken")
+    print("same bits:", *same)
+
+
+if __name__ == "__main__":
+    main()
