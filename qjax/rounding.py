@@ -70,6 +70,7 @@ def sequential(
     return channel_first.reshape(num_reads, -1)
 
 
+@jax.jit
 def _rounded(
     key: jax.Array, upper: jax.Array, target: jax.Array, step: jax.Array, levels: jax.Array, heat: jax.Array
 ) -> jax.Array:
@@ -89,7 +90,7 @@ def _rounded(
         return still - upper[i][:, None, None] * error[None, :, :], codes.at[i].set(code)
 
     first = jnp.broadcast_to(target[:, :, None], (rows, *shape))
-    _, codes = lax.fori_loop(0, rows, one, (first, jnp.zeros((rows, *shape), jnp.int32)))
+    codes: jax.Array = lax.fori_loop(0, rows, one, (first, jnp.zeros((rows, *shape), jnp.int32)))[1]
     return codes
 
 
