@@ -1,7 +1,6 @@
 """The landscapes' minima, the hybrid's two formulations, and the cells that Table I is made of."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,9 @@ import pytest
 
 from experiments import synthetic
 from experiments.baselines import Account
-from experiments.generalized import Generalized
 from experiments.landscapes import FUNCTIONS, function, glass
 from experiments.quantum_search import Continuous, FittedHybrid, GlassHybrid
-from qjax import Qubo, samplers
+from qjax import samplers
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
@@ -80,7 +78,9 @@ def test_the_sign_formulation_orders_states_as_the_objective_does():
 def test_hybrid_solves_a_glass_that_random_bits_do_not():
     # 64 reads that each succeed with p > 0.5 here; random bits hit a 1 in 2^47 state.
     problem = glass(48, 1.0, 1.0, seed=0)
-    hybrid = GlassHybrid(Generalized(num_steps=300), num_reads=64, num_steps=100)
+    hybrid = GlassHybrid(
+        samplers.get("bifurcation", variant="generalized", strength=0.9, num_steps=300), 64, num_steps=100
+    )
     solved, random = Account(), Account()
     assert problem.solved(problem.gap(hybrid(jax.random.key(0), problem, solved)))
     control = dataclasses.replace(hybrid, sampler=samplers.get("random"))
@@ -97,18 +97,6 @@ def test_fitted_hybrid_and_its_continuous_control_solve_a_small_rastrigin():
         assert problem.solved(problem.gap(method(jax.random.key(1), problem, Account())))
     with pytest.raises(ValueError, match="start"):
         dataclasses.replace(hybrid, start="other")
-
-
-def test_generalized_bifurcation_is_ballistic_without_its_nonlinearity_and_finds_ground_states():
-    rng = np.random.default_rng(2)
-    qubo = Qubo.from_matrix(np.triu(rng.normal(size=(12, 12))).astype(np.float32))
-    states = jnp.asarray((np.arange(2**12)[:, None] >> np.arange(12)) & 1, jnp.int8)
-    samples = Generalized(num_steps=200)(jax.random.key(0), qubo, num_reads=32)
-    assert float(samples.lowest) == pytest.approx(float(qubo.energies(states).min()), abs=1e-4)
-    with pytest.raises(ValueError, match="nonlinearity"):
-        Generalized(nonlinearity=math.nan)
-    with pytest.raises(ValueError, match="ballistic"):
-        Generalized(variant="discrete")
 
 
 @pytest.mark.parametrize("scale", ["smoke", "default", "full"])
