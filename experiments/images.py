@@ -9,13 +9,13 @@
 
 A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training pictures kept apart,
 of copies made during training and evaluated after it; the test pictures are looked at once, at the end. Decoding is
-charged to every run, and so are compile seconds: a start runs twice the first time in a process, and what the
-first took longer is its compilation.
+charged to every run, and so are compile seconds.
 """
 
 import functools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import optax
 from experiments import models
 from experiments.cells import Cell, Comparison, Progress, Scale
 from experiments.data import Dataset, load, title
-from experiments.image_start import SAMPLERS, Start, Started, mapped, start
+from experiments.image_start import SAMPLERS, Plan, Start, compiled, mapped, start
 from experiments.prepare import is_prepared
 from qjax import Ledger
 from qjax.hybrid import Round
@@ -68,7 +68,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Images:
-    """Everything that decides the numbers of one run but method and seed; training_images, test_images: None for all."""
+    """What decides the numbers of one run, method and seed apart; training_images, test_images: None for all."""
 
     training: Training
     start: Start | None = None
@@ -177,14 +177,15 @@ def run(config: Images, method: str, seed: int, progress: Progress = lambda frac
     network = models.get(config.network, num_classes=pixels.data.num_classes)
     assert isinstance(network, models.TwoScale)
     progress(0.05, "compile")
-    programs = _programs(config, network)
+    programs = _programs(config, network, method)
     key = jax.random.key(seed)
     ledger = Ledger().add("data", pixels.seconds).add("compile", programs.seconds)
-    params, ledger = ledger.run("other", programs.initial, jax.random.fold_in(key, 0))
     rounds: dict[str, Round] = {}
-    if method != "adam":
+    if method == "adam":
+        params, ledger = ledger.run("other", programs.made["initial"], jax.random.fold_in(key, 0))
+    else:
         progress(0.1, "start")
-        started = _started(config, network, method, seed, params)
+        started = start(programs.made, jax.random.fold_in(key, 2), *pixels.train)
         params, rounds = started.params, started.rounds
         ledger = ledger + started.ledger
     snapshots = [(ledger.total, params)]
@@ -223,20 +224,21 @@ def run(config: Images, method: str, seed: int, progress: Progress = lambda frac
 class _Programs:
     """What every run of a configuration executes, compiled ahead of time, and the seconds that took."""
 
-    initial: Any
+    made: dict[str, Any]
     train: Compiled
     logits: Any
     slab: int
     seconds: float
 
 
-@functools.lru_cache(maxsize=4)
-def _programs(config: Images, network: models.TwoScale) -> _Programs:
+@functools.lru_cache(maxsize=8)
+def _programs(config: Images, network: models.TwoScale, method: str) -> _Programs:
+    """Compiled anew for every method, also what two share: each run is charged all that it needs."""
     pixels = _pixels(config)
     begin = time.perf_counter()
+    key = jax.random.key(0)
     initial = jax.jit(lambda key: network.init(key, pixels.train[0][:1])["params"])
-    made = initial.lower(jax.random.key(0)).compile()
-    params = jax.eval_shape(initial, jax.random.key(0))
+    params = jax.eval_shape(initial, key)
     descent = Refine(
         functools.partial(_loss, network),
         optimizer(config.training),
@@ -244,45 +246,20 @@ def _programs(config: Images, network: models.TwoScale) -> _Programs:
         augment=_flipped if config.training.flip else None,
         chunk_size=_chunk(config),
     )
-    train = descent.compile(params, pixels.train)
-    logits = mapped.lower(network, "__call__", params, pixels.validation[0]).compile()
-    return _Programs(made, train, logits, config.validation, time.perf_counter() - begin)
+    with ThreadPoolExecutor(2) as pool:
+        train = pool.submit(descent.compile, params, pixels.train)
+        logits = pool.submit(mapped.lower(network, "__call__", params, pixels.validation[0]).compile)
+        if method == "adam":
+            made = {"initial": initial.lower(key).compile()}
+        elif config.start is None:
+            raise ValueError(f"method {method} needs a configuration with a start")
+        else:
+            made = compiled(Plan(config.start, network, method), key, *pixels.train)
+    return _Programs(made, train.result(), logits.result(), config.validation, time.perf_counter() - begin)
 
 
 def _chunk(config: Images) -> int:
     return max(1, config.training.steps // config.points)
-
-
-_begun: dict[Any, float] = {}
-
-
-def _started(config: Images, network: models.TwoScale, method: str, seed: int, params: Any) -> Started:
-    """The start, its compile seconds charged whether or not this process had compiled it before.
-
-    Compiling is spread over many small programs, so it is measured as the first run's excess over the second.
-    """
-    if config.start is None:
-        raise ValueError(f"method {method} needs a configuration with a start")
-    images, labels = _pixels(config).train
-
-    def once() -> tuple[Started, float]:
-        begin = time.perf_counter()
-        assert config.start is not None
-        made = start(config.start, network, jax.random.fold_in(jax.random.key(seed), 2), params, images, labels, method)
-        jax.block_until_ready(made)
-        return made, time.perf_counter() - begin
-
-    kind = (config, network, method)
-    cold = once()[1] if kind not in _begun else 0.0
-    made, warm = once()
-    _begun.setdefault(kind, max(cold - warm, 0.0))
-    # What the sampler's program cost is in the measured excess.
-    phases = {name: seconds for name, seconds in made.ledger.phases.items() if name != "compile"}
-    ledger = Ledger()
-    for name, seconds in phases.items():
-        ledger = ledger.add(name, seconds)
-    ledger = ledger.balance(max(warm, ledger.total)).add("compile", _begun[kind])
-    return Started(made.params, made.rounds, ledger)
 
 
 def optimizer(training: Training) -> optax.GradientTransformation:
