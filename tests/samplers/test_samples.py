@@ -1,0 +1,168 @@
+"""Samples, the registry, polish, and the hyperparameters of each sampler."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qjax.samplers as samplers
+from qjax.couplings import Sparse
+from qjax.qubo import Qubo
+from qjax.samplers import Samples
+from tests.samplers import problems
+
+
+def _samples() -> Samples:
+    bits = jnp.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 1]], jnp.int8)
+    return Samples(bits, jnp.array([2.0, -1.0, 2.0, 0.0]), {"sweeps": jnp.arange(4), "beta_range": jnp.ones(2)})
+
+
+def test_best_lowest_sort_and_unique() -> None:
+    samples = _samples()
+    np.testing.assert_array_equal(samples.best, [0, 1, 0])
+    assert float(samples.lowest) == -1.0
+    ordered = samples.sort()
+    np.testing.assert_array_equal(ordered.energies, [-1, 0, 2, 2])
+    np.testing.assert_array_equal(ordered.bits[1], [1, 1, 1])
+    assert set(ordered.info) == {"beta_range"}
+    once = samples.unique()
+    np.testing.assert_array_equal(once.energies, [-1, 0, 2])
+    np.testing.assert_array_equal(once.info["num_occurrences"], [1, 1, 2])
+    with pytest.raises(ValueError, match="one problem"):
+        Samples(samples.bits[None], samples.energies[None], {}).unique()
+
+
+def test_concatenate_and_join() -> None:
+    samples = _samples()
+    both = samples.concatenate(samples)
+    assert both.bits.shape == (8, 3) and both.energies.shape == (8,)
+    batch = Samples(jnp.stack([samples.bits, 1 - samples.bits]), jnp.stack([samples.energies, jnp.arange(4.0)]), {})
+    joined = batch.join()
+    assert joined.bits.shape == (4, 6)
+    np.testing.assert_array_equal(joined.bits[0], [0, 1, 0, 0, 1, 1])
+    np.testing.assert_array_equal(joined.energies, [-1, 1, 4, 5])
+    np.testing.assert_array_equal(samples.join().energies, samples.sort().energies)
+
+
+def test_joined_energies_are_those_of_the_joint_problem() -> None:
+    qubo = problems.qubo("dense", n=6, batch=(3,))
+    samples = samplers.Random()(jax.random.key(0), qubo, 5)
+    joined = samples.join()
+    parts = joined.bits.reshape((5, 3, 6)).transpose((1, 0, 2))
+    np.testing.assert_allclose(qubo.energies(parts).sum(0), joined.energies, rtol=1e-6)
+    assert float(joined.lowest) == pytest.approx(float(samples.lowest.sum()))
+
+
+def test_the_registry_names_every_sampler() -> None:
+    assert set(samplers.names()) >= {"exact", "random", "greedy", "anneal", "bifurcation", "neal"}
+    exported = [
+        kind for kind in vars(samplers).values() if isinstance(kind, type) and issubclass(kind, samplers.Sampler)
+    ]
+    registered = {samplers.sampler_class(name) for name in samplers.names()}
+    assert set(exported) - {samplers.Sampler} <= registered
+    assert [row.name for row in samplers.table()] == list(samplers.names())
+    assert {row.name for row in samplers.table() if row.thermal} == {"anneal"}
+    with pytest.raises(ValueError, match="did you mean 'anneal'"):
+        samplers.get("aneal")
+    with pytest.raises(ValueError, match="did you mean 'num_sweeps'"):
+        samplers.get("anneal", num_sweep=3)
+    assert samplers.get("anneal", num_sweeps=3) == samplers.Anneal(num_sweeps=3)
+    assert hash(samplers.get("anneal", num_sweeps=3)) == hash(samplers.Anneal(num_sweeps=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "match"),
+    [
+        ("anneal", {"num_sweeps": 0}, "num_sweeps"),
+        ("anneal", {"beta_range": (2.0, 1.0)}, "beta_range"),
+        ("anneal", {"beta_range": [1.0, 2.0]}, "beta_range"),
+        ("anneal", {"beta_range": (0.0, 1.0)}, "beta_range"),
+        ("anneal", {"beta_schedule": (1.0, float("nan"))}, "beta_schedule"),
+        ("anneal", {"beta_schedule_type": "cubic"}, "beta_schedule_type"),
+        ("anneal", {"acceptance": "never"}, "acceptance"),
+        ("anneal", {"return_states": "all"}, "return_states"),
+        ("bifurcation", {"num_steps": 0}, "num_steps"),
+        ("bifurcation", {"variant": "adiabatic"}, "variant"),
+        ("bifurcation", {"time_step": 0.0}, "time_step"),
+        ("bifurcation", {"heat": -1.0}, "heat"),
+        ("greedy", {"max_steps": 0}, "max_steps"),
+        ("exact", {"max_bits": 40}, "max_bits"),
+    ],
+)
+def test_bad_hyperparameters_are_named(name: str, fields: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        samplers.get(name, **fields)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
+    qubo = problems.qubo(form, n=12, batch=(2,))
+    start = np.random.default_rng(0).integers(0, 2, (2, 3, 5, 12))
+    end = samplers.polish(qubo, start)
+    assert end.shape == start.shape and end.dtype == jnp.int8
+    assert np.all(qubo.energies(end) <= qubo.energies(start))
+    assert np.all(qubo.flips(end) >= -1e-5)
+    np.testing.assert_array_equal(samplers.polish(qubo, end), end)
+    with pytest.raises(ValueError, match="bits"):
+        samplers.polish(qubo, start[..., :3])
+
+
+def test_schedules() -> None:
+    """A custom schedule at infinite, then low temperature descends; linear and geometric ones have the ends asked
+    for."""
+    qubo = problems.qubo("dense", n=10)
+    minimum = problems.lowest(qubo)
+    for sampler in (
+        samplers.Anneal(40, beta_schedule=(0.0, 0.1, 0.5, 5.0)),
+        samplers.Anneal(40, beta_range=(0.05, 5.0), beta_schedule_type="linear"),
+    ):
+        samples = sampler(jax.random.key(0), qubo, 16)
+        np.testing.assert_allclose(samples.lowest, minimum)
+        np.testing.assert_allclose(samples.info["beta_range"][1], 5.0, rtol=1e-5)
+
+
+def test_automatic_range_scales_with_the_energy() -> None:
+    """beta is in 1/units of E: ten times the energy, a tenth of both ends, and the same bits."""
+    qubo = problems.qubo("dense", n=10)
+    one, ten = (samplers.Anneal(5)(jax.random.key(0), q, 4) for q in (qubo, qubo * 10.0))
+    np.testing.assert_allclose(one.info["beta_range"], 10 * ten.info["beta_range"], rtol=1e-4)
+    np.testing.assert_array_equal(one.bits, ten.bits)
+
+
+@pytest.mark.parametrize("variant", ["ballistic", "discrete"])
+@pytest.mark.parametrize("heat", [0.0, 0.06])
+def test_bifurcation_with_strong_fields(variant: str, heat: float) -> None:
+    """|h| about ten times and a tenth of the couplings' own fields, 14 bits: the exact minimum each time."""
+    rng = np.random.default_rng(1)
+    half = np.triu(rng.normal(size=(14, 14)), 1).astype(np.float32)
+    linear = np.stack([rng.normal(size=14) * size for size in (0.3, 3.0, 30.0)]).astype(np.float32)
+    qubo = Qubo.from_terms(linear, half + half.T)
+    sampler = samplers.Bifurcation(300, variant=variant, heat=heat)
+    np.testing.assert_allclose(sampler(jax.random.key(0), qubo, 32).lowest, problems.lowest(qubo), rtol=1e-5, atol=1e-4)
+
+
+def test_bifurcation_estimates_an_unknown_diagonal() -> None:
+    known = problems.qubo("implicit", n=12)
+    unknown = dataclasses.replace(known, couplings=dataclasses.replace(known.couplings, diagonal=None))
+    sampler = samplers.Bifurcation(200)
+    np.testing.assert_allclose(sampler(jax.random.key(0), unknown, 16).lowest, problems.lowest(known))
+
+
+def test_a_complete_graph_given_as_sparse_and_a_disconnected_one() -> None:
+    rng = np.random.default_rng(2)
+    rows, cols = np.triu_indices(40, 1)
+    weights = rng.choice([-1, 1], rows.size)
+    complete = Sparse.from_edges(40, rows, cols, weights)
+    dense = Qubo.from_terms(np.zeros(40, np.float32), complete.to_dense())
+    crowded = Qubo.from_terms(np.zeros(40, np.float32), complete)
+    sampler = samplers.Anneal(60)
+    np.testing.assert_array_equal(
+        sampler(jax.random.key(0), crowded, 8).lowest, sampler(jax.random.key(0), dense, 8).lowest
+    )
+    apart = Qubo.from_terms(np.ones(9, np.float32), Sparse.from_edges(9, [0, 3], [1, 4], [-3.0, -5.0]))
+    assert float(sampler(jax.random.key(0), apart, 8).lowest) == -4.0
