@@ -1,5 +1,6 @@
 """Experiments of qjax: `python -m experiments NAME [options]`; `NAME --help` lists the options of one."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,5 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def quick_compilation(arguments: list[str]) -> None:
+    """A smoke run is mostly compilation, and its numbers mean nothing: let XLA optimise less, in this process alone."""
+    if "--smoke" in arguments:
+        flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+
 if __name__ == "__main__":
+    quick_compilation(sys.argv)
     sys.exit(main())

@@ -107,6 +107,7 @@ def made_by(record: dict[str, Any]) -> dict[str, Any]:
         "cores": record["cores"],
         "jax": record["versions"]["jax"],
         "x64": record["x64"],
+        "xla_flags": record["xla_flags"],
     }
 
 
