@@ -95,9 +95,7 @@ class Compiled:
         """As `Refine.__call__`, without a compilation; ValueError for data of another length."""
         if (size := num_rows(self.program, data)) != self.size:
             raise ValueError(f"compiled for {self.size} rows of data, got {size}")
-        return drive(
-            self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every
-        )
+        return drive(self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
 
 
 def refine(

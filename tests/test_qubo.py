@@ -217,9 +217,7 @@ def test_sparse_classes_hold_no_coupled_pair_and_merge_repeated_edges():
         (lambda: _qubo("dense")[0] + Qubo.from_matrix(np.zeros((2, 2))), "cannot add"),
         (lambda: _qubo("dense", (3,))[0].to_matrix(), "batch"),
         (
-            lambda: Qubo.from_terms(np.zeros(2), Implicit(Partial(_multiply, jnp.eye(2)), 2)).flips(
-                np.zeros(2)
-            ),
+            lambda: Qubo.from_terms(np.zeros(2), Implicit(Partial(_multiply, jnp.eye(2)), 2)).flips(np.zeros(2)),
             "diagonal",
         ),
     ],

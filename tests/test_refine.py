@@ -148,9 +148,7 @@ def test_callback_sees_every_chunk_and_can_end_the_run() -> None:
         seen.append((step, len(metrics["loss"]), float(squares(params, data))))
         return step >= 20
 
-    result = refine(
-        squares, params, data, optax.sgd(0.1), 100, KEY, batch_size=BATCH, chunk_size=10, callback=callback
-    )
+    result = refine(squares, params, data, optax.sgd(0.1), 100, KEY, batch_size=BATCH, chunk_size=10, callback=callback)
     assert [entry[:2] for entry in seen] == [(10, 10), (20, 10)]
     assert (result.step, result.info["status"], len(result.metrics["loss"])) == (20, "stopped", 20)
     assert seen[-1][2] == pytest.approx(float(squares(result.params, data)))
@@ -225,9 +223,7 @@ def test_mixed_precision_computes_low_and_keeps_high() -> None:
         seen.append((params["w"].dtype, batch["x"].dtype, batch["row"].dtype))
         return squares(params, batch).astype(jnp.float32)
 
-    result = refine(
-        loss, params, data, optax.adam(0.1), 200, KEY, batch_size=BATCH, compute_dtype=jnp.bfloat16
-    )
+    result = refine(loss, params, data, optax.adam(0.1), 200, KEY, batch_size=BATCH, compute_dtype=jnp.bfloat16)
     assert seen == [(jnp.bfloat16, jnp.bfloat16, jnp.int32)]
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(result.params["w"], [0.0, 1.0, 2.0], atol=0.1)
