@@ -48,7 +48,7 @@ from qjax.rounding import sequential
 SAMPLERS = {"hybrid": "anneal", "random-bits": "random", "greedy": "greedy", "rounded": "given", "shuffled": "anneal"}
 CONTROLS = tuple(method for method in SAMPLERS if method != "hybrid")
 METHODS = (*SAMPLERS, "straight-through", "continuous")
-_TUNED = Path(__file__).parent / "tuned" / "lowbit.json"
+TUNED = Path(__file__).parent / "tuned" / "lowbit.json"
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class LowBit:
 
 def configuration(scale: Scale) -> LowBit:
     """The tuned settings, shortened for a smoke run; digits where CIFAR-10 is not prepared."""
-    tuned = json.loads(_TUNED.read_text())["settings"]
+    tuned = json.loads(TUNED.read_text())["settings"]
     schedule = Schedule(**tuned.pop("schedule"))
     config = LowBit(**{**tuned, "temperatures": tuple(tuned["temperatures"])}, schedule=schedule)
     if scale == "smoke":
-        brief = replace(schedule, continuous_steps=50, scale_steps=10, steps=50, long_steps=100)
+        brief = replace(schedule, continuous_steps=50, scale_steps=10, steps=50, long_steps=50)
         config = replace(config, num_rounds=1, num_reads=4, num_sweeps=50, curvature_rows=2000, schedule=brief)
     if not prepare.is_prepared("cifar10"):
-        small = PatchFeatures(size=3, stride=1, validation=300)
+        small = PatchFeatures(size=3, stride=1, shown=300, validation=300)
         config = replace(config, dataset="digits", features=small, curvature_rows=1000)
-    few = {"smoke": {"networks": 1, "filters": 8}, "default": {"networks": 2}, "full": {"networks": 4}}
+    few = {"smoke": {"networks": 1, "filters": 8, "limit": 10000}, "default": {"networks": 2}, "full": {"networks": 4}}
     return replace(config, features=replace(config.features, **few[scale]))
 
 
@@ -185,18 +185,21 @@ def sampler_of(config: LowBit, method: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Formulation:
-    """(key, params, features, labels) -> the round's problem and the sampler's first states, as one program.
+    """(key, params, features, labels) -> the round's problem, first states, rounded states, as one program.
 
-    rounded: the first states are the continuous minimiser, rounded (the control's whole sample); otherwise Babai's
-    state, Klein's at rising temperatures, and the present weights rounded.
+    First states are Babai's, Klein's at rising temperatures, and the present weights rounded. Rounded states are the
+    continuous minimiser rounded, in every read: the whole sample of the control `rounded`.
     """
 
     config: LowBit
-    rounded: bool
 
-    def __call__(self, key: jax.Array, params: Any, x: jax.Array, y: jax.Array) -> tuple[Problem, Any]:
+    def __call__(
+        self, key: jax.Array, params: Any, x: jax.Array, y: jax.Array
+    ) -> tuple[Problem, jax.Array | None, jax.Array | None]:
         problem = formulated(functools.partial(self._formulate, x, y), params, 1.0)
-        return problem, initial_states(key, problem, self.config.num_reads, self._propose)
+        reads = self.config.num_reads
+        first = initial_states(key, problem, reads, self._proposed)
+        return problem, first, initial_states(key, problem, reads, self._rounded)
 
     def _formulate(self, x: jax.Array, y: jax.Array, params: Any, radius: float) -> tuple[Quadratic, Encoding]:
         """Value and gradient over all images, the Gauss-Newton matrix over the first `curvature_rows`."""
@@ -215,14 +218,14 @@ class Formulation:
         quadratic = Quadratic(exact.centre, exact.value, exact.gradient, curvature)
         return quadratic, encode(params, {"kernel": Sign(step=params["step"][None, :])})
 
-    def _propose(self, key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-        quadratic, encoding = problem.quadratic, problem.encoding
-        if self.rounded:
-            solution = minimiser(quadratic, encoding.params)
-            return jnp.broadcast_to(encoding.nearest(solution)[None, :], (num_reads, encoding.num_bits))
+    def _proposed(self, key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
         heat = jnp.geomspace(*self.config.temperatures, num_reads).at[0].set(0.0)
-        states = sequential(key, quadratic, encoding, num_reads, heat)
-        return states.at[-1].set(encoding.nearest(encoding.params))
+        states = sequential(key, problem.quadratic, problem.encoding, num_reads, heat)
+        return states.at[-1].set(problem.encoding.nearest(problem.encoding.params))
+
+    def _rounded(self, key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
+        solution = minimiser(problem.quadratic, problem.encoding.params)
+        return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,8 @@ def _round(
 ) -> Round:
     """One outer round: the weights become bits in the first, later only what lowers the training loss is taken."""
     key_start, key_sample = jax.random.split(key)
-    problem, start = account.call("formulate", Formulation(config, method == "rounded"), key_start, params, *train)
+    problem, first_states, rounded = account.call("formulate", Formulation(config), key_start, params, *train)
+    start = rounded if method == "rounded" else first_states
     sample = _Sample(sampler_of(config, method), config.num_reads)
     samples = account.call("anneal", sample, key_sample, problem.energy, start)
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)

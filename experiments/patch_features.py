@@ -30,7 +30,8 @@ class PatchFeatures:
     """filters patches of size x size at every stride-th pixel, pooled to grid x grid: filters * grid^2 features for
     each of `networks` networks, which share nothing but the images.
 
-    The filters are patches of the first `shown` training images, whitened with `shrink`.
+    The filters are patches of the first `shown` training images, whitened with `shrink`. `limit` keeps only the first
+    images of either split; the last `validation` of the training images kept are held out.
     """
 
     networks: int = 1
@@ -41,6 +42,7 @@ class PatchFeatures:
     shrink: float = 0.1
     shown: int = 1000
     validation: int = 5000
+    limit: int | None = None
 
 
 class Network(NamedTuple):
@@ -64,17 +66,18 @@ class Features(NamedTuple):
 def features(dataset: str, config: PatchFeatures, seed: int) -> Features:
     """Computed once a process for equal arguments; its seconds are kept so that every run can be charged for them.
 
-    The last `config.validation` training images are the validation split. Errors: those of `data.load`.
+    Errors: those of `data.load`.
     """
     images = data.load(dataset)
     start = time.perf_counter()
-    cut = len(images.train_images) - config.validation
-    shown = jnp.asarray(images.train_images[: min(config.shown, cut)].astype(np.float32) / 255)
+    pixels, y = images.train_images[: config.limit], jnp.asarray(images.train_labels[: config.limit])
+    pixels_test, y_test = images.test_images[: config.limit], jnp.asarray(images.test_labels[: config.limit])
+    cut = len(pixels) - config.validation
+    shown = jnp.asarray(pixels[: min(config.shown, cut)].astype(np.float32) / 255)
     count = config.networks * config.filters
     filters = whitened(jax.random.key(seed), shown, count, config.size, config.stride, config.shrink)
-    raw, raw_test = (_all(config, pixels, *filters) for pixels in (images.train_images, images.test_images))
+    raw, raw_test = (_all(config, part, *filters) for part in (pixels, pixels_test))
     mean, spread = raw[:cut].mean(0), raw[:cut].std(0) + 1e-6
-    y, y_test = jnp.asarray(images.train_labels), jnp.asarray(images.test_labels)
     networks = []
     for index in range(config.networks):
         x, x_test = (

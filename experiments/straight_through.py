@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ import optax
 from experiments.account import Account
 from qjax import Refine
 
-Split = tuple[jax.Array, jax.Array]
+Split: TypeAlias = tuple[jax.Array, jax.Array]
+Kind: TypeAlias = Literal["free", "scales", "signs"]
 
 
 @dataclass(frozen=True)
@@ -69,55 +70,53 @@ def accuracy(params: Any, batch: Split) -> jax.Array:
 def continuous(schedule: Schedule, key: jax.Array, train: Split, classes: int, account: Account) -> Any:
     """The head with free weights, from zero, and one step a class: its mean |weight|."""
     zero = {"kernel": jnp.zeros((train[0].shape[1], classes)), "bias": jnp.zeros(classes)}
-    free, _ = _run(_refiner(schedule, "continuous"), key, zero, train, schedule.continuous_steps, account)
+    free, _ = _run(schedule, "free", key, zero, train, schedule.continuous_steps, account)
     return {**free, "step": jnp.abs(free["kernel"]).mean(0)}
 
 
 def refit(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> Any:
     """Steps and biases trained for fixed signs; kept where the training loss is lower."""
     latents = _latents(params, jnp.sign(params["kernel"]) * schedule.latent)
-    new, _ = _run(_refiner(schedule, "scales"), key, latents, train, schedule.scale_steps, account)
+    new, _ = _run(schedule, "scales", key, latents, train, schedule.scale_steps, account)
     return _lowest([params, _state(new)], train, account)
 
 
 def refined(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> tuple[Any, Any]:
     """Straight-through training: (state of lowest training loss among the start and the ends of chunks, last state)."""
     start = _latents(params, jnp.sign(params["kernel"]) * schedule.latent)
-    last, seen = _run(_refiner(schedule, "short"), key, start, train, schedule.steps, account)
+    last, seen = _run(schedule, "signs", key, start, train, schedule.steps, account)
     return _lowest([params, *map(_state, seen)], train, account), _state(last)
 
 
 def trained(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> tuple[Any, Any]:
     """As `refined`, with long_steps and from free weights: latents in proportion to them, the usual way."""
     start = _latents(params, params["kernel"] / params["step"][None, :] * schedule.latent)
-    last, seen = _run(_refiner(schedule, "long"), key, start, train, schedule.long_steps, account)
+    last, seen = _run(schedule, "signs", key, start, train, schedule.long_steps, account)
     return _lowest([*map(_state, seen)], train, account), _state(last)
 
 
 @functools.cache
-def _refiner(schedule: Schedule, kind: str) -> Refine:
-    rate, steps = {
-        "continuous": (schedule.continuous_rate, schedule.continuous_steps),
-        "scales": (0.0, schedule.scale_steps),
-        "short": (schedule.learning_rate, schedule.steps),
-        "long": (schedule.learning_rate, schedule.long_steps),
-    }[kind]
-    if kind == "continuous":
-        optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-        return Refine(head_loss, optimizer, batch_size=schedule.batch_size, chunk_size=steps)
-    weights = optax.adam(optax.cosine_decay_schedule(rate, steps))
+def _refiner(schedule: Schedule, kind: Kind, steps: int) -> Refine:
+    """The loop on free weights, on scales and biases alone, or on latents, scales and biases."""
+    size, chunk = schedule.batch_size, max(1, steps // 4)
+    if kind == "free":
+        rate = optax.cosine_decay_schedule(schedule.continuous_rate, steps)
+        return Refine(head_loss, optax.adam(rate), batch_size=size, chunk_size=steps)
     scales = optax.adam(optax.cosine_decay_schedule(schedule.scale_rate, steps))
-    groups = {"latent": "weights", "log_step": "scales", "bias": "scales"}
-    optimizer = optax.multi_transform({"weights": weights, "scales": scales}, groups)
-    trainable = ("log_step", "bias") if kind == "scales" else None
     if kind == "scales":
-        optimizer = scales
-    chunk = max(1, steps // 4)
-    return Refine(latent_loss, optimizer, batch_size=schedule.batch_size, chunk_size=chunk, trainable=trainable)
+        return Refine(latent_loss, scales, batch_size=size, chunk_size=chunk, trainable=("log_step", "bias"))
+    signs = optax.adam(optax.cosine_decay_schedule(schedule.learning_rate, steps))
+    groups = {"latent": "signs", "log_step": "scales", "bias": "scales"}
+    return Refine(
+        latent_loss,
+        optax.multi_transform({"signs": signs, "scales": scales}, groups),
+        batch_size=size,
+        chunk_size=chunk,
+    )
 
 
 def _run(
-    refine: Refine, key: jax.Array, params: Any, train: Split, steps: int, account: Account
+    schedule: Schedule, kind: Kind, key: jax.Array, params: Any, train: Split, steps: int, account: Account
 ) -> tuple[Any, list[Any]]:
     """(last parameters, those at the ends of chunks)."""
     seen: list[Any] = []
@@ -125,7 +124,7 @@ def _run(
     def keep(step: int, metrics: Any, params: Any) -> None:
         seen.append(jax.tree.map(jnp.copy, params))
 
-    result = account.refine(refine, key, params, train, steps, keep)
+    result = account.refine(_refiner(schedule, kind, steps), key, params, train, steps, keep)
     return result.params, seen
 
 

@@ -54,7 +54,7 @@ def test_features_are_standardised_and_split_without_overlap(network):
 
 def test_the_formulated_problem_is_the_loss_to_second_order(network, start):
     # At the continuous weights themselves value and slope are exact; the energies of bits are the model's.
-    problem, first = Formulation(CONFIG, False)(jax.random.key(1), start, *network.train)
+    problem, first, _ = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
     quadratic = problem.quadratic
     np.testing.assert_allclose(quadratic(start), straight_through.head_loss(start, network.train), rtol=1e-5)
     slope = jax.grad(straight_through.head_loss)(start, network.train)["kernel"]
@@ -65,7 +65,7 @@ def test_the_formulated_problem_is_the_loss_to_second_order(network, start):
 
 
 def test_first_states_differ_and_end_with_the_present_weights(network, start):
-    problem, first = Formulation(CONFIG, False)(jax.random.key(1), start, *network.train)
+    problem, first, _ = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
     energies = problem.qubo.energies(first)
     np.testing.assert_array_equal(first[-1], problem.encoding.nearest(start))
     assert len(np.unique(np.asarray(first), axis=0)) == CONFIG.num_reads
@@ -75,7 +75,7 @@ def test_first_states_differ_and_end_with_the_present_weights(network, start):
 
 
 def test_the_rounded_control_is_the_rounded_minimiser(network, start):
-    problem, first = Formulation(CONFIG, True)(jax.random.key(1), start, *network.train)
+    problem, _, first = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
     assert len(np.unique(np.asarray(first), axis=0)) == 1
     # The continuous weights are near their optimum, so that few signs differ from theirs.
     assert float((first[0] != problem.encoding.nearest(start)).mean()) < 0.25
