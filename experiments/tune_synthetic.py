@@ -45,9 +45,9 @@ def matched(make: Callable[[int], Method], shape: Shape, budget: float, short: i
 
 
 def calibrate() -> None:
-    """Rewrites the numbers of starts and evaluations, and prints them with the hybrid's seconds."""
-    record = json.loads(TUNED.read_text())
+    """Rewrites the numbers of starts and evaluations, family by family, and prints them with the hybrid's seconds."""
     for family, shape in SHAPES.items():
+        record = json.loads(TUNED.read_text())
         tuned = record["settings"][family]
         budget = seconds(methods(shape)["hybrid"], shape)
         searches: dict[str, tuple[Adam | LBFGS | CMAES, str, int, int]] = {
@@ -60,7 +60,7 @@ def calibrate() -> None:
             tuned[name][field] = matched(make, shape, budget, short, long)
         record["hybrid_seconds"][family] = round(budget, 2)
         print(family, f"{budget:.2f} s:", {name: tuned[name] for name in searches}, flush=True)
-    write_atomic(TUNED, json.dumps(record, indent=1) + "\n")
+        write_atomic(TUNED, json.dumps(record, indent=1) + "\n")
 
 
 def _with(search: Any, field: str, value: int) -> Method:
@@ -82,6 +82,7 @@ def tune_adam() -> None:
 
 if __name__ == "__main__":
     tasks = {"calibrate": calibrate, "adam": tune_adam}
-    if len(sys.argv) != 2 or sys.argv[1] not in tasks:
-        sys.exit(f"usage: python -m experiments.tune_synthetic {'|'.join(tasks)}")
+    if len(sys.argv) < 2 or sys.argv[1] not in tasks or not set(sys.argv[2:]) <= SHAPES.keys():
+        sys.exit(f"usage: python -m experiments.tune_synthetic {'|'.join(tasks)} [{'] ['.join(SHAPES)}]")
+    SHAPES = {name: shape for name, shape in SHAPES.items() if name in (sys.argv[2:] or SHAPES)}
     tasks[sys.argv[1]]()
