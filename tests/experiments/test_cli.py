@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,3 +196,12 @@ def test_unreadable_data_is_one_line(tmp_path: Path, parts, capsys) -> None:
     parts(broken)
     assert cli.main(["table1", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "error: CIFAR-10: cannot read /data/cifar10: Permission denied\n"
+
+
+def test_only_smoke_runs_compile_with_less_optimisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    cli.quick_compilation(["table1", "--full"])
+    assert os.environ["XLA_FLAGS"] == "--xla_force_host_platform_device_count=8"
+    cli.quick_compilation(["table1", "--smoke"])
+    assert os.environ["XLA_FLAGS"].endswith(" --xla_force_host_platform_device_count=8")
+    assert "--xla_backend_optimization_level=0" in os.environ["XLA_FLAGS"]
