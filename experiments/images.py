@@ -77,7 +77,7 @@ class Images:
     training_images: int | None = None
     test_images: int | None = None
     validation: int = 5000
-    points: int = 8
+    points: int = 6
 
 
 def configuration(scale: Scale, method: str) -> Images:

@@ -338,5 +338,5 @@ def _traced(tree: Any) -> bool:
 def _integer_dtype(n: int, rows: np.ndarray, weights: np.ndarray) -> str | None:
     if not np.all(weights == np.rint(weights)):
         return None
-    largest = np.bincount(rows, weights=np.abs(weights), minlength=max(n, 1)).max(initial=0.0)
+    largest = np.bincount(rows, weights=np.abs(weights), minlength=max(n, 1)).max()
     return next((name for name in ("int8", "int16", "int32") if largest <= np.iinfo(name).max), None)

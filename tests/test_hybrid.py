@@ -151,3 +151,9 @@ def test_proposed_states_reach_the_sampler_channel_by_channel():
     np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
     alone = qjax.outer_round(jax.random.key(8), _loss, START, _grid, greedy, num_reads=2, propose=nearest)
     np.testing.assert_array_equal(alone.bits, result.rounds[0].bits)
+
+
+def test_rounds_pay_for_one_program_once():
+    exact = qjax.samplers.get("exact")
+    one, three = (qjax.hybrid(jax.random.key(9), _loss, START, _local, exact, num_rounds=n) for n in (1, 3))
+    assert three.ledger["compile"] == one.ledger["compile"] > 0
