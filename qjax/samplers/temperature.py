@@ -3,7 +3,7 @@
 A few random states are quenched by sweeps at zero temperature. In the minima so reached, let g > 0 be the costs of
 single flips:
 
-    hot    beta = 2 ln 2 / mean g: the mean flip out of a minimum is accepted with probability 1/4
+    hot    beta = ln 2 / (2 mean g): flips out of a minimum are accepted more often than not
     cold   beta at which the flips, taken as independent, hold less than a hundredth of one mean gap of energy:
            sum_i g_i exp(-beta g_i) = 0.01 mean g
 
@@ -56,7 +56,7 @@ def automatic_range(qubo: Qubo, warm: bool = False) -> tuple[jax.Array, jax.Arra
     counted = relative > 1e-6
     count = jnp.sum(counted, axis=(0, 2)).astype(gaps.dtype)
     mean = jnp.where(count > 0, jnp.sum(relative, axis=(0, 2)) / jnp.maximum(count, 1), 1)
-    hot = 2 * jnp.log(2.0).astype(gaps.dtype) / mean
+    hot = jnp.log(2.0).astype(gaps.dtype) / (2 * mean)
 
     def excess(beta: jax.Array) -> jax.Array:
         energy = relative * jnp.exp(-jnp.minimum(beta[None, :, None] * relative, 80))
