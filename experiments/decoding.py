@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from experiments.prepare import data_dir
+
 SPLITS = ("train", "test")
 
 
@@ -43,7 +45,9 @@ def first_encoding(name: str) -> str:
     import tensorflow_datasets as tfds
 
     skip = {"image": tfds.decode.SkipDecoding()}
-    return encoding_of(tfds.data_source(name, split=SPLITS[0], download=False, decoders=skip)[0]["image"])
+    # The folder is passed on: TFDS reads its environment variable once, when it is imported.
+    source = tfds.data_source(name, split=SPLITS[0], data_dir=data_dir(), download=False, decoders=skip)
+    return encoding_of(source[0]["image"])
 
 
 def write(name: str, share: int, shares: int, out: BinaryIO) -> None:
@@ -52,7 +56,7 @@ def write(name: str, share: int, shares: int, out: BinaryIO) -> None:
 
     skip = {"image": tfds.decode.SkipDecoding()}
     for split in SPLITS:
-        source = tfds.data_source(name, split=split, download=False, decoders=skip)
+        source = tfds.data_source(name, split=split, data_dir=data_dir(), download=False, decoders=skip)
         rows = source.__getitems__(list(range(*bounds(len(source), share, shares))))
         labels = np.asarray([row["label"] for row in rows], np.int32)
         pixels = np.stack([decode(row["image"]) for row in rows])
