@@ -12,7 +12,7 @@ import pytest
 from experiments import images, models, tune_images
 from experiments.image_start import SAMPLERS, Plan, Start, compiled, mapped, start
 
-START = Start(dictionary=32, choice_images=300, choice_reads=4, choice_sweeps=10, images=600, head_sweeps=3)
+START = Start(dictionary=32, choice_images=300, choice_reads=4, choice_sweeps=300, images=600, head_sweeps=3)
 
 
 @pytest.fixture(autouse=True)
