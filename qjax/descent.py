@@ -49,6 +49,9 @@ class Descent:
     compute_dtype floating-point parameters and batches are cast to it before the loss (say jnp.bfloat16); parameters,
                   gradients and optimizer state keep their own precision.
     mesh          the batch is sharded over all its axes, everything else replicated; None for one device.
+    microbatch_size
+                  rows whose gradient is taken at a time, their mean makes the step's: less memory, and activations
+                  that stay in a CPU's cache. For losses that are means over rows; recorded metrics are means, too.
     chunk_size    steps between two looks at the host (callback, checkpoint); the numbers do not depend on it.
     resident      the data live on the device; False keeps them in host memory, and each chunk is sent its batches.
     on_nonfinite  when loss, gradient or new parameters are not finite, that update is dropped and the run ends with the
@@ -63,14 +66,23 @@ class Descent:
     trainable: tuple[str, ...] | None = None
     compute_dtype: Any = None
     mesh: Mesh | None = None
+    microbatch_size: int | None = None
     chunk_size: int = 100
     resident: bool = True
     on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
-        for name, value in (("batch_size", self.batch_size), ("chunk_size", self.chunk_size)):
+        for name in ("batch_size", "microbatch_size", "chunk_size"):
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.microbatch_size is not None:
+            if self.batch_size is None or self.batch_size % self.microbatch_size:
+                raise ValueError(
+                    f"microbatch_size {self.microbatch_size} must divide batch_size, got {self.batch_size}"
+                )
+            if self.mesh is not None:
+                raise ValueError("microbatch_size must be None with a mesh, which divides the batch already")
         if self.on_nonfinite not in ("stop", "raise", "skip"):
             raise ValueError(f"on_nonfinite must be 'stop', 'raise' or 'skip', got {self.on_nonfinite!r}")
         if isinstance(self.trainable, str):
@@ -181,14 +193,14 @@ def _step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[
         batch = descent.augment(augment_key, batch)
     batch = _sharded(descent, _cast(batch, descent.compute_dtype))
 
-    def objective(free: Tree) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def objective(free: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         params = _cast(_merge(free, frozen), descent.compute_dtype)
-        value = descent.loss(params, batch, loss_key) if descent.stochastic else descent.loss(params, batch)
+        value = descent.loss(params, batch, key) if descent.stochastic else descent.loss(params, batch)
         return _checked(value)
 
-    (loss, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(free)
+    (loss, metrics), gradient = _gradient(descent, objective, free, batch, loss_key)
     optimizer = optax.with_extra_args_support(descent.optimizer)
-    line_search = {"value": loss, "grad": gradient, "value_fn": lambda free: objective(free)[0]}
+    line_search = {"value": loss, "grad": gradient, "value_fn": lambda free: objective(free, batch, loss_key)[0]}
     with _optax_promotion():
         updates, moved = optimizer.update(gradient, state.optimizer, free, **line_search)
         new = optax.apply_updates(free, updates)
@@ -201,6 +213,27 @@ def _step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[
     else:
         kept = kept._replace(step=state.step + good.astype(jnp.int32), fault=fault)
     return kept, {"loss": loss, **metrics}
+
+
+def _gradient(descent: Descent, objective: Callable[..., Any], free: Tree, batch: Tree, key: jax.Array) -> Any:
+    """((loss, metrics), gradient) of the batch; part i of a divided one draws from fold_in(key, i)."""
+    slope = jax.value_and_grad(objective, has_aux=True)
+    if descent.microbatch_size is None or descent.microbatch_size == descent.batch_size:
+        return slope(free, batch, key)
+    assert descent.batch_size is not None
+    count = descent.batch_size // descent.microbatch_size
+    parts = jax.tree.map(lambda leaf: leaf.reshape((count, -1, *leaf.shape[1:])), batch)
+
+    def part(index: jax.Array) -> Any:
+        rows = jax.tree.map(lambda leaf: leaf[index], parts)
+        return slope(free, rows, jax.random.fold_in(key, index))
+
+    def add(total: Tree, index: jax.Array) -> tuple[Tree, None]:
+        return jax.tree.map(jnp.add, total, part(index)), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part, jnp.int32(0)))
+    total, _ = jax.lax.scan(add, zero, jnp.arange(count, dtype=jnp.int32))
+    return jax.tree.map(lambda leaf: leaf / jnp.asarray(count, leaf.dtype), total)
 
 
 def _batch(descent: Descent, state: State, data: Tree, row: jax.Array, place: jax.Array) -> Tree:

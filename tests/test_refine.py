@@ -77,6 +77,27 @@ def test_steps_follow_the_documented_law() -> None:
     np.testing.assert_allclose(result.params["w"], expected["w"], rtol=1e-5, atol=1e-6)
 
 
+def test_a_batch_in_parts_gives_the_step_of_the_whole() -> None:
+    """A mean over rows is the mean of its parts' means; every part of a stochastic loss has a key of its own."""
+    params, data = problem()
+    options = {"batch_size": BATCH, "num_steps": 12, "key": KEY, "optimizer": optax.adam(0.1)}
+    whole = refine(squares, params, data, **options)
+    parts = refine(squares, params, data, microbatch_size=2, **options)
+    np.testing.assert_allclose(parts.params["w"], whole.params["w"], rtol=1e-4)
+    np.testing.assert_allclose(parts.metrics["loss"], whole.metrics["loss"], rtol=1e-4)
+
+    def drawn(params: Any, batch: Any, key: jax.Array) -> Any:
+        return squares(params, batch), {"draw": jax.random.uniform(key)}
+
+    draws = refine(drawn, params, data, microbatch_size=2, stochastic=True, **options).metrics["draw"]
+    step = jax.random.fold_in(jax.random.fold_in(KEY, 2), 3)
+    expected = [jax.random.uniform(jax.random.fold_in(step, part)) for part in range(2)]
+    np.testing.assert_allclose(draws[3], np.mean(expected), rtol=1e-6)
+    for bad, message in ((3, "must divide batch_size"), (0, "at least 1")):
+        with pytest.raises(ValueError, match=message):
+            refine(squares, params, data, microbatch_size=bad, **options)
+
+
 @pytest.mark.parametrize("resident", [True, False])
 def test_epochs_are_permutations_and_chunks_do_not_matter(resident: bool) -> None:
     params, data = problem()
