@@ -1,11 +1,12 @@
 """Sequential rounding with error feedback: good first states for problems of the closest-vector shape.
 
-    q(w) = 1/2 <w - v, H (w - v)> + const,   H^-1 = U'U,  U upper triangular
-    row i:   w_i = the level nearest to v_i,   v_j -= U_ij / U_ii (v_i - w_i)  for j > i
+    q(w) = 1/2 <w - v, H (w - v)> + const,   H = L'L,  L lower triangular
+         = 1/2 sum_i L_ii^2 (w_i - c_i)^2 + const,   c_i = v_i - sum_{j < i} L_ij / L_ii (w_j - v_j)
+    row i:   w_i = the level nearest to c_i
 
-Parameter after parameter is rounded, and those still open move so that they compensate: this is Babai's nearest plane
-(1986), and GPTQ (Frantar et al. 2023) for a layer. At a temperature the level is drawn in proportion to
-exp(-(v_i - level)^2 / (2 U_ii^2 temperature)): Klein's sampler (2000), whose reads are diverse and still good.
+Parameter after parameter is rounded, and each makes up for those before it: this is Babai's nearest plane (1986), and
+GPTQ (Frantar et al. 2023) for a layer. At a temperature the level is drawn in proportion to
+exp(-L_ii^2 (c_i - level)^2 / (2 temperature)): Klein's sampler (2000), whose reads are diverse and still good.
 
     states = sequential(key, quadratic, encoding, num_reads=32, temperature=1e-4)
     samples = sampler(key, qubo, num_reads=32, initial_states=states)
@@ -58,7 +59,8 @@ def sequential(
     damped = matrix + damping * jnp.eye(matrix.shape[0], dtype=dtype)
     codes = _rounded(
         key,
-        jnp.linalg.cholesky(_inverse(damped)).T,
+        # The factor of H with both axes reversed, reversed back: H = L'L with L lower triangular, rows contiguous.
+        jnp.linalg.cholesky(damped[::-1, ::-1]).T[::-1, ::-1],
         (target - part.origin).reshape(rows),
         steps,
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
@@ -72,25 +74,28 @@ def sequential(
 
 @jax.jit
 def _rounded(
-    key: jax.Array, upper: jax.Array, target: jax.Array, step: jax.Array, levels: jax.Array, heat: jax.Array
+    key: jax.Array, lower: jax.Array, target: jax.Array, step: jax.Array, levels: jax.Array, heat: jax.Array
 ) -> jax.Array:
     """Codes of the chosen levels, (rows, columns, reads); target, step (rows, columns), levels (L,), heat (reads,)."""
     rows, columns = target.shape
     shape = (columns, heat.shape[0])
+    scale = jnp.diagonal(lower)
+    lower = lower / scale[:, None]
 
     def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        still, codes = carry  # (rows, columns, reads): the targets as moved so far, and what was chosen
-        off = still[i][:, :, None] - step[i][:, None, None] * levels[None, None, :]
+        errors, codes = carry  # (rows, columns * reads): w - v so far, 0 where still open; what was chosen
+        moved = jnp.matmul(lower[i][None, :], errors, precision="highest").reshape(shape)
+        at = levels[None, None, :] * step[i][:, None, None] - target[i][:, None, None]  # w_i - v_i
+        off = at + moved[:, :, None]
         # Gumbel noise makes the argmin a draw from the Boltzmann law of the costs.
         noise = jax.random.gumbel(jax.random.fold_in(key, i), (*shape, levels.shape[0]), target.dtype)
-        cost = 0.5 * (off / upper[i, i]) ** 2 - heat[None, :, None] * noise
+        cost = 0.5 * (off * scale[i]) ** 2 - heat[None, :, None] * noise
         code = jnp.argmin(cost, axis=-1).astype(jnp.int32)
-        error = jnp.take_along_axis(off, code[:, :, None], axis=-1)[:, :, 0] / upper[i, i]
-        # upper[i] is 0 before i, and what it does to row i itself no longer matters.
-        return still - upper[i][:, None, None] * error[None, :, :], codes.at[i].set(code)
+        chosen = jnp.take_along_axis(jnp.broadcast_to(at, off.shape), code[:, :, None], axis=-1)
+        return errors.at[i].set(chosen.reshape(-1)), codes.at[i].set(code)
 
-    first = jnp.broadcast_to(target[:, :, None], (rows, *shape))
-    codes: jax.Array = lax.fori_loop(0, rows, one, (first, jnp.zeros((rows, *shape), jnp.int32)))[1]
+    first = (jnp.zeros((rows, columns * shape[1]), target.dtype), jnp.zeros((rows, *shape), jnp.int32))
+    codes: jax.Array = lax.fori_loop(0, rows, one, first)[1]
     return codes
 
 
@@ -98,12 +103,6 @@ def _patterns(part: Digits) -> np.ndarray:
     """The states of one parameter's digits, (2^b, b)."""
     count = len(part.weights)
     return np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
-
-
-def _inverse(matrix: jax.Array) -> jax.Array:
-    factor = jnp.linalg.cholesky(matrix)
-    half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True)
-    return jnp.matmul(half.T, half, precision="highest")
 
 
 def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Array]:
