@@ -1,8 +1,7 @@
 """A network's first parameters from data and bits, before any gradient step.
 
-    dictionary   D whitened patches                                                       experiments.patches
-    filters      K of D: a mask x over the dictionary's least-squares weights, sum x = K  a QUBO of D bits
-    second       whitened patches of the first layer's answers
+    dictionary   D whitened patches                                                        experiments.patches
+    filters      K of D: a mask x over the dictionary's least-squares weights, sum x = K   a QUBO of D bits
     head         least squares on the features, every weight rounded down or up            a QUBO of F bits a class
                      w = step (floor(w0 / step) + x)
 
@@ -18,10 +17,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from experiments import models, patches
+from experiments import patches
 from experiments.controls import Given, Shuffled
-from experiments.models import TwoScale, cells, halved, scaled, two_sided
+from experiments.models import PatchNetwork, scaled
 from experiments.patches import Filters
 from qjax import Ledger, Mask, Quadratic, Rounding, Samples, encode, least_squares, minimiser, samplers
 from qjax.hybrid import Problem, Round, formulated, initial_states, picked
@@ -34,20 +34,20 @@ SAMPLERS = ("hybrid", "random-bits", "greedy", "rounded", "shuffled")
 class Start:
     """Sizes and strengths of the start.
 
-    dictionary: candidate filters; choice_images: pictures their usefulness is judged on; images: pictures the head is
-    fitted on; shrink: of the whitening of each layer; ridge, choice_ridge: of the two least-squares fits; logit_scale:
-    height of the right class's target; bits: grid of the head's weights, 2^bits levels over a class's range;
-    temperatures: of the head's first states (Klein), in units of its energy.
+    dictionary: candidate filters; choice_images: pictures their usefulness is judged on, by means over the whole
+    picture; images: pictures the head is fitted on; shrink: of the whitening; ridge, choice_ridge: of the two
+    least-squares fits; logit_scale: height of the right class's target; bits: grid of the head's weights, 2^bits levels
+    over a class's range; temperatures: of the head's first states (Klein), in units of its energy.
     """
 
-    dictionary: int = 256
+    dictionary: int = 768
     choice_images: int = 3000
     choice_reads: int = 32
     choice_sweeps: int = 200
-    choice_ridge: float = 1e-2
+    choice_ridge: float = 1e-4
     images: int = 20000
-    shrink: tuple[float, float] = (0.1, 1.0)
-    ridge: float = 1e-3
+    shrink: float = 0.1
+    ridge: float = 1e-4
     logit_scale: float = 8.0
     bits: int = 4
     head_reads: int = 4
@@ -89,71 +89,72 @@ class Plan:
     """A start as a sequence of pure functions of arrays, so that each compiles ahead of time."""
 
     config: Start
-    network: TwoScale
+    network: PatchNetwork
     method: str
 
-    def choice(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> Choice:
+    def choice(self, key: jax.Array, order: jax.Array, images: jax.Array, labels: jax.Array) -> Choice:
         """The dictionary, what its atoms answer, and the QUBO of which K to keep."""
         config, network = self.config, self.network
-        some, atoms, keys = self._atoms(key, images)
-        answers = _answers(network, atoms, images[some])
+        keys, some = jax.random.split(key), order[: self.config.choice_images]
+        atoms = self._atoms(keys[0], order, images)
+        candidates = network.clone(filters=self.config.dictionary, grid=1)
+        answers = mapped(candidates, "features", _layers(network, atoms), images[some])
         targets = _targets(labels[some], network, config)
         cut = answers.shape[0] * 3 // 4
-        count, classes = atoms.bias.shape[0], network.num_classes
-        width = answers.shape[1] // count
-        empty = {"kernel": jnp.zeros((width, count, classes)), "bias": jnp.zeros(classes)}
+        count, classes = config.dictionary, network.num_classes
+        empty = {"kernel": jnp.zeros((2, count, classes)), "bias": jnp.zeros(classes)}
 
         def formulate(params: Any, radius: float) -> tuple[Quadratic, Any]:
             quadratic = least_squares(
                 params, "kernel", answers[:cut], targets[:cut], bias="bias", ridge=config.choice_ridge
             )
             solution = minimiser(quadratic, params)
-            return quadratic, encode(solution, {"kernel": Mask(axis=1, cardinality=network.filters[0])})
+            return quadratic, encode(solution, {"kernel": Mask(axis=1, cardinality=network.filters)})
 
         problem = formulated(formulate, empty, 1.0)
         propose = _nearest if self.method == "rounded" else None
-        states = initial_states(keys[2], problem, config.choice_reads, propose)
+        states = initial_states(keys[1], problem, config.choice_reads, propose)
         return Choice(atoms, answers[cut:], targets[cut:], empty, problem, states)
 
-    def keep(self, key: jax.Array, images: jax.Array, choice: Choice, samples: Samples) -> tuple[Any, Round]:
-        """Both layers' filters, the first by the picked mask."""
+    def keep(self, choice: Choice, samples: Samples) -> tuple[Any, Round]:
+        """The convolution of the picked filters."""
 
         def loss(params: Any) -> jax.Array:
             return _squared_error(params, choice.answers, choice.targets)
 
         outcome = picked(loss, choice.empty, choice.problem, samples, 4, "always")
         used = jnp.any(outcome.params["kernel"] != 0, axis=(0, 2))
-        kept = jnp.flatnonzero(used, size=self.network.filters[0], fill_value=0)
-        first = Filters(choice.atoms.kernel[..., kept], choice.atoms.bias[kept])
-        return self._second(key, images, first), outcome._replace(params=None)
+        kept = jnp.flatnonzero(used, size=self.network.filters, fill_value=0)
+        chosen = Filters(choice.atoms.kernel[..., kept], choice.atoms.bias[kept])
+        return _layers(self.network, chosen), outcome._replace(params=None)
 
-    def unchosen(self, key: jax.Array, images: jax.Array) -> Any:
-        """Both layers' filters at random: the dictionary's order is random already."""
-        _, atoms, _ = self._atoms(key, images)
-        count = self.network.filters[0]
-        return self._second(key, images, Filters(atoms.kernel[..., :count], atoms.bias[:count]))
+    def unchosen(self, key: jax.Array, order: jax.Array, images: jax.Array) -> Any:
+        """A convolution of filters at random: the dictionary's order is random already."""
+        atoms = self._atoms(jax.random.split(key)[0], order, images)
+        count = self.network.filters
+        return _layers(self.network, Filters(atoms.kernel[..., :count], atoms.bias[:count]))
 
-    def fit(self, key: jax.Array, layers: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any]:
+    def fit(self, order: jax.Array, layers: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any]:
         """The parameters with the continuous least-squares head, and the quadratic, features and targets behind it."""
         config = self.config
-        rows = _order(key, images)[: config.images]
-        features = mapped(self.network, "features", {**layers, "head": None}, images[rows])
+        rows = order[: config.images]
+        features = mapped(self.network, "features", layers, images[rows])
         targets = _targets(labels[rows], self.network, config)
         shape = (features.shape[1], self.network.num_classes)
         blank = {**layers, "head": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[1])}}
         quadratic = least_squares(blank, "head/kernel", features, targets, bias="head/bias", ridge=config.ridge)
         return minimiser(quadratic, blank), (quadratic, features[:2000], targets[:2000])
 
-    def head(self, key: jax.Array, layers: Any, images: jax.Array, labels: jax.Array) -> Head:
+    def head(self, key: jax.Array, order: jax.Array, layers: Any, images: jax.Array, labels: jax.Array) -> Head:
         """The QUBO of rounding every weight of the continuous head down or up."""
-        solution, (quadratic, features, targets) = self.fit(key, layers, images, labels)
+        solution, (quadratic, features, targets) = self.fit(order, layers, images, labels)
 
         def formulate(params: Any, radius: float) -> tuple[Quadratic, Any]:
             return quadratic, encode(params, {"head/kernel": Rounding(bits=self.config.bits)})
 
         problem = formulated(formulate, solution, 1.0)
         propose = _proposal(self.config, self.method)
-        states = initial_states(_keys(key)[4], problem, self.config.head_reads, propose)
+        states = initial_states(key, problem, self.config.head_reads, propose)
         return Head(solution, features, targets, problem, states)
 
     def settle(self, head: Head, samples: Samples) -> tuple[Any, Round]:
@@ -167,25 +168,15 @@ class Plan:
 
     def anneal_choice(self, key: jax.Array, choice: Choice) -> Samples:
         sampler = sampler_of(self.method, self.config.choice_sweeps)
-        return sampler(_keys(key)[2], choice.problem.energy, self.config.choice_reads, choice.states)
+        return sampler(key, choice.problem.energy, self.config.choice_reads, choice.states)
 
     def anneal_head(self, key: jax.Array, head: Head) -> Samples:
         sampler = sampler_of(self.method, self.config.head_sweeps)
-        return sampler(_keys(key)[4], head.problem.energy, self.config.head_reads, head.states)
+        return sampler(key, head.problem.energy, self.config.head_reads, head.states)
 
-    def _atoms(self, key: jax.Array, images: jax.Array) -> tuple[jax.Array, Filters, jax.Array]:
-        keys = _keys(key)
-        some = _order(key, images)[: self.config.choice_images]
-        layer = (self.network.size, self.network.stride, self.config.shrink[0])
-        atoms = patches.whitened(keys[1], scaled(images[some[:500]]), self.config.dictionary, *layer)
-        return some, atoms, keys
-
-    def _second(self, key: jax.Array, images: jax.Array, first: Filters) -> Any:
-        some = _order(key, images)[:500]
-        params = {"conv1": first._asdict()}
-        answers: Any = self.network.apply({"params": params}, images[some], method="first")
-        second = patches.whitened(_keys(key)[3], answers, self.network.filters[1], 3, 1, self.config.shrink[1])
-        return {**params, "conv2": second._asdict()}
+    def _atoms(self, key: jax.Array, order: jax.Array, images: jax.Array) -> Filters:
+        layer = (self.network.size, self.network.stride, self.config.shrink)
+        return patches.whitened(key, scaled(images[order[:500]]), self.config.dictionary, *layer)
 
 
 def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -> "dict[str, Any]":
@@ -198,46 +189,48 @@ def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -
             built[function.__name__] = pool.submit(lowered.compile)
             return lowered.out_info
 
+        keys, order = _drawn(key, images.shape[0])
         if plan.method not in SAMPLERS:
-            layers = add(plan.unchosen, key, images)
-            add(plan.fit, key, layers, images, labels)
+            layers = add(plan.unchosen, keys[0], order, images)
+            add(plan.fit, order, layers, images, labels)
         else:
-            choice = add(plan.choice, key, images, labels)
-            samples = add(plan.anneal_choice, key, choice)
-            layers, _ = add(plan.keep, key, images, choice, samples)
-            head = add(plan.head, key, layers, images, labels)
-            samples = add(plan.anneal_head, key, head)
+            choice = add(plan.choice, keys[0], order, images, labels)
+            samples = add(plan.anneal_choice, keys[1], choice)
+            layers, _ = add(plan.keep, choice, samples)
+            head = add(plan.head, keys[2], order, layers, images, labels)
+            samples = add(plan.anneal_head, keys[3], head)
             add(plan.settle, head, samples)
     return {name: program.result() for name, program in built.items()}
 
 
 def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: jax.Array) -> Started:
     """A network's parameters by the programs of a plan. images (N, H, W, C) uint8, labels (N,): the training split."""
-    ledger = Ledger()
+    ledger, (keys, order) = Ledger(), _drawn(key, images.shape[0])
     if "fit" in programs:
-        layers, ledger = ledger.run("formulate", programs["unchosen"], key, images)
-        (params, _), ledger = ledger.run("formulate", programs["fit"], key, layers, images, labels)
+        layers, ledger = ledger.run("formulate", programs["unchosen"], keys[0], order, images)
+        (params, _), ledger = ledger.run("formulate", programs["fit"], order, layers, images, labels)
         return Started(params, {}, ledger)
-    choice, ledger = ledger.run("formulate", programs["choice"], key, images, labels)
-    samples, ledger = ledger.run("anneal", programs["anneal_choice"], key, choice)
-    (layers, filters), ledger = ledger.run("decode", programs["keep"], key, images, choice, samples)
-    head, ledger = ledger.run("formulate", programs["head"], key, layers, images, labels)
-    samples, ledger = ledger.run("anneal", programs["anneal_head"], key, head)
+    choice, ledger = ledger.run("formulate", programs["choice"], keys[0], order, images, labels)
+    samples, ledger = ledger.run("anneal", programs["anneal_choice"], keys[1], choice)
+    (layers, filters), ledger = ledger.run("decode", programs["keep"], choice, samples)
+    head, ledger = ledger.run("formulate", programs["head"], keys[2], order, layers, images, labels)
+    samples, ledger = ledger.run("anneal", programs["anneal_head"], keys[3], head)
     (params, rounding), ledger = ledger.run("decode", programs["settle"], head, samples)
     return Started(params, {"filters": filters, "head": rounding}, ledger)
 
 
-def _keys(key: jax.Array) -> jax.Array:
-    return jax.random.split(key, 6)
-
-
-def _order(key: jax.Array, images: jax.Array) -> jax.Array:
-    return jax.random.permutation(_keys(key)[0], images.shape[0])
+def _drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of the four drawing steps, and an order of the pictures, made on the host: sorts take long to compile."""
+    seed = np.asarray(jax.random.key_data(key))
+    return jax.random.split(key, 4), jnp.asarray(np.random.default_rng(seed).permutation(count), jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
-def mapped(network: TwoScale, method: str, params: Any, images: jax.Array, batch: int = 250) -> jax.Array:
-    """network.`method` of images (N, H, W, C), batch by batch inside one program: (N, F) for "features"."""
+def mapped(network: PatchNetwork, method: str, params: Any, images: jax.Array, batch: int = 20) -> jax.Array:
+    """network.`method` of images (N, H, W, C), batch by batch inside one program: (N, F) for "features".
+
+    Small batches stay in a CPU's cache: 20 pictures at a time take a third of the time of 250.
+    """
 
     def one(some: jax.Array) -> Any:
         return network.apply({"params": params}, some, method=method)
@@ -250,24 +243,16 @@ def mapped(network: TwoScale, method: str, params: Any, images: jax.Array, batch
     return answers.reshape(-1, answers.shape[-1])[:count]
 
 
-def _targets(labels: jax.Array, network: TwoScale, config: Start) -> jax.Array:
+def _targets(labels: jax.Array, network: PatchNetwork, config: Start) -> jax.Array:
     """Centred one-hot rows times the logit scale, (N, classes)."""
     one_hot = jax.nn.one_hot(labels, network.num_classes)
     return config.logit_scale * (one_hot - 1.0 / network.num_classes)
 
 
-def _answers(network: TwoScale, atoms: Filters, images: jax.Array) -> jax.Array:
-    """Every atom's answers, both signs, on a 2 x 2 grid: (N, 8 D), the atoms last."""
-    size, count = network.size, atoms.bias.shape[0]
-
-    def one(some: jax.Array) -> jax.Array:
-        windows = models.patches(scaled(some), size, network.stride)
-        answers = windows @ atoms.kernel.reshape(-1, count) + atoms.bias[None, None, None, :]
-        return cells(halved(two_sided(answers)), 2)
-
-    whole = images.shape[0] // 100 * 100
-    parts = jax.lax.map(one, images[:whole].reshape(-1, 100, *images.shape[1:])).reshape(whole, -1)
-    return jnp.concatenate([parts, one(images[whole:])]) if whole < images.shape[0] else parts
+def _layers(network: PatchNetwork, filters: Filters) -> Any:
+    """The parameters below the head: a - t_0 and -a - t_1 compare w . (x - m), of unit deviation, to the threshold."""
+    thresholds = jnp.stack([network.threshold - filters.bias, network.threshold + filters.bias])
+    return {"conv": {"kernel": filters.kernel}, "thresholds": thresholds}
 
 
 def sampler_of(method: str, num_sweeps: int) -> Callable[..., Any]:

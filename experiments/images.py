@@ -50,8 +50,8 @@ SAMPLER_NAMES = {
 @dataclass(frozen=True)
 class Training:
     """AdamW with a one-cycle schedule: the rate rises linearly from `first` of its peak over `warmup` of the steps,
-    then falls linearly to `last` of it. second_scale, head_scale: rates of the second layer and of the head over the
-    first layer's.
+    then falls linearly to `last` of it. head_scale: rate of the head over the convolution's. microbatch_size: pictures
+    at a time, as many as a CPU's cache holds.
     """
 
     steps: int
@@ -61,8 +61,8 @@ class Training:
     last: float = 0.02
     batch_size: int = 128
     weight_decay: float = 1e-2
-    second_scale: float = 1.0
-    head_scale: float = 0.3
+    head_scale: float = 1.0
+    microbatch_size: int = 16
     flip: bool = True
 
 
@@ -73,7 +73,7 @@ class Images:
     training: Training
     start: Start | None = None
     dataset: str = "cifar10"
-    network: str = "two-scale"
+    network: str = "patch"
     training_images: int | None = None
     test_images: int | None = None
     validation: int = 5000
@@ -89,12 +89,12 @@ def configuration(scale: Scale, method: str) -> Images:
     training = Training(**settings[length][kind])
     config = Images(training, None if kind == "adam" else Start(**_tuples(settings[length]["from_data"])))
     if name == "digits":
-        config = replace(config, dataset=name, network="two-scale-digits", validation=300)
+        config = replace(config, dataset=name, network="patch-small", validation=300)
     if scale == "smoke":
         config = replace(
             config,
             training=replace(training, steps=10),
-            network="two-scale-digits",
+            network="patch-small",
             training_images=1000,
             test_images=300,
             validation=300,
@@ -175,7 +175,7 @@ def run(config: Images, method: str, seed: int, progress: Progress = lambda frac
     progress(0.0, "data")
     pixels = _pixels(config)
     network = models.get(config.network, num_classes=pixels.data.num_classes)
-    assert isinstance(network, models.TwoScale)
+    assert isinstance(network, models.PatchNetwork)
     progress(0.05, "compile")
     programs = _programs(config, network, method)
     key = jax.random.key(seed)
@@ -232,7 +232,7 @@ class _Programs:
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(config: Images, network: models.TwoScale, method: str) -> _Programs:
+def _programs(config: Images, network: models.PatchNetwork, method: str) -> _Programs:
     """Compiled anew for every method, also what two share: each run is charged all that it needs."""
     pixels = _pixels(config)
     begin = time.perf_counter()
@@ -243,6 +243,7 @@ def _programs(config: Images, network: models.TwoScale, method: str) -> _Program
         functools.partial(_loss, network),
         optimizer(config.training),
         batch_size=config.training.batch_size,
+        microbatch_size=config.training.microbatch_size,
         augment=_flipped if config.training.flip else None,
         chunk_size=_chunk(config),
     )
@@ -264,7 +265,7 @@ def _chunk(config: Images) -> int:
 
 def optimizer(training: Training) -> optax.GradientTransformation:
     """AdamW, decay decoupled, with the layers' rates in proportion."""
-    scales = {"conv1": 1.0, "conv2": training.second_scale, "head": training.head_scale}
+    scales = {"conv": 1.0, "thresholds": 1.0, "head": training.head_scale}
 
     def scaled(updates: Any, params: Any) -> Any:
         return {name: jax.tree.map(lambda u, s=scales[name]: u * s, updates[name]) for name in updates}
@@ -285,7 +286,7 @@ def optimizer(training: Training) -> optax.GradientTransformation:
     )
 
 
-def _loss(network: models.TwoScale, params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _loss(network: models.PatchNetwork, params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
     images, labels = batch
     logits = network.apply({"params": params}, images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

@@ -12,7 +12,7 @@ import pytest
 from experiments import images, models, tune_images
 from experiments.image_start import SAMPLERS, Plan, Start, compiled, mapped, start
 
-START = Start(dictionary=32, choice_images=300, choice_reads=4, choice_sweeps=300, images=600, head_sweeps=3)
+START = Start(dictionary=64, choice_images=300, choice_reads=4, choice_sweeps=300, images=600, head_sweeps=3)
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def digits_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(from_data: bool) -> images.Images:
     training = images.Training(steps=20, batch_size=64, flip=False)
-    return images.Images(training, START if from_data else None, "digits", "two-scale-digits", 1000, 100, 300, 2)
+    return images.Images(training, START if from_data else None, "digits", "patch-small", 1000, 100, 300, 2)
 
 
 @pytest.mark.parametrize("method", ["adam", "hybrid"])
@@ -46,22 +46,22 @@ def test_a_start_from_data_is_far_better_than_none_before_any_step() -> None:
 
 @pytest.mark.parametrize("method", SAMPLERS)
 def test_every_sampler_keeps_the_stated_number_of_atoms(method: str) -> None:
-    network: Any = models.get("two-scale-digits")
+    network: Any = models.get("patch-small")
     pictures, labels = images._pixels(config(True)).train
     key = jax.random.key(1)
     programs = compiled(Plan(START, network, method), key, pictures, labels)
     made = start(programs, key, pictures, labels)
     again = start(programs, key, pictures, labels)
     jax.tree.map(np.testing.assert_array_equal, made.params, again.params)
-    kernel = np.asarray(made.params["conv1"]["kernel"]).reshape(-1, network.filters[0])
-    assert np.unique(kernel, axis=1).shape[1] == network.filters[0]
+    kernel = np.asarray(made.params["conv"]["kernel"]).reshape(-1, network.filters)
+    assert np.unique(kernel, axis=1).shape[1] == network.filters
     head = np.asarray(made.params["head"]["kernel"])
     assert max(len(np.unique(column.round(4))) for column in head.T) <= 2**START.bits + 1
     assert set(made.rounds) == {"filters", "head"}
 
 
 def test_the_annealed_filters_have_lower_energy_than_random_ones() -> None:
-    network: Any = models.get("two-scale-digits")
+    network: Any = models.get("patch-small")
     pictures, labels = images._pixels(config(True)).train
     lowest = {}
     for method in ("hybrid", "random-bits"):
@@ -72,7 +72,7 @@ def test_the_annealed_filters_have_lower_energy_than_random_ones() -> None:
 
 
 def test_mapped_fills_up_the_last_batch_without_a_trace() -> None:
-    network: Any = models.get("two-scale-digits")
+    network: Any = models.get("patch-small")
     pictures = images._pixels(config(True)).train[0][:7]
     params = network.init(jax.random.key(0), pictures)["params"]
     whole = network.apply({"params": params}, pictures)
