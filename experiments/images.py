@@ -108,7 +108,7 @@ def configuration(scale: Scale, method: str) -> Images:
 
 def cells(scale: Scale) -> list[Cell]:
     seeds = {"smoke": 1, "default": 3, "full": 10}[scale]
-    methods = DEFAULT_METHODS if scale == "default" else METHODS
+    methods = METHODS if scale == "full" else DEFAULT_METHODS
     return [
         Cell(
             problem=problem_name(),

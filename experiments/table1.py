@@ -1,6 +1,6 @@
 """Table I: classical (Adam) against quantum-assisted training, with every control.
 
-    python -m experiments table1 --smoke      under a minute on 2 cores: every method once, too short to mean anything
+    python -m experiments table1 --smoke      under a minute on 2 cores: every part once, too short to mean anything
     python -m experiments table1              3 paired seeds, about 12 minutes on 2 cores
     python -m experiments table1 --full       10 paired seeds, all controls, the whole grid: hours; resumes cell by cell
 
@@ -40,7 +40,7 @@ class Table1:
     """
 
     smoke: bool = False
-    """Every method once, in under a minute: shows that it runs, nothing else."""
+    """Every part once, in under a minute: shows that it runs, nothing else."""
     full: bool = False
     """10 paired seeds, about 120 s a CIFAR-10 run, all controls, the whole grid."""
     out: Path = Path("results")

@@ -1,6 +1,7 @@
-"""Strict numerics for every test: nothing is promoted in silence."""
+"""Strict numerics for every test: nothing is promoted in silence. And what one process compiled serves them all."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -8,3 +9,26 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Nearly all of the tests' time is XLA's: a program that a worker, a subprocess or a test before `jax.clear_caches` has
+# compiled is read back. The folder lives no longer than the run, so that no run depends on an earlier one.
+_shared = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _shared = tempfile.TemporaryDirectory(prefix="qjax-tests-", ignore_cleanup_errors=True)
+    for name, value in (
+        ("jax_compilation_cache_dir", _shared.name),
+        ("jax_persistent_cache_min_compile_time_secs", 0),
+        ("jax_persistent_cache_min_entry_size_bytes", 0),
+    ):
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # for workers and subprocesses
+
+
+def pytest_unconfigure() -> None:
+    if _shared is not None:
+        _shared.cleanup()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker a core, up to four for their memory; one alone on an accelerator, which JAX takes whole."""
+    return min(os.cpu_count() or 1, 4) if os.environ["JAX_PLATFORMS"] == "cpu" else 1
