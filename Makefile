@@ -20,7 +20,7 @@ help:
 	@echo "make table1 [ARGS=--full|--smoke]   classical against quantum-assisted training: table, summary, figures"
 	@echo "make test                           the tests"
 	@echo "make check                          lint, format, types, tests"
-	@echo "make bench                          bench-build and bench-refine, with the peers they compare with"
+	@echo "make bench                          bench-build, bench-bqm and bench-refine, with the peers they compare with"
 	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
 	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
 
@@ -49,6 +49,7 @@ bench: $(STAMP)
 	@minor=$$($(PY) -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")'); \
 	$(PY) $(PIP_INSTALL) -r third_party/requirements-bench-$$minor.txt
 	@$(PY) -m experiments bench-build $(ARGS)
+	@$(PY) -m experiments bench-bqm $(ARGS)
 	@$(PY) -m experiments bench-refine $(ARGS)
 
 test: $(STAMP)

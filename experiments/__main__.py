@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import bench_build, bench_refine, table1
+from experiments import bench_bqm, bench_build, bench_refine, table1
+from experiments.bench_bqm import BenchBqm
 from experiments.bench_build import BenchBuild
 from experiments.bench_refine import BenchRefine
 from experiments.benchmark import benchmark, smaller
@@ -39,6 +40,17 @@ def run_bench_build(
     benchmark("bench-build", config, bench_build.bench_build, bench_build.table, out, _console())
 
 
+def run_bench_bqm(
+    config: Annotated[BenchBqm, Flat] = BenchBqm(),  # noqa: B008 (frozen)
+    out: Path = RESULTS,
+    smoke: bool = False,
+) -> None:
+    """Converting a dense Qubo to dimod's model and back. About 10 seconds on 2 cores."""
+    if smoke:
+        config = smaller(config, bits=50, repeats=2)
+    benchmark("bench-bqm", config, bench_bqm.bench_bqm, bench_bqm.table, out, _console())
+
+
 def run_bench_refine(
     config: Annotated[BenchRefine, Flat] = BenchRefine(),  # noqa: B008 (frozen)
     out: Path = RESULTS,
@@ -59,6 +71,7 @@ def _console() -> Console:
 EXPERIMENTS: dict[str, Any] = {
     "table1": run_table1,
     "bench-build": run_bench_build,
+    "bench-bqm": run_bench_bqm,
     "bench-refine": run_bench_refine,
 }
 

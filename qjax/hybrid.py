@@ -182,7 +182,7 @@ def _annealed(
         if call not in charged:
             ledger = ledger.add("compile", seconds)
             charged.append(call)
-    return ledger.run("anneal", call, key, problem.energy, start)
+    return ledger.sample(call, key, problem.energy, start)
 
 
 def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Propose | None) -> jax.Array | None:

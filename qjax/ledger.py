@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
+import numpy as np
 
 PHASES = (
     "data",
@@ -74,6 +75,22 @@ class Ledger:
         start = time.perf_counter()
         value: T = _wait(fn(*args, **kwargs))
         return value, self.add(phase, time.perf_counter() - start)
+
+    def sample(self, sampler: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, Self]:
+        """Call a sampler and book its seconds: what `info["seconds"]` accounts for under its phases, the rest under
+        "other"; a sampler without such an account books "anneal". `info["reported"]` goes to the reported table.
+        """
+        value, timed = Ledger().run("anneal", sampler, *args, **kwargs)
+        info = getattr(value, "info", {})
+        ledger, rest = self, timed.total
+        for name, seconds in info.get("reported", {}).items():
+            ledger = ledger.report(name, float(np.sum(seconds)))
+        if "seconds" not in info:
+            return value, ledger.add("anneal", rest)
+        for phase, seconds in info["seconds"].items():
+            ledger = ledger.add(phase, float(np.sum(seconds)))
+            rest -= float(np.sum(seconds))
+        return value, ledger.add("other", max(rest, 0.0))
 
     def compile(self, jitted: Any, *args: Any, **kwargs: Any) -> tuple[Any, Self]:
         """Lower and compile `jitted` for these arguments (arrays or shapes) ahead of time; books 'compile'.

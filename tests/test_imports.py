@@ -27,7 +27,7 @@ LAYERS = {
     "energy": ["couplings", "coloring", "labels", "qubo", "storage", "penalties"],
     "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic", "rounding"],
     "pullback": ["pullback"],
-    "samplers": ["samplers", "interop", "hardware"],
+    "samplers": ["samplers", "interop", "hardware", "chains"],
     "training": ["checkpoint", "descent", "driver", "ledger", "programs", "refine"],
     "hybrid": ["hybrid"],
 }

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import FrozenInstanceError
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +122,19 @@ def test_record_survives_json_and_a_wrong_one_is_refused() -> None:
 def test_printed_table_names_every_phase() -> None:
     text = str(Ledger().add("anneal", 1.0).add("refine", 3.0))
     assert "anneal" in text and "75.0%" in text and "total" in text
+
+
+def test_a_sampler_that_accounts_for_itself_is_booked_by_phase() -> None:
+    class Samples(NamedTuple):
+        info: dict[str, Any]
+
+    def host(pause: float) -> Samples:
+        time.sleep(pause)
+        return Samples({"seconds": {"embed": 0.004, "wait": 0.001}, "reported": {"qpu_access_time": 9.0}})
+
+    samples, ledger = Ledger().sample(host, 0.02)
+    assert ledger["embed"] == 0.004 and ledger["wait"] == 0.001 and ledger["anneal"] == 0.0
+    assert ledger["other"] >= 0.015 and ledger.total >= 0.02
+    assert dict(ledger.reported) == {"qpu_access_time": 9.0} and samples.info
+    _, plain = Ledger().sample(lambda x: x + 1, jnp.zeros(3))
+    assert set(plain.phases) == {"anneal"}

@@ -1,0 +1,21 @@
+"""The host seam: dimod both ways, D-Wave's processors. What it needs is imported when it is first used.
+
+as_dimod(sampler)         a qjax sampler as a `dimod.Sampler`
+qjax.interop.dimod        dimod samplers as qjax samplers
+qjax.interop.dwave        quantum processors and Leap's hybrid solvers
+qjax.interop.bqm          Qubo <-> BinaryQuadraticModel, Samples -> SampleSet
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_dimod(sampler: Any) -> Any:
+    """`sampler` as a `dimod.Sampler`; see `qjax.interop.adapter.AsDimod`. Errors: ImportError without dimod."""
+    from qjax.interop.adapter import AsDimod
+
+    return AsDimod(sampler)
+
+
+__all__ = ["as_dimod"]

@@ -1,80 +1,55 @@
-"""The host seam to dimod, both ways; dimod and dwave-samplers are imported when first needed.
+"""dimod samplers as qjax samplers; dimod and dwave-samplers are imported when first needed.
 
-DimodSampler(sampler)   any `dimod.Sampler` as a qjax sampler
-neal(...)               the simulated annealing of dwave-samplers, so wrapped
-AsDimod(sampler)        any qjax sampler as a `dimod.Sampler` (qjax.interop.as_dimod)
+DimodSampler(sampler)   any `dimod.Sampler`: simulated annealing, tabu, path integral, tree decomposition, OpenJij, ...
+Neal(...)               the simulated annealing of dwave-samplers, so wrapped
+AsDimod(sampler)        the other way round (qjax.interop.as_dimod)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+import inspect
+from dataclasses import dataclass, fields
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qjax.interop.bqm import to_bqm
-from qjax.labels import Labels
+from qjax.interop.host import HostSampler
 from qjax.qubo import Qubo
-from qjax.samplers.contract import check_call
-from qjax.samplers.samples import Samples
 
 
-class _HostSampler:
-    """The call of a host sampler: one problem after another, device -> host -> Samples."""
+class _BqmSampler(HostSampler):
+    """A host sampler that hands a model to a dimod sampler in this process."""
 
-    couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
-    batches: ClassVar[bool] = True
-    thermal: ClassVar[bool] = False
-    is_host: ClassVar[bool] = True
-
-    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
-        """(dimod sampler, its keyword arguments) for a model."""
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
+        """(dimod sampler, its keyword arguments, the names that it knows) for a model."""
         raise TypeError(f"{type(self).__name__} does not say its dimod sampler")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """Samples as the contract has them; energies are recomputed from the Qubo.
-
-        Errors: ValueError for bad arguments, for a call under jit, vmap or grad, and for answers that do not fit the
-        problem.
-        """
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
-            name = type(self).__name__
-            raise ValueError(f"{name} runs on the host and cannot be traced: call it outside jit, vmap and grad")
-        key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
-        batch, n = qubo.batch_shape, qubo.num_bits
-        states = np.zeros((*batch, num_reads, n), np.int8)
-        for p, place in enumerate(np.ndindex(*batch)):
-            one = replace(qubo, offset=qubo.offset[place], linear=qubo.linear[place], scale=qubo.scale[place])
-            start = None if initial is None else np.asarray(initial[place])
-            # Labels are left behind: the seam speaks of bits 0 .. n - 1.
-            states[place] = self._bits(
-                jax.random.fold_in(key, p), replace(one, labels=Labels.range(n)), num_reads, start
-            )
-        bits = jnp.asarray(states)
-        return Samples(bits, qubo.energies(bits), {})
-
-    def _bits(self, key: jax.Array, qubo: Qubo, num_reads: int, initial: np.ndarray | None) -> np.ndarray:
-        n = qubo.num_bits
-        if n == 0:
-            return np.zeros((num_reads, 0), np.int8)
-        bqm = to_bqm(qubo)
-        solver, arguments = self._solver(bqm)
-        known = solver.parameters
+    def _reads(
+        self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        n, bqm = qubo.num_bits, to_bqm(qubo)
+        solver, arguments, known = self._solver(bqm)
+        name = type(solver).__name__
+        if initial is not None:
+            if "initial_states" not in known:
+                raise ValueError(f"initial_states: {name} takes none")
+            arguments.setdefault("initial_states", (initial.astype(np.int8), list(range(n))))
+        if "num_reads" in known and "seed" in known and "seed" not in arguments and _repeats_itself(solver):
+            seeds = np.random.default_rng(seed).integers(2**31, size=num_reads)
+            answers = [solver.sample(bqm, **{**arguments, "num_reads": 1, "seed": int(s)}) for s in seeds]
+            return np.concatenate([checked(answer, n, 1, name) for answer in answers]), {}
         if "num_reads" in known:
             arguments.setdefault("num_reads", num_reads)
         if "seed" in known:
-            # The solvers take seeds below 2^31.
-            arguments.setdefault("seed", int(jax.random.bits(key, (), jnp.uint32) >> 1))
-        if initial is not None:
-            if "initial_states" not in known:
-                raise ValueError(f"initial_states: {type(solver).__name__} takes none")
-            arguments.setdefault("initial_states", (initial.astype(np.int8), list(range(n))))
-        return _checked(solver.sample(bqm, **arguments), n, num_reads, type(solver).__name__)
+            arguments.setdefault("seed", seed)
+        answer = solver.sample(bqm, **arguments)
+        timing = answer.info.get("timing", {})
+        numbers = {k: v for k, v in timing.items() if isinstance(v, int | float)}
+        return checked(answer, n, num_reads, name), {"timing": numbers} if numbers else {}
 
 
-def _checked(answer: Any, n: int, num_reads: int, name: str) -> np.ndarray:
+def checked(answer: Any, n: int, num_reads: int, name: str) -> np.ndarray:
     """Bits (num_reads, n) of a dimod sample set, in the order of the Qubo.
 
     Errors: ValueError for other variables than 0 .. n - 1, values that are no bits, no sample at all.
@@ -98,34 +73,54 @@ def _checked(answer: Any, n: int, num_reads: int, name: str) -> np.ndarray:
     return reads.astype(np.int8)
 
 
+def _known(sampler: Any) -> frozenset[str]:
+    """Names of the keyword arguments of a dimod sampler: those it declares and those its `sample` spells out."""
+    # OpenJij declares three of its parameters and takes a dozen.
+    spelled = inspect.signature(sampler.sample).parameters.values()
+    named = {p.name for p in spelled if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return frozenset(sampler.parameters) | (named - {"bqm"})
+
+
+def _repeats_itself(sampler: Any) -> bool:
+    # OpenJij gives every read of a seeded call the same random numbers: one read a call, each with its own seed.
+    return type(sampler).__module__.split(".")[0] == "openjij"
+
+
 @dataclass(frozen=True)
-class DimodSampler(_HostSampler):
+class DimodSampler(_BqmSampler):
     """Any `dimod.Sampler` as a qjax sampler. parameters: keyword arguments of its `sample`, a tuple of (name, value)
     pairs.
 
     `num_reads` is passed where the sampler knows it, `seed` (derived from the key, < 2^31) likewise, unless given
-    here. Reads that it aggregates are counted out again. Errors: ValueError for a parameter that the sampler does
-    not know (some ignore those in silence).
+    here. Reads that it aggregates are counted out again. A sampler that takes a seed may be called inside jit and
+    vmap; `deterministic` says so of one that takes none and yet always answers alike (exact solvers).
+    Errors: ValueError for a parameter that the sampler does not know (some ignore those in silence).
     """
 
     sampler: Any
     parameters: tuple[tuple[str, Any], ...] = ()
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        known = getattr(self.sampler, "parameters", None)
-        if known is None or not callable(getattr(self.sampler, "sample", None)):
+        declared = getattr(self.sampler, "parameters", None)
+        if declared is None or not callable(getattr(self.sampler, "sample", None)):
             raise ValueError(f"sampler must be a dimod.Sampler, got {type(self.sampler).__name__}")
+        known = _known(self.sampler)
         for name, _ in self.parameters:
             if name not in known:
                 has = ", ".join(sorted(known))
                 raise ValueError(f"parameters: {type(self.sampler).__name__} has no {name!r}; it has {has}")
 
-    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
-        return self.sampler, dict(self.parameters)
+    @property
+    def seeded(self) -> bool:
+        return self.deterministic or "seed" in _known(self.sampler)
+
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
+        return self.sampler, dict(self.parameters), _known(self.sampler)
 
 
 @dataclass(frozen=True)
-class Neal(_HostSampler):
+class Neal(_BqmSampler):
     """Simulated annealing of dwave-samplers (once dwave-neal), on one CPU thread. Fields as in its `sample`.
 
     Errors: ImportError where dwave-samplers is not installed.
@@ -139,15 +134,21 @@ class Neal(_HostSampler):
     randomize_order: bool = False
     proposal_acceptance_criteria: str = "Metropolis"
 
-    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any]]:
+    @property
+    def seeded(self) -> bool:
+        return True
+
+    def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
         from dwave.samplers import SimulatedAnnealingSampler
 
         arguments = {f.name: getattr(self, f.name) for f in fields(self)}
-        flat = not np.any(bqm.to_numpy_vectors().linear_biases) and not any(bqm.quadratic.values())
+        vectors = bqm.to_numpy_vectors()
+        flat = not np.any(vectors.linear_biases) and not np.any(vectors.quadratic.biases)
         if flat and self.beta_range is None and self.beta_schedule is None:
             # Left to itself the solver warns that all energies are equal, then takes this range.
             arguments["beta_range"] = (0.1, 1.0)
-        return SimulatedAnnealingSampler(), arguments
+        solver = SimulatedAnnealingSampler()
+        return solver, arguments, frozenset(solver.parameters)
 
 
 neal = Neal
@@ -155,7 +156,7 @@ neal = Neal
 
 def __getattr__(name: str) -> Any:
     if name == "AsDimod":
-        from qjax.interop.as_dimod import AsDimod
+        from qjax.interop.adapter import AsDimod
 
         return AsDimod
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

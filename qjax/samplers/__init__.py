@@ -33,7 +33,8 @@ _REGISTRY = {
 
 class Capabilities(NamedTuple):
     """couplings: the forms it takes; batches: many problems over shared couplings in one call; thermal:
-    `return_states="last"` follows exp(-beta E) at fixed beta; host: cannot be traced."""
+    `return_states="last"` follows exp(-beta E) at fixed beta; host: runs on the host (traced through a callback
+    where it is seeded, else not at all)."""
 
     name: str
     couplings: tuple[str, ...]

@@ -63,7 +63,7 @@ def test_help_lists_every_name(capsys: pytest.CaptureFixture) -> None:
         cli.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("table1", "bench-build", "bench-refine"))
+    assert all(name in shown for name in ("table1", "bench-build", "bench-bqm", "bench-refine"))
 
 
 def test_an_unknown_name_or_option_is_refused(capsys: pytest.CaptureFixture) -> None:
@@ -161,6 +161,11 @@ def test_bench_build_writes_its_rows(tmp_path: Path, capsys) -> None:
     assert [r["method"] for r in summary["rows"][:3]] == ["gram matmul", "qjax", "dimod"]
     assert summary["rows"][1]["bits"] == 128 and summary["rows"][1]["seconds"] > 0
     assert "gram matmul" in capsys.readouterr().out
+
+
+def test_bench_bqm_loses_nothing(tmp_path: Path) -> None:
+    assert cli.main(["bench-bqm", "--smoke", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "bench-bqm/summary.json").read_text())["exact"] is True
 
 
 def test_bench_build_leaves_pyqubo_out_on_request() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.interop.dimod import AsDimod, DimodSampler, neal
+from qjax.interop import as_dimod
+from qjax.interop.dimod import DimodSampler, neal
 from tests.samplers import problems
 
 
@@ -89,9 +90,9 @@ def test_answers_are_checked_at_the_seam() -> None:
         DimodSampler(object())
 
 
-def test_host_samplers_refuse_to_be_traced() -> None:
-    qubo, sampler = problems.qubo("dense", n=3), neal(num_sweeps=5)
-    assert sampler.is_host
+def test_unseeded_samplers_refuse_to_be_traced() -> None:
+    qubo, sampler = problems.qubo("dense", n=3), DimodSampler(Recorder(("num_reads",)))
+    assert sampler.is_host and not sampler.seeded
     with pytest.raises(ValueError, match="host"):
         jax.jit(lambda key: sampler(key, qubo, 2).bits)(jax.random.key(0))
     with pytest.raises(ValueError, match="host"):
@@ -106,7 +107,7 @@ def test_neal_is_registered_and_seeded() -> None:
 
 
 def test_adapter_passes_dimods_own_checks() -> None:
-    adapter = AsDimod(samplers.get("anneal", num_sweeps=20))
+    adapter = as_dimod(samplers.get("anneal", num_sweeps=20))
     dimod.testing.assert_sampler_api(adapter)
     assert {"num_reads", "seed", "initial_states", "num_sweeps"} <= set(adapter.parameters)
     for vartype in ("SPIN", "BINARY"):
@@ -118,7 +119,7 @@ def test_adapter_passes_dimods_own_checks() -> None:
 
 
 def test_adapter_takes_seeds_states_and_hyperparameters() -> None:
-    adapter = AsDimod(samplers.Anneal(30))
+    adapter = as_dimod(samplers.Anneal(30))
     one, two = (adapter.sample_qubo({(0, 0): -1.0, (0, 1): 2.0}, seed=5, num_reads=6) for _ in range(2))
     np.testing.assert_array_equal(one.record.sample, two.record.sample)
     assert one.info["seed"] == 5
@@ -142,7 +143,7 @@ def test_both_ways_round(name: str) -> None:
     """A qjax sampler seen as a dimod sampler seen as a qjax sampler gives the energies of the original."""
     qubo = problems.qubo("dense", n=6)
     inner = samplers.get(name)
-    outer = DimodSampler(AsDimod(inner))(jax.random.key(0), qubo, 4)
+    outer = DimodSampler(as_dimod(inner))(jax.random.key(0), qubo, 4)
     assert float(outer.lowest) == pytest.approx(float(problems.lowest(qubo)))
     assert outer.bits.dtype == jnp.int8
     assert dataclasses.is_dataclass(inner)

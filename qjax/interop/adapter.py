@@ -3,6 +3,7 @@ dimod."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
 
     hyperparameters: fields of the sampler, replaced for this call. seed: an integer below 2^31; None draws one, and
     `info["seed"]` says which. initial_states: whatever `dimod.as_samples` reads, one state or one a read, spins or
-    bits. Energies are those of the model itself in float64. Errors: ValueError for a parameter that there is not.
+    bits. Energies are those of the model itself in float64; `info["timing"]` has preprocessing_ns, sampling_ns (the
+    first call of a shape compiles in it) and postprocessing_ns. Errors: ValueError for a parameter that there is not.
     """
 
     # dimod declares both as abstract properties; each instance gets its own.
@@ -37,15 +39,24 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
             raise ValueError(f"unknown parameters {', '.join(unknown)}; there are {', '.join(self.parameters)}")
         num_reads = parameters.pop("num_reads", 64)
         seed, initial = parameters.pop("seed", None), parameters.pop("initial_states", None)
+        start = time.perf_counter_ns()
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         states = None if initial is None else _states(initial, bqm)
         sampler = replace(self._sampler, **parameters)
-        samples = sampler(jax.random.key(seed), from_bqm(bqm), num_reads, states)
+        qubo = jax.block_until_ready(from_bqm(bqm))
+        built = time.perf_counter_ns()
+        samples = jax.block_until_ready(sampler(jax.random.key(seed), qubo, num_reads, states))
+        sampled = time.perf_counter_ns()
         bits = np.asarray(samples.bits)
         values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
         answer = dimod.SampleSet.from_samples_bqm((values, list(bqm.variables)), bqm)
-        answer.info["seed"] = seed
+        answer.info["seed"] = int(seed)
+        answer.info["timing"] = {
+            "preprocessing_ns": built - start,
+            "sampling_ns": sampled - built,
+            "postprocessing_ns": time.perf_counter_ns() - sampled,
+        }
         return answer
 
 

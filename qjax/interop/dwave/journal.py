@@ -1,0 +1,103 @@
+"""The journal: every sample set is on disk before anything else touches it.
+
+One JSON line a fact, appended under a lock and forced to disk:
+
+    {"digest": ..., "problem_id": ...}     a submission was taken by the solver
+    {"digest": ..., "answer": ...}         its sample set, as dimod serialises it
+
+The digest names the problem as programmed, its parameters and the seed. A call that finds its digest answered takes
+that answer and pays nothing; one that finds only a problem id fetches the answer by it. Lines that a killed process
+left unfinished are passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from qjax.interop.dwave.errors import redacted
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: appends are then not protected from other processes
+    fcntl = None  # type: ignore[assignment]
+
+
+class Journal:
+    def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:
+        self.path, self._secrets = os.fspath(path), tuple(secrets)
+
+    def check(self) -> None:
+        """Errors: OSError where it could not be written: better now than when an answer has been paid for."""
+        with open(self.path, "ab"):
+            pass
+
+    def submitted(self, digest: str, problem_id: str) -> None:
+        self._append({"digest": digest, "problem_id": problem_id})
+
+    def answered(self, digest: str, answer: Any) -> None:
+        self._append({"digest": digest, "answer": answer.to_serializable()})
+
+    def read(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """(sample sets, problem ids) by digest."""
+        import dimod
+
+        answers, ids = {}, {}
+        for line in _lines(self.path):
+            try:
+                fact = json.loads(line)
+                if "answer" in fact:
+                    answers[fact["digest"]] = dimod.SampleSet.from_serializable(fact["answer"])
+                else:
+                    ids[fact["digest"]] = str(fact["problem_id"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return answers, ids
+
+    def _append(self, fact: dict[str, Any]) -> None:
+        line = redacted(json.dumps(fact, default=_plain), self._secrets) + "\n"
+        with open(self.path, "a+b") as stream, locked(stream):
+            size = stream.seek(0, os.SEEK_END)
+            if size:
+                stream.seek(size - 1)
+                # A process killed while writing leaves half a line: this one must not be glued to it.
+                line = line if stream.read(1) == b"\n" else "\n" + line
+            stream.write(line.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def recover(path: str | os.PathLike[str]) -> list[Any]:
+    """All sample sets of a journal, as the devices returned them (physical qubits), oldest first."""
+    return list(Journal(path).read()[0].values())
+
+
+@contextlib.contextmanager
+def locked(stream: Any) -> Iterator[None]:
+    """An exclusive lock on an open file, across processes."""
+    if fcntl is not None:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_UN)
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,199 @@
+"""A quantum processor as a qjax sampler.
+
+embed      chains for the problem's graph, from the cache where the graph has been seen (embedding.py, cache.py)
+program    chains, gauges and scale (programming.py); reads split over gauges, initial states and the device's limit
+submit     all submissions, answers journaled, faults typed and retried (desk.py)
+decode     gauges undone, chains resolved by rule (unembed.py)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qjax.interop.bqm import to_bqm
+from qjax.interop.dwave.client import check_client, processor
+from qjax.interop.dwave.desk import Answer, Desk, Retry
+from qjax.interop.dwave.embedding import METHODS, embed
+from qjax.interop.dwave.errors import BrokenChains, DeviceError
+from qjax.interop.dwave.programming import CHAIN_STRENGTHS, Programmed, check_schedule, program
+from qjax.interop.dwave.reported import is_mock, reported, summed
+from qjax.interop.dwave.submissions import Piece, request, split
+from qjax.interop.dwave.unembed import RULES, unembedded
+from qjax.interop.host import HostSampler
+from qjax.qubo import Qubo
+from qjax.samplers.contract import one_of
+
+
+@dataclass(frozen=True)
+class QPU(HostSampler):
+    """Reads from a D-Wave processor (or a mock of one), by the call of every sampler; never inside a trace.
+
+    device: a structured dimod sampler; None makes `DWaveSampler(**client)`, whose token comes from D-Wave's own
+        configuration and is never a field here. client: (name, value) pairs, such as (("solver", "Advantage2"),).
+    embedding: "auto" (the clique layout where more than half of all pairs are coupled, else a search), "clique",
+        "search", or the chains of every bit. cache: a folder for embeddings, shared by processes; None: memory only.
+    chain_strength: a rule, with its prefactor, or a number in the problem's own units. chain_break_method: a rule of
+        `unembed`. auto_scale: fill the device's ranges; without it coefficients out of range raise.
+    annealing_time: microseconds. anneal_schedule: (microseconds, s) points, see `pause` and `reverse`; initial states
+        need a reverse one, and every distinct one is a submission. num_spin_reversals: gauges the reads are split
+        over. parameters: further ones of the device. max_submissions: a call that takes more raises before it costs.
+    timeout: seconds to wait for an answer. journal: a file; see journal.py.
+
+    info: chain_break_fraction (reads,), chain_breaks (n,) the share of reads that broke each bit's chain,
+        chain_length (n,), chain_strength, scale_factor, weakest_coefficient, precision_bits, submissions, replayed,
+        embedding_searches, intact_reads; `seconds` by ledger phase, and `reported` by the processor (none for a mock).
+    Errors: ValueError for fields; the types of errors.py for what happens outside.
+    """
+
+    device: Any = None
+    client: tuple[tuple[str, Any], ...] = ()
+    embedding: str | tuple[tuple[int, ...], ...] = "auto"
+    embedding_seed: int = 0
+    cache: str | None = None
+    chain_strength: str | float = "uniform_torque_compensation"
+    chain_strength_prefactor: float | None = None
+    chain_break_method: str = "majority_vote"
+    auto_scale: bool = True
+    extended_range: bool = False
+    annealing_time: float | None = None
+    anneal_schedule: tuple[tuple[float, float], ...] | None = None
+    num_spin_reversals: int = 0
+    parameters: tuple[tuple[str, Any], ...] = ()
+    max_submissions: int = 100
+    retry: Retry = Retry()  # noqa: RUF009 (frozen)
+    timeout: float | None = None
+    journal: str | None = None
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_client(self.client)
+        if isinstance(self.embedding, str):
+            one_of("embedding", self.embedding, METHODS)
+        if isinstance(self.chain_strength, str):
+            one_of("chain_strength", self.chain_strength, CHAIN_STRENGTHS)
+        elif not self.chain_strength > 0:
+            raise ValueError(f"chain_strength must be positive, got {self.chain_strength!r}")
+        one_of("chain_break_method", self.chain_break_method, RULES)
+        if self.num_spin_reversals < 0 or self.max_submissions < 1:
+            raise ValueError("num_spin_reversals must not be negative, and max_submissions at least 1")
+        if self.annealing_time is not None and self.anneal_schedule is not None:
+            raise ValueError("annealing_time and anneal_schedule exclude each other")
+
+    def _reads(
+        self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        device = self.device if self.device is not None else processor(self.client)
+        self._check(device, initial is not None)
+        started = time.perf_counter()
+        spin = to_bqm(qubo).change_vartype("SPIN", inplace=False)
+        built = time.perf_counter()
+        found = embed(qubo, device, self.embedding, self.embedding_seed, self.cache)
+        draw, n = np.random.default_rng(seed), qubo.num_bits
+        gauges = np.ones((1, n), np.int8)
+        if self.num_spin_reversals:
+            gauges = draw.choice(np.array([-1, 1], np.int8), size=(min(self.num_spin_reversals, num_reads), n))
+        laying = time.perf_counter()
+        programmed = program(
+            spin,
+            found.chains,
+            device,
+            self.chain_strength,
+            self.chain_strength_prefactor,
+            gauges,
+            self.auto_scale,
+            self.extended_range,
+        )
+        embedded = found.seconds + time.perf_counter() - laying
+        pieces = split(self, device, num_reads, len(gauges), initial, sum(map(len, found.chains)))
+        desk = Desk(device, self.retry, self.timeout, self.journal, self.sleep)
+        requests = [request(self, device, programmed, piece, found.chains, initial, seed) for piece in pieces]
+        answers = desk.answers(requests)
+        decoding = time.perf_counter()
+        states, broken = self._decoded(spin, programmed, found.chains, pieces, answers, num_reads, draw)
+        kept, intact = self._kept(states, broken, answers)
+        every = [answer for parts in answers for answer in parts]
+        info: dict[str, Any] = {
+            "chain_break_fraction": broken[kept].mean(1),
+            "chain_breaks": broken.mean(0),
+            "chain_length": np.array([len(chain) for chain in found.chains]),
+            "chain_strength": np.float64(programmed.strength),
+            "scale_factor": np.float64(programmed.factor),
+            "weakest_coefficient": np.float64(programmed.weakest),
+            "precision_bits": np.float64(programmed.precision_bits),
+            "submissions": np.int64(len(requests)),
+            "replayed": np.int64(sum(answer.replayed for answer in every)),
+            "embedding_searches": np.int64(found.origin == "search"),
+            "intact_reads": np.int64(intact),
+        }
+        if not is_mock(device):
+            info["reported"] = summed([reported(answer.sampleset) for answer in every if not answer.replayed])
+        info["seconds"] = {
+            **desk.seconds,
+            "embed": embedded,
+            "program": desk.seconds["program"] + built - started,
+            "decode": time.perf_counter() - decoding,
+        }
+        return (states[kept] > 0).astype(np.int8), info
+
+    def _check(self, device: Any, from_states: bool) -> None:
+        known = device.parameters
+        for name, _ in self.parameters:
+            if name not in known:
+                raise ValueError(f"parameters: the device has no {name!r}; it has {', '.join(sorted(known))}")
+        limits = device.properties.get("annealing_time_range")
+        if self.annealing_time is not None and limits and not limits[0] <= self.annealing_time <= limits[1]:
+            raise ValueError(f"annealing_time must lie in {limits} us on this device, got {self.annealing_time!r}")
+        if self.anneal_schedule is not None or from_states:
+            check_schedule(self.anneal_schedule or ((0.0, 0.0), (1.0, 1.0)), device.properties, from_states)
+
+    def _decoded(
+        self,
+        spin: Any,
+        programmed: Programmed,
+        chains: Any,
+        pieces: list[Piece],
+        answers: list[list[Answer]],
+        num_reads: int,
+        draw: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(spins (reads, n), broken (reads, n)) in the order of the reads."""
+        order = [q for chain in chains for q in chain]
+        lengths = np.array([len(chain) for chain in chains])
+        states = np.zeros((num_reads, len(chains)), np.int8)
+        broken = np.zeros(states.shape, bool)
+        rule = "majority_vote" if self.chain_break_method == "discard" else self.chain_break_method
+        for piece, parts in zip(pieces, answers, strict=True):
+            qubits = np.concatenate([_qubits(answer.sampleset, order) for answer in parts])[: piece.reads.size]
+            # Back in the problem's own gauge before chains are resolved: their fields are then those of the problem.
+            gauge = programmed.gauges[piece.gauge]
+            turned = qubits * np.repeat(gauge, lengths)
+            states[piece.reads], broken[piece.reads] = unembedded(rule, turned, lengths, spin, draw)
+        return states, broken
+
+    def _kept(self, states: np.ndarray, broken: np.ndarray, answers: list[list[Answer]]) -> tuple[np.ndarray, int]:
+        """Indices (reads,) of the reads that are handed out, and the number of intact ones."""
+        whole = np.flatnonzero(~broken.any(1))
+        if self.chain_break_method != "discard":
+            return np.arange(states.shape[0]), whole.size
+        if not whole.size:
+            every = tuple(answer.sampleset for parts in answers for answer in parts)
+            raise BrokenChains(answers=every)
+        return np.resize(whole, states.shape[0]), whole.size
+
+
+def _qubits(sampleset: Any, order: list[int]) -> np.ndarray:
+    """Spins (reads, qubits) in the order of the chains. Errors: DeviceError for missing qubits or other values."""
+    spins = sampleset if sampleset.vartype.name == "SPIN" else sampleset.change_vartype("SPIN", inplace=False)
+    place = {v: column for column, v in enumerate(spins.variables)}
+    missing = [q for q in order if q not in place]
+    if missing:
+        raise DeviceError(f"the answer has no value for the qubits {missing[:8]}", (sampleset,))
+    rows = np.asarray(spins.record.sample)[:, [place[q] for q in order]]
+    if not np.isin(rows, (-1, 1)).all():
+        raise DeviceError("the answer has values that are no spins", (sampleset,))
+    return np.repeat(rows, np.asarray(spins.record.num_occurrences), axis=0)

@@ -1,0 +1,88 @@
+"""The reads of one call as submissions, and what each of them says to the device. `qpu` is the sampler (qpu.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qjax.interop.dwave.desk import Request
+from qjax.interop.dwave.errors import TimeLimitExceeded
+from qjax.interop.dwave.programming import Programmed
+from qjax.interop.dwave.reported import is_mock
+
+
+class Piece(NamedTuple):
+    """One submission: which gauge, which reads (indices)."""
+
+    gauge: int
+    reads: np.ndarray
+
+
+def split(
+    qpu: Any, device: Any, num_reads: int, num_gauges: int, initial: np.ndarray | None, num_qubits: int
+) -> list[Piece]:
+    """The reads of a call as submissions: of one gauge, one initial state, and no more reads than allowed."""
+    groups = [np.arange(num_reads)]
+    if initial is not None:
+        _, member = np.unique(initial, axis=0, return_inverse=True)
+        groups = [np.flatnonzero(member.reshape(-1) == g) for g in range(member.max() + 1)]
+    most = _most_reads(qpu, device, num_qubits)
+    pieces = []
+    for group in groups:
+        for gauge, reads in enumerate(np.array_split(group, num_gauges)):
+            pieces += [Piece(gauge, reads[i : i + most]) for i in range(0, reads.size, most)]
+    if len(pieces) > qpu.max_submissions:
+        raise ValueError(
+            f"this call takes {len(pieces)} submissions, max_submissions allows {qpu.max_submissions}: fewer "
+            "reads, gauges or distinct initial states, or a higher limit"
+        )
+    return pieces
+
+
+def _most_reads(qpu: Any, device: Any, num_qubits: int) -> int:
+    most = int(device.properties.get("num_reads_range", (1, 10**9))[1])
+    longest = device.properties.get("problem_run_duration_range", (0.0, np.inf))[1]
+    anneal = qpu.annealing_time if qpu.annealing_time is not None else device.properties.get("default_annealing_time")
+    if qpu.anneal_schedule is not None:
+        anneal = qpu.anneal_schedule[-1][0]
+    estimate = getattr(getattr(device, "solver", None), "estimate_qpu_access_time", None)
+
+    def microseconds(reads: int) -> float:
+        if estimate is None:
+            return float(reads * (anneal or 0.0))  # without programming and readout: a lower bound
+        schedule = {} if qpu.anneal_schedule is None else {"anneal_schedule": list(qpu.anneal_schedule)}
+        timed = {} if qpu.annealing_time is None else {"annealing_time": qpu.annealing_time}
+        return float(estimate(num_qubits, num_reads=reads, **schedule, **timed))
+
+    while most > 1 and microseconds(most) > longest:
+        most //= 2
+    if microseconds(most) > longest:
+        raise TimeLimitExceeded(f"one read takes {microseconds(1):g} us, the device allows {longest:g} us")
+    return most
+
+
+def request(
+    qpu: Any, device: Any, programmed: Programmed, piece: Piece, chains: Any, initial: np.ndarray | None, seed: int
+) -> Request:
+    known, model = device.parameters, programmed.models[piece.gauge]
+    arguments: dict[str, Any] = dict(qpu.parameters)
+    arguments["num_reads"] = max(piece.reads.size, int(device.properties.get("num_reads_range", (1,))[0]))
+    for name, value in (("answer_mode", "raw"), ("auto_scale", False)):
+        # A mock warns of what it does not imitate, and scales nothing anyway.
+        if name in known and not (name == "auto_scale" and is_mock(device)):
+            arguments[name] = value
+    if qpu.annealing_time is not None:
+        arguments["annealing_time"] = qpu.annealing_time
+    if qpu.anneal_schedule is not None:
+        arguments["anneal_schedule"] = [list(point) for point in qpu.anneal_schedule]
+    if initial is not None:
+        spins = (2 * initial[piece.reads[0]].astype(np.int64) - 1) * programmed.gauges[piece.gauge]
+        arguments["initial_state"] = {q: int(spins[i]) for i, chain in enumerate(chains) for q in chain}
+        arguments.setdefault("reinitialize_state", True)
+    vectors = model.to_numpy_vectors(sort_indices=True)
+    text = hashlib.sha256(f"{seed} {piece.reads.tolist()} {sorted(arguments.items())!r}".encode())
+    for part in (vectors.linear_biases, *vectors.quadratic):
+        text.update(np.ascontiguousarray(part).tobytes())
+    return Request(model, arguments, arguments["num_reads"], text.hexdigest())

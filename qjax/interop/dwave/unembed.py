@@ -1,0 +1,52 @@
+"""From spins of qubits to spins of bits: what a broken chain means, by rule.
+
+majority_vote     the sign of the chain's sum, a tie by a coin
+weighted_random   the spin of a qubit drawn from the chain
+minimize_energy   broken chains one by one, the one with the strongest field first, each set against its field
+discard           reads with a broken chain are left out; intact reads take their places in turn
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+RULES = ("majority_vote", "weighted_random", "minimize_energy", "discard")
+
+
+def unembedded(
+    rule: str, qubits: np.ndarray, lengths: np.ndarray, spin: Any, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(spins (reads, n), broken (reads, n)) for qubits (reads, sum of lengths), chain after chain.
+
+    spin: the model of the bits in spins. "discard" is left to the caller, who sees which reads are broken.
+    """
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    sums = np.add.reduceat(qubits.astype(np.int64), starts, axis=1)
+    broken = np.abs(sums) != lengths
+    if rule == "weighted_random":
+        chosen = starts + draw.integers(0, lengths, size=sums.shape)
+        return np.take_along_axis(qubits, chosen, axis=1).astype(np.int8), broken
+    coin = draw.choice(np.array([-1, 1]), size=sums.shape)
+    spins = np.where(sums == 0, coin, np.sign(sums)).astype(np.int8)
+    if rule == "minimize_energy":
+        for read in np.flatnonzero(broken.any(1)):
+            _settle(spins[read], set(np.flatnonzero(broken[read]).tolist()), spin)
+    return spins, broken
+
+
+def _settle(state: np.ndarray, unknown: set[int], spin: Any) -> None:
+    """Sets the unknown spins of one read in place."""
+    fields = {
+        v: spin.get_linear(v) + sum(b * state[w] for w, b in spin.iter_neighborhood(v) if w not in unknown)
+        for v in unknown
+    }
+    while fields:
+        v = max(fields, key=lambda u: abs(fields[u]))
+        if fields[v] != 0:
+            state[v] = -1 if fields[v] > 0 else 1
+        del fields[v]
+        for w, bias in spin.iter_neighborhood(v):
+            if w in fields:
+                fields[w] += bias * state[v]

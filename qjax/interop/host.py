@@ -1,0 +1,114 @@
+"""The call of a host sampler: the one place where a Qubo leaves the device, and bits come back.
+
+    eager    device -> numpy -> solver, one problem of a batch after another -> Samples
+    traced   the same through a pure callback, for samplers whose bits are a function of problem and seed (`seeded`);
+             any other raises
+
+A subclass writes `_reads(seed, qubo, num_reads, initial)`: numpy in, numpy out, no JAX (it may run in a callback).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qjax.couplings import Dense, Sparse
+from qjax.labels import Labels
+from qjax.qubo import Qubo
+from qjax.samplers.contract import check_call
+from qjax.samplers.samples import Samples
+
+
+class HostSampler:
+    """Base of the samplers that run on the host."""
+
+    couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
+    batches: ClassVar[bool] = True
+    thermal: ClassVar[bool] = False
+    is_host: ClassVar[bool] = True
+
+    @property
+    def seeded(self) -> bool:
+        """Whether equal problems and seeds give equal bits, so that a call may be traced."""
+        return False
+
+    def _reads(
+        self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """(bits (num_reads, n), info) of one problem over bits 0 .. n - 1, n > 0, its leaves on the host.
+
+        seed: below 2^31. initial: bits (num_reads, n) or None.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how it samples")
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        """Samples as the contract has them; energies are recomputed from the Qubo.
+
+        Eager calls bring info along: arrays by problem and read, and tables of numbers summed over a batch. Traced
+        calls bring none. Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and
+        for answers that do not fit the problem.
+        """
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states)))
+        if traced and not self.seeded:
+            raise ValueError(
+                f"{type(self).__name__} runs on the host, its answers do not follow from a seed, and so it cannot be "
+                "traced: call it outside jit, vmap and grad"
+            )
+        key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
+        # Labels are left behind: the seam speaks of bits 0 .. n - 1.
+        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
+        if not isinstance(qubo.couplings, Dense | Sparse):
+            bare = replace(bare, couplings=Dense(qubo.couplings.to_dense()))
+        leaves = (_seeds(key, qubo.batch_shape), bare, initial)
+        if not traced:
+            states, info = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
+            bits = jnp.asarray(states)
+            return Samples(bits, qubo.energies(bits), info)
+
+        def host(leaves: Any) -> np.ndarray:
+            return self._batch(num_reads, *jax.tree.map(np.asarray, leaves))[0]
+
+        shape = jax.ShapeDtypeStruct((*qubo.batch_shape, num_reads, qubo.num_bits), jnp.int8)
+        # Bits do not vary smoothly with the problem: gradients flow through the energies alone.
+        fixed = jax.tree.map(jax.lax.stop_gradient, leaves)
+        bits = jax.pure_callback(host, shape, fixed, vmap_method="sequential")
+        return Samples(bits, qubo.energies(bits), {})
+
+    def _batch(
+        self, num_reads: int, seeds: np.ndarray, qubo: Qubo, initial: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        batch, n = qubo.batch_shape, qubo.num_bits
+        states, infos = np.zeros((*batch, num_reads, n), np.int8), []
+        for place in np.ndindex(*batch) if n else ():
+            one = replace(qubo, offset=qubo.offset[place], linear=qubo.linear[place], scale=qubo.scale[place])
+            start = None if initial is None else initial[place]
+            states[place], info = self._reads(int(seeds[place]), one, num_reads, start)
+            infos.append(info)
+        return states, _gathered(infos, batch)
+
+
+def _seeds(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    """A seed below 2^31 for each problem, (*batch,): what dimod's solvers take."""
+    count = int(np.prod(batch))
+    draw: Any = jax.vmap(lambda p: jax.random.bits(jax.random.fold_in(key, p), (), jnp.uint32) >> 1)
+    return draw(jnp.arange(count, dtype=jnp.uint32)).reshape(batch)
+
+
+def _gathered(infos: list[dict[str, Any]], batch: tuple[int, ...]) -> dict[str, Any]:
+    """The info of all problems: tables summed, arrays stacked to (*batch, ...); what one of them lacks is left out."""
+    gathered: dict[str, Any] = {}
+    for name in infos[0] if infos else ():
+        if not all(name in info for info in infos):
+            continue
+        values = [info[name] for info in infos]
+        if isinstance(values[0], dict):
+            keys = {k for value in values for k in value}
+            gathered[name] = {k: np.float64(sum(value.get(k, 0.0) for value in values)) for k in sorted(keys)}
+        else:
+            stacked = np.stack([np.asarray(value) for value in values])
+            gathered[name] = stacked.reshape((*batch, *stacked.shape[1:]))
+    return gathered

@@ -1,0 +1,207 @@
+"""Every fault, injected: a typed error that says what to do, or recovery; answers kept; no token anywhere."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import dwave.system
+import jax
+import numpy as np
+import pytest
+from dwave.cloud import exceptions as cloud
+
+from qjax.interop.dwave import (
+    QPU,
+    AnswerTimeout,
+    ConnectionLost,
+    DeviceError,
+    DWaveError,
+    JournalFailed,
+    NoToken,
+    PartialAnswer,
+    Retry,
+    SolverOffline,
+    TimeLimitExceeded,
+    TokenRefused,
+    client,
+    recover,
+)
+from qjax.interop.dwave.errors import fault
+from qjax.interop.dwave.journal import Journal
+from tests.interop.dwave.fakes import TOKEN, Fake
+from tests.interop.dwave.test_qpu import KEY, RING
+
+LEAK = f"refused for token {TOKEN}"
+
+
+class Naps(list):
+    """A sleep that only counts."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def sampler(device: Any, **fields: Any) -> QPU:
+    return QPU(device, **{"sleep": Naps(), "retry": Retry(attempts=3, first=0.5), **fields})
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "advice"),
+    [
+        (ValueError("API token not defined"), NoToken, "DWAVE_API_TOKEN"),
+        (cloud.SolverAuthenticationError(LEAK), TokenRefused, "renew"),
+        (cloud.SolverOfflineError("solver is offline"), SolverOffline, "dwave solvers"),
+        (cloud.SolverNotFoundError("none"), SolverOffline, "dwave solvers"),
+        (cloud.SolverFailureError("problem run duration exceeds the maximum"), TimeLimitExceeded, "fewer reads"),
+        (cloud.SolverFailureError("insufficient remaining solver access time"), TimeLimitExceeded, "access time"),
+        (cloud.SolverFailureError(LEAK), DeviceError, "refused"),
+    ],
+)
+@pytest.mark.parametrize("when", ["submitted", "late"])
+def test_lasting_faults_are_typed_and_not_retried(
+    raised: Exception, expected: type[DWaveError], advice: str, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Fake((raised if when == "submitted" else ("late", raised),))
+    naps = Naps()
+    with pytest.raises(expected, match=advice) as caught:
+        sampler(device, sleep=naps)(KEY, RING, 20)
+    assert type(caught.value) is expected and not naps
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+    assert TOKEN not in shown and caught.value.__context__ is None
+    # What had been submitted beside it was paid for, and is handed over.
+    assert len(caught.value.answers) == (0 if when == "submitted" else 2)
+
+
+@pytest.mark.parametrize(
+    "raised", [cloud.PollingTimeout("poll"), cloud.RequestTimeout("slow"), ConnectionError("killed"), TimeoutError()]
+)
+@pytest.mark.parametrize("when", ["submitted", "lost"])
+def test_passing_faults_are_retried_with_growing_delays(raised: Exception, when: str) -> None:
+    event = raised if when == "submitted" else ("lost", raised)
+    device, naps = Fake((event, event) if when == "submitted" else (event,)), Naps()
+    samples = sampler(device, sleep=naps)(KEY, RING, 8)
+    assert samples.bits.shape == (8, 8)
+    assert naps == ([0.5, 1.0] if when == "submitted" else [0.5])
+    if when == "lost":
+        # Already computed, it is fetched by its id, not submitted and paid again.
+        assert device.client.retrieved == ["problem-1"] and len(device.calls) == 1
+
+
+def test_retries_end() -> None:
+    device, naps = Fake((ConnectionError("a"),) * 9), Naps()
+    with pytest.raises(ConnectionLost, match="check the network"):
+        sampler(device, sleep=naps)(KEY, RING, 8)
+    assert len(naps) == 2 and len(device.script) == 6
+
+
+def test_a_wait_of_ones_own_ends_in_a_timeout() -> None:
+    with pytest.raises(AnswerTimeout, match="raise timeout"):
+        sampler(Fake(), timeout=0.0, retry=Retry(attempts=1))(KEY, RING, 8)
+
+
+def test_missing_reads_are_asked_for_again() -> None:
+    device = Fake((("short", 5),))
+    samples = sampler(device)(KEY, RING, 8)
+    assert samples.bits.shape == (8, 8)
+    assert [arguments["num_reads"] for _, arguments in device.calls] == [8, 3]
+    stubborn = Fake((("short", 2),) * 3)
+    with pytest.raises(PartialAnswer, match="2 of the reads") as caught:
+        sampler(stubborn)(KEY, RING, 8)
+    assert sum(len(answer) for answer in caught.value.answers) == 6
+
+
+def test_no_device_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**configuration: Any) -> None:
+        raise ValueError("API token not defined")
+
+    monkeypatch.setattr(dwave.system, "DWaveSampler", refuse)
+    client.processor.cache_clear()
+    with pytest.raises(NoToken, match="dwave config create"):
+        QPU()(KEY, RING, 2)
+
+
+def test_journaled_answers_are_not_paid_for_twice(tmp_path: Path) -> None:
+    journal = str(tmp_path / "answers.jsonl")
+    # The second of three submissions fails for good: the first and third have been paid for.
+    device = Fake((None, ("late", cloud.SolverOfflineError("down")), None))
+    with pytest.raises(SolverOffline) as caught:
+        sampler(device, journal=journal)(KEY, RING, 20)
+    assert len(caught.value.answers) == 2 and len(recover(journal)) == 2
+    device.client.answers.clear()
+    again = sampler(device, journal=journal)(KEY, RING, 20)
+    assert len(device.calls) == 4, "one submission was missing"
+    assert int(again.info["replayed"]) == 2
+    assert dict(again.info["reported"])["qpu_access_time"] == pytest.approx(9e-3)
+    replayed = sampler(device, journal=journal)(KEY, RING, 20)
+    assert len(device.calls) == 4 and int(replayed.info["replayed"]) == 3 and not replayed.info["reported"]
+    np.testing.assert_array_equal(replayed.bits, again.bits)
+    sampler(device, journal=journal)(jax.random.key(9), RING, 8)
+    assert len(device.calls) == 5, "another key is another question"
+    text = Path(journal).read_text()
+    assert TOKEN not in text and "[token]" in text
+
+
+def test_an_answer_is_on_disk_before_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qjax.interop.dwave import qpu
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(qpu, "unembedded", killed)
+    journal = str(tmp_path / "answers.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        sampler(Fake(), journal=journal)(KEY, RING, 8)
+    (answer,) = recover(journal)
+    assert len(answer) == 8 and answer.info["problem_id"] == "problem-1"
+
+
+def test_a_killed_process_is_resumed_by_problem_id(tmp_path: Path) -> None:
+    """The first process dies while it waits: the second fetches the answer instead of submitting again."""
+    journal = tmp_path / "answers.jsonl"
+    device = Fake((("lost", TimeoutError()),))
+    with pytest.raises(AnswerTimeout):
+        sampler(device, journal=str(journal), retry=Retry(attempts=1))(KEY, RING, 8)
+    assert not recover(journal) and json.loads(journal.read_text())["problem_id"] == "problem-1"
+    samples = sampler(device, journal=str(journal))(KEY, RING, 8)
+    assert len(device.calls) == 1 and samples.bits.shape == (8, 8) and len(recover(journal)) == 1
+    # An id whose answer cannot be had any more is submitted anew.
+    journal.write_text(journal.read_text().splitlines()[0] + "\n")
+    device.client.answers["problem-1"] = cloud.SolverFailureError("cancelled")
+    assert sampler(device, journal=str(journal))(KEY, RING, 8).bits.shape == (8, 8)
+    assert len(device.calls) == 2
+
+
+def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
+    journal = tmp_path / "answers.jsonl"
+    sampler(Fake(), journal=str(journal))(KEY, RING, 16)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-40])
+    assert len(recover(journal)) == 1
+    device = Fake()
+    sampler(device, journal=str(journal))(KEY, RING, 16)
+    assert len(recover(journal)) == 2
+
+
+def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Fake()
+    with pytest.raises(OSError):
+        sampler(device, journal=str(tmp_path / "missing" / "answers.jsonl"))(KEY, RING, 8)
+    assert not device.calls, "found out before anything was paid for"
+
+    def full(*arguments: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Journal, "answered", full)
+    with pytest.raises(JournalFailed, match="no space left") as caught:
+        sampler(device, journal=str(tmp_path / "answers.jsonl"))(KEY, RING, 16)
+    assert [len(answer) for answer in caught.value.answers] == [8, 8] and len(device.calls) == 2
+
+
+def test_tokens_are_taken_out_of_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DWAVE_API_TOKEN", "an odd token")
+    assert "odd" not in str(fault(RuntimeError("bad: an odd token")))
+    assert "secret" not in str(fault(RuntimeError("bad secret"), ("secret",)))
+    assert TOKEN not in repr(QPU(Fake())) and TOKEN not in str(fault(RuntimeError(LEAK)))
