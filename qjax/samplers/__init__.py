@@ -19,6 +19,7 @@ from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
+from qjax.samplers.temper import Temper
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
@@ -27,6 +28,7 @@ _REGISTRY = {
     "greedy": "qjax.samplers.greedy:Greedy",
     "anneal": "qjax.samplers.anneal:Anneal",
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
+    "temper": "qjax.samplers.temper:Temper",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -86,6 +88,7 @@ __all__ = [
     "Sampler",
     "Samples",
     "Sharded",
+    "Temper",
     "get",
     "names",
     "polish",

@@ -15,6 +15,7 @@ CASES = (
     ("greedy", "dense", {}),
     ("exact", "dense", {}),
     ("random", "dense", {}),
+    ("temper", "sparse", {"num_sweeps": 4, "betas": (0.1, 0.2, 0.4), "cluster_every": 2}),
 )
 
 

@@ -13,8 +13,9 @@ import pytest
 from scipy import stats
 
 import qjax.samplers as samplers
+from qjax.couplings import Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import streams
+from qjax.samplers import clusters, streams, sweeps
 from tests.samplers import problems
 
 _FALSE_FAILURE = 1e-4
@@ -47,6 +48,40 @@ def test_last_states_of_a_batch_follow_each_problems_law() -> None:
     energies = np.asarray(qubo.energies(np.broadcast_to(states, (2, *states.shape))), np.float64)
     for problem in range(2):
         _assert_counts(bits[problem] @ (1 << np.arange(n)), np.exp(-beta * energies[problem]))
+
+
+@pytest.mark.parametrize(("form", "rung"), [("dense", 0), ("dense", -1), ("sparse", -1)])
+def test_rungs_of_tempering_follow_their_laws(form: str, rung: int) -> None:
+    """A ring of 6 (sparse with cluster moves): counts of all states at the hot and the cold end of a ladder."""
+    n, betas = 6, (0.2, 0.5, 1.0)
+    ring = Sparse.from_edges(n, range(n), [*range(1, n), 0], [2.0, -1.0, 1.0, 2.0, -2.0, 1.0])
+    linear = np.array([1.0, -2.0, 0.5, 1.0, -1.0, 0.0], np.float32)
+    qubo = Qubo.from_terms(linear, ring if form == "sparse" else ring.to_dense())
+    sampler = samplers.Temper(40, betas=betas, cluster_every=1, return_states="last", return_rung=rung)
+    bits = np.asarray(sampler(jax.random.key(13), qubo, 2048).bits)
+    weights = np.exp(-betas[rung] * np.asarray(qubo.energies(problems.all_states(n)), np.float64))
+    _assert_counts(bits @ (1 << np.arange(n)), weights)
+
+
+@pytest.mark.parametrize("fields", [{}, {"passes": 1}])
+def test_cluster_moves_keep_the_energy_of_the_pair(fields: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a 6 x 6 grid; with one pass only the small clusters move."""
+    if fields:
+        monkeypatch.setattr(clusters, "_MOST_PASSES", fields["passes"])
+    site, rng = np.arange(36).reshape(6, 6), np.random.default_rng(0)
+    rows = np.concatenate([site[:, :-1].ravel(), site[:-1].ravel()])
+    cols = np.concatenate([site[:, 1:].ravel(), site[1:].ravel()])
+    grid = Sparse.from_edges(36, rows, cols, rng.choice([-1, 1], rows.size))
+    qubo = Qubo.from_terms(rng.integers(-2, 3, 36).astype(np.float32), grid)
+    view = sweeps.sweeper(qubo, lambda values: values)
+    a, b = (rng.integers(0, 2, (36, 64)).astype(np.int8) for _ in range(2))
+    seeds = streams.seeds(jax.random.key(0), jnp.arange(64, dtype=jnp.uint32), 1)
+    new = [view.unload(s) for s in clusters.exchange(grid, view.load(a), view.load(b), seeds, jnp.int32(0))]
+    np.testing.assert_array_equal(np.sort(np.stack([a, b]), axis=0), np.sort(np.stack(new), axis=0))
+    energies = [np.asarray(qubo.energies(np.asarray(s).T)) for s in (a, b, *new)]
+    np.testing.assert_allclose(energies[0] + energies[1], energies[2] + energies[3])
+    sizes = np.sum(new[0] != a, axis=0)
+    assert (sizes.min() >= 1 and sizes.max() > 8) if not fields else (0 == sizes.min() < sizes.max())
 
 
 def _assert_counts(numbers: np.ndarray, weights: np.ndarray) -> None:

@@ -66,7 +66,7 @@ def test_the_registry_names_every_sampler() -> None:
     registered = {samplers.sampler_class(name) for name in samplers.names()}
     assert set(exported) - {samplers.Sampler} <= registered
     assert [row.name for row in samplers.table()] == list(samplers.names())
-    assert {row.name for row in samplers.table() if row.thermal} == {"anneal"}
+    assert {row.name for row in samplers.table() if row.thermal} == {"anneal", "temper"}
     with pytest.raises(ValueError, match="did you mean 'anneal'"):
         samplers.get("aneal")
     with pytest.raises(ValueError, match="did you mean 'num_sweeps'"):
@@ -91,6 +91,9 @@ def test_the_registry_names_every_sampler() -> None:
         ("bifurcation", {"time_step": 0.0}, "time_step"),
         ("bifurcation", {"heat": -1.0}, "heat"),
         ("greedy", {"max_steps": 0}, "max_steps"),
+        ("temper", {"num_betas": 0}, "num_betas"),
+        ("temper", {"betas": (2.0, 1.0)}, "betas"),
+        ("temper", {"cluster_every": -1}, "cluster_every"),
         ("exact", {"max_bits": 40}, "max_bits"),
     ],
 )
