@@ -17,6 +17,7 @@ from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.population import Population
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
 from qjax.samplers.temper import Temper
@@ -29,6 +30,7 @@ _REGISTRY = {
     "anneal": "qjax.samplers.anneal:Anneal",
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
     "temper": "qjax.samplers.temper:Temper",
+    "population": "qjax.samplers.population:Population",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "Capabilities",
     "Exact",
     "Greedy",
+    "Population",
     "Random",
     "Sampler",
     "Samples",

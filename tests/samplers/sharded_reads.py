@@ -16,6 +16,7 @@ CASES = (
     ("exact", "dense", {}),
     ("random", "dense", {}),
     ("temper", "sparse", {"num_sweeps": 4, "betas": (0.1, 0.2, 0.4), "cluster_every": 2}),
+    ("population", "dense", {"beta_schedule": (0.1, 0.2, 0.4), "population_size": 5}),
 )
 
 

@@ -66,7 +66,7 @@ def test_the_registry_names_every_sampler() -> None:
     registered = {samplers.sampler_class(name) for name in samplers.names()}
     assert set(exported) - {samplers.Sampler} <= registered
     assert [row.name for row in samplers.table()] == list(samplers.names())
-    assert {row.name for row in samplers.table() if row.thermal} == {"anneal", "temper"}
+    assert {row.name for row in samplers.table() if row.thermal} == {"anneal", "population", "temper"}
     with pytest.raises(ValueError, match="did you mean 'anneal'"):
         samplers.get("aneal")
     with pytest.raises(ValueError, match="did you mean 'num_sweeps'"):
@@ -91,6 +91,8 @@ def test_the_registry_names_every_sampler() -> None:
         ("bifurcation", {"time_step": 0.0}, "time_step"),
         ("bifurcation", {"heat": -1.0}, "heat"),
         ("greedy", {"max_steps": 0}, "max_steps"),
+        ("population", {"population_size": 0}, "population_size"),
+        ("population", {"beta_schedule": (2.0, 1.0)}, "beta_schedule"),
         ("temper", {"num_betas": 0}, "num_betas"),
         ("temper", {"betas": (2.0, 1.0)}, "betas"),
         ("temper", {"cluster_every": -1}, "cluster_every"),
