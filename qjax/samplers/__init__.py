@@ -20,6 +20,7 @@ from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.population import Population
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
+from qjax.samplers.tabu import Tabu
 from qjax.samplers.temper import Temper
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
@@ -31,6 +32,7 @@ _REGISTRY = {
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
     "temper": "qjax.samplers.temper:Temper",
     "population": "qjax.samplers.population:Population",
+    "tabu": "qjax.samplers.tabu:Tabu",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -91,6 +93,7 @@ __all__ = [
     "Sampler",
     "Samples",
     "Sharded",
+    "Tabu",
     "Temper",
     "get",
     "names",

@@ -93,6 +93,8 @@ def test_the_registry_names_every_sampler() -> None:
         ("greedy", {"max_steps": 0}, "max_steps"),
         ("population", {"population_size": 0}, "population_size"),
         ("population", {"beta_schedule": (2.0, 1.0)}, "beta_schedule"),
+        ("tabu", {"num_elites": 0}, "num_elites"),
+        ("tabu", {"perturbation": 2.0}, "perturbation"),
         ("temper", {"num_betas": 0}, "num_betas"),
         ("temper", {"betas": (2.0, 1.0)}, "betas"),
         ("temper", {"cluster_every": -1}, "cluster_every"),
