@@ -17,6 +17,7 @@ from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.path_integral import PathIntegral
 from qjax.samplers.population import Population
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
@@ -32,6 +33,7 @@ _REGISTRY = {
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
     "temper": "qjax.samplers.temper:Temper",
     "population": "qjax.samplers.population:Population",
+    "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
     "neal": "qjax.interop.dimod:Neal",
 }
@@ -88,6 +90,7 @@ __all__ = [
     "Capabilities",
     "Exact",
     "Greedy",
+    "PathIntegral",
     "Population",
     "Random",
     "Sampler",

@@ -18,6 +18,7 @@ CASES = (
     ("temper", "sparse", {"num_sweeps": 4, "betas": (0.1, 0.2, 0.4), "cluster_every": 2}),
     ("population", "dense", {"beta_schedule": (0.1, 0.2, 0.4), "population_size": 5}),
     ("tabu", "dense", {"num_sweeps": 4, "phase_sweeps": 2}),
+    ("path_integral", "sparse", {"num_sweeps": 4, "num_slices": 4}),
 )
 
 

@@ -90,6 +90,24 @@ def test_a_member_of_the_final_population_follows_the_boltzmann_law() -> None:
     _assert_counts(bits @ (1 << np.arange(n)), weights)
 
 
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_a_slice_follows_the_law_of_the_trotter_system(form: str) -> None:
+    """3 bits in 4 slices, 2048 reads, 60 sweeps at a fixed Gamma: the first slice against the sum over the other
+    slices of all 4096 states of the ring."""
+    n, slices, beta, gamma = 3, 4, 1.0, 1.5
+    ring = Sparse.from_edges(n, [0, 1], [1, 2], [2.0, -1.0])
+    linear = np.array([1.0, -1.5, 0.5], np.float32)
+    qubo = Qubo.from_terms(linear, ring if form == "sparse" else ring.to_dense(), scale=0.5)
+    sampler = samplers.PathIntegral(60, slices, beta, (gamma, gamma), return_states="last")
+    bits = np.asarray(sampler(jax.random.key(16), qubo, 2048).bits)
+    one = np.exp(-beta / slices * np.asarray(qubo.energies(problems.all_states(n)), np.float64))
+    spins = 2.0 * problems.all_states(n) - 1
+    coupling = -0.5 * np.log(np.tanh(beta * gamma / slices))
+    step = one[:, None] * np.exp(coupling * spins @ spins.T)
+    weights = np.diag(np.linalg.matrix_power(step, slices))
+    _assert_counts(bits @ (1 << np.arange(n)), weights)
+
+
 @pytest.mark.parametrize("fields", [{}, {"passes": 1}])
 def test_cluster_moves_keep_the_energy_of_the_pair(fields: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a 6 x 6 grid; with one pass only the small clusters move."""
