@@ -17,6 +17,7 @@ from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.mean_field import MeanField
 from qjax.samplers.path_integral import PathIntegral
 from qjax.samplers.population import Population
 from qjax.samplers.random import Random
@@ -33,6 +34,7 @@ _REGISTRY = {
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
     "temper": "qjax.samplers.temper:Temper",
     "population": "qjax.samplers.population:Population",
+    "mean_field": "qjax.samplers.mean_field:MeanField",
     "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
     "neal": "qjax.interop.dimod:Neal",
@@ -90,6 +92,7 @@ __all__ = [
     "Capabilities",
     "Exact",
     "Greedy",
+    "MeanField",
     "PathIntegral",
     "Population",
     "Random",

@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 40},
     "bifurcation": {"num_steps": 120, "readout_every": 10},
     "neal": {"num_sweeps": 100},
+    "mean_field": {"num_steps": 100, "readout_every": 10},
     "path_integral": {"num_sweeps": 40, "num_slices": 4},
     "population": {"num_betas": 10, "sweeps_per_beta": 2, "population_size": 6},
     "tabu": {"num_sweeps": 12, "phase_sweeps": 3},
@@ -164,7 +165,7 @@ def test_huge_ranges_of_coefficients(name: str, form: str, size: float) -> None:
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 @pytest.mark.parametrize(
-    "name", ["greedy", "anneal", "bifurcation", "neal", "path_integral", "population", "tabu", "temper"]
+    "name", ["greedy", "anneal", "bifurcation", "neal", "mean_field", "path_integral", "population", "tabu", "temper"]
 )
 def test_initial_states_are_used(name: str, form: str) -> None:
     """From the exact minimum no sampler that keeps its best ends higher; every shape that broadcasts is taken."""
@@ -234,6 +235,6 @@ def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral"
+        "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral mean_field"
         in done.stdout
     )
