@@ -43,13 +43,15 @@ _REGISTRY = {
 
 class Capabilities(NamedTuple):
     """couplings: the forms it takes; batches: many problems over shared couplings in one call; thermal:
-    `return_states="last"` follows exp(-beta E) at fixed beta; host: cannot be traced."""
+    `return_states="last"` follows exp(-beta E) at fixed beta; host: cannot be traced; fixed_cardinality: can keep the
+    number of ones."""
 
     name: str
     couplings: tuple[str, ...]
     batches: bool
     thermal: bool
     host: bool
+    fixed_cardinality: bool
 
 
 def names() -> tuple[str, ...]:
@@ -82,7 +84,8 @@ def table() -> tuple[Capabilities, ...]:
     rows = []
     for name in names():
         kind = sampler_class(name)
-        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host))
+        keeps = any(field.name == "fixed_cardinality" for field in dataclasses.fields(kind))
+        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host, keeps))
     return tuple(rows)
 
 

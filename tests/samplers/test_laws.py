@@ -50,6 +50,24 @@ def test_last_states_of_a_batch_follow_each_problems_law() -> None:
         _assert_counts(bits[problem] @ (1 << np.arange(n)), np.exp(-beta * energies[problem]))
 
 
+@pytest.mark.parametrize("acceptance", ["metropolis", "heat_bath"])
+def test_exchanges_follow_the_boltzmann_law_of_the_states_of_k_ones(acceptance: str) -> None:
+    """The 20 states of 3 ones among 6 bits, from the same first state: 4096 reads, 100 sweeps at beta = 0.3."""
+    n, k, beta = 6, 3, 0.3
+    linear = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0], np.float32)
+    qubo = Qubo.from_terms(linear, problems.couplings("sparse", n, seed=3), scale=0.5)
+    sampler = samplers.Anneal(
+        100, beta_range=(beta, beta), acceptance=acceptance, fixed_cardinality=k, return_states="last"
+    )
+    bits = np.asarray(sampler(jax.random.key(17), qubo, 4096, [1, 1, 1, 0, 0, 0]).bits)
+    assert np.all(bits.sum(-1) == k)
+    states = problems.all_states(n)
+    weights = np.exp(-beta * np.asarray(qubo.energies(states), np.float64)) * (states.sum(-1) == k)
+    chosen = weights > 0
+    place = np.cumsum(chosen) - 1
+    _assert_counts(place[bits @ (1 << np.arange(n))], weights[chosen])
+
+
 @pytest.mark.parametrize(("form", "rung"), [("dense", 0), ("dense", -1), ("sparse", -1)])
 def test_rungs_of_tempering_follow_their_laws(form: str, rung: int) -> None:
     """A ring of 6 (sparse with cluster moves): counts of all states at the hot and the cold end of a ladder."""

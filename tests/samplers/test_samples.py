@@ -125,6 +125,38 @@ def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
         samplers.polish(qubo, start[..., :3])
 
 
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_a_fixed_number_of_ones(form: str) -> None:
+    """Polish ends where no exchange of two bits helps; annealing finds the best of all choices of k, in a batch too."""
+    n, k = 12, 4
+    qubo = problems.qubo(form, n=n, batch=(2,))
+    states = problems.all_states(n)[problems.all_states(n).sum(-1) == k]
+    energies = np.asarray(qubo.energies(np.broadcast_to(states, (2, *states.shape))))
+    start = np.stack([states[:6], states[-6:]])
+    end = np.asarray(samplers.polish(qubo, start, fixed_cardinality=k))
+    assert np.all(end.sum(-1) == k) and np.all(qubo.energies(end) <= qubo.energies(start))
+    for problem in range(2):
+        for state, energy in zip(end[problem], np.asarray(qubo.energies(end))[problem], strict=True):
+            near = np.abs(states - state).sum(-1) == 2
+            assert energies[problem][near].min() >= energy - 1e-4
+    samples = samplers.Anneal(60, fixed_cardinality=k)(jax.random.key(0), qubo, 8)
+    assert np.all(np.asarray(samples.bits).sum(-1) == k)
+    np.testing.assert_allclose(samples.lowest, energies.min(-1))
+
+
+def test_cardinalities_at_their_ends_and_beyond() -> None:
+    qubo = problems.qubo("dense", n=10)
+    for sampler in (samplers.Anneal(5, fixed_cardinality=0), samplers.Greedy(fixed_cardinality=0)):
+        assert not np.any(sampler(jax.random.key(0), qubo, 3).bits)
+        full = dataclasses.replace(sampler, fixed_cardinality=10)
+        assert np.all(np.asarray(full(jax.random.key(0), qubo, 3).bits) == 1)
+        with pytest.raises(ValueError, match="fixed_cardinality"):
+            dataclasses.replace(sampler, fixed_cardinality=11)(jax.random.key(0), qubo, 3)
+        with pytest.raises(ValueError, match="fixed_cardinality"):
+            dataclasses.replace(sampler, fixed_cardinality=-1)
+    assert {row.name for row in samplers.table() if row.fixed_cardinality} == {"anneal", "greedy"}
+
+
 def test_schedules() -> None:
     """A custom schedule at infinite, then low temperature descends; linear and geometric ones have the ends asked
     for."""
