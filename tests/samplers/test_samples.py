@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Sparse
+from qjax.couplings import Implicit, Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import Samples
+from qjax.samplers import Samples, rows
 from tests.samplers import problems
 
 
@@ -177,6 +178,32 @@ def test_automatic_range_scales_with_the_energy() -> None:
     one, ten = (samplers.Anneal(5)(jax.random.key(0), q, 4) for q in (qubo, qubo * 10.0))
     np.testing.assert_allclose(one.info["beta_range"], 10 * ten.info["beta_range"], rtol=1e-4)
     np.testing.assert_array_equal(one.bits, ten.bits)
+
+
+@pytest.mark.parametrize("form", problems.FORMS)
+def test_rows_beyond_the_size_of_a_matrix(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbour lists and products with unit vectors give the rows of the matrix; a diagonal is left out."""
+    monkeypatch.setattr(rows, "_DENSE_LIMIT", 4)
+    held = problems.couplings(form)
+    matrix = np.asarray(held.to_dense())
+    if form == "implicit":
+        wide = jnp.asarray(matrix) + 3 * jnp.eye(10)
+        held = Implicit(jax.tree_util.Partial(problems._product, wide), 10, jnp.full(10, 3.0))
+    index, states = np.array([3, 0, 3, 9]), np.random.default_rng(0).integers(0, 2, (4, 10)).astype(np.float32)
+    view = rows.Rows(held)
+    np.testing.assert_allclose(view.rows(jnp.asarray(index), jnp.eye(10)[index]), matrix[index])
+    np.testing.assert_allclose(view.image(jnp.asarray(states)), states @ matrix)
+
+
+def test_mean_field_takes_any_optimizer_and_keeps_reads_apart() -> None:
+    """By name, and as a transformation that would mix reads (a norm over all) if they shared one state."""
+    qubo = problems.qubo("gram", n=10)
+    clipped = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.1))
+    for optimizer in ("sgd", clipped):
+        sampler = samplers.MeanField(100, optimizer, learning_rate=1.0)
+        few, many = (sampler(jax.random.key(1), qubo, reads) for reads in (4, 12))
+        np.testing.assert_array_equal(few.bits, many.bits[:4])
+        np.testing.assert_allclose(many.lowest, problems.lowest(qubo))
 
 
 @pytest.mark.parametrize("variant", ["ballistic", "discrete"])
