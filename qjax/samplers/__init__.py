@@ -17,8 +17,13 @@ from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.mean_field import MeanField
+from qjax.samplers.path_integral import PathIntegral
+from qjax.samplers.population import Population
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
+from qjax.samplers.tabu import Tabu
+from qjax.samplers.temper import Temper
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
@@ -27,6 +32,11 @@ _REGISTRY = {
     "greedy": "qjax.samplers.greedy:Greedy",
     "anneal": "qjax.samplers.anneal:Anneal",
     "bifurcation": "qjax.samplers.bifurcation:Bifurcation",
+    "temper": "qjax.samplers.temper:Temper",
+    "population": "qjax.samplers.population:Population",
+    "mean_field": "qjax.samplers.mean_field:MeanField",
+    "path_integral": "qjax.samplers.path_integral:PathIntegral",
+    "tabu": "qjax.samplers.tabu:Tabu",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -34,13 +44,14 @@ _REGISTRY = {
 class Capabilities(NamedTuple):
     """couplings: the forms it takes; batches: many problems over shared couplings in one call; thermal:
     `return_states="last"` follows exp(-beta E) at fixed beta; host: runs on the host (traced through a callback
-    where it is seeded, else not at all)."""
+    where it is seeded, else not at all); fixed_cardinality: can keep the number of ones."""
 
     name: str
     couplings: tuple[str, ...]
     batches: bool
     thermal: bool
     host: bool
+    fixed_cardinality: bool
 
 
 def names() -> tuple[str, ...]:
@@ -73,7 +84,8 @@ def table() -> tuple[Capabilities, ...]:
     rows = []
     for name in names():
         kind = sampler_class(name)
-        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host))
+        keeps = any(field.name == "fixed_cardinality" for field in dataclasses.fields(kind))
+        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host, keeps))
     return tuple(rows)
 
 
@@ -83,10 +95,15 @@ __all__ = [
     "Capabilities",
     "Exact",
     "Greedy",
+    "MeanField",
+    "PathIntegral",
+    "Population",
     "Random",
     "Sampler",
     "Samples",
     "Sharded",
+    "Tabu",
+    "Temper",
     "get",
     "names",
     "polish",

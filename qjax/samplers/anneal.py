@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import streams, sweeps
+from qjax.samplers import streams, swaps, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import automatic_range
+from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
 
 class _Problem(NamedTuple):
@@ -37,6 +36,8 @@ class Anneal(Sampler):
     beta_schedule_type: "geometric" or "linear" from hot to cold. beta_schedule: the betas themselves, num_sweeps
         spread evenly over them; overrides both.
     acceptance: "metropolis" min(1, exp(-beta dE)), or "heat_bath" 1 / (1 + exp(beta dE)).
+    fixed_cardinality: k keeps k ones in every state by exchanging unlike bits (qjax.samplers.swaps), to 8192 bits;
+        `initial_states` with other numbers of ones get or lose some at random.
     return_states: "best" (lowest seen after any sweep), or "last": at one fixed beta these follow exp(-beta E).
     """
 
@@ -45,6 +46,7 @@ class Anneal(Sampler):
     beta_schedule_type: str = "geometric"
     beta_schedule: tuple[float, ...] | None = None
     acceptance: str = "metropolis"
+    fixed_cardinality: int | None = None
     return_states: str = "best"
 
     thermal: ClassVar[bool] = True
@@ -54,20 +56,17 @@ class Anneal(Sampler):
         one_of("beta_schedule_type", self.beta_schedule_type, ("geometric", "linear"))
         one_of("acceptance", self.acceptance, ("metropolis", "heat_bath"))
         one_of("return_states", self.return_states, ("best", "last"))
-        for name, betas in (("beta_range", self.beta_range), ("beta_schedule", self.beta_schedule)):
-            if betas is None:
-                continue
-            if not isinstance(betas, tuple) or not betas or not all(math.isfinite(b) and b >= 0 for b in betas):
-                raise ValueError(f"{name} must be a tuple of finite betas >= 0, got {betas!r}")
-        if self.beta_range is not None and (len(self.beta_range) != 2 or self.beta_range[0] > self.beta_range[1]):
-            raise ValueError(f"beta_range must be (hot, cold) with hot <= cold, got {self.beta_range}")
-        if self.beta_range is not None and self.beta_schedule_type == "geometric" and self.beta_range[0] == 0:
-            raise ValueError("beta_range must start above 0 for a geometric schedule")
+        check_range(self.beta_range, geometric=self.beta_schedule_type == "geometric")
+        check_betas("beta_schedule", self.beta_schedule)
+        swaps.check_cardinality(self.fixed_cardinality)
 
     def length(self, task: Task) -> int:
         return self.num_sweeps
 
     def prepare(self, task: Task) -> _Problem:
+        swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
+        if self.fixed_cardinality is not None:
+            return _Problem(swaps.Swaps(task.qubo, task.spread), self._betas(task))
         return _Problem(sweeps.sweeper(task.qubo, task.spread), self._betas(task))
 
     def _betas(self, task: Task) -> jax.Array:
@@ -75,20 +74,15 @@ class Anneal(Sampler):
         if self.beta_schedule is not None:
             which = jnp.arange(self.num_sweeps) * len(self.beta_schedule) // self.num_sweeps
             return jnp.broadcast_to(jnp.asarray(self.beta_schedule, dtype)[which][:, None], shape)
-        if self.beta_range is None:
-            hot, cold = automatic_range(task.qubo, warm=task.initial is not None)
-        else:
-            hot, cold = (jnp.full(task.num_problems, b, dtype) for b in self.beta_range)
-        t = jnp.linspace(0, 1, self.num_sweeps, dtype=dtype)[:, None]
-        hot, cold = jnp.broadcast_to(hot[None, :], shape), jnp.broadcast_to(cold[None, :], shape)
-        if self.beta_schedule_type == "linear":
-            return hot + t * (cold - hot)
-        return jnp.exp(jnp.log(hot) + t * (jnp.log(cold) - jnp.log(hot)))
+        hot, cold = range_of(task.qubo, self.beta_range, task.initial is not None, self.fixed_cardinality)
+        return between(hot, cold, self.num_sweeps, self.beta_schedule_type)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        if self.fixed_cardinality is not None:
+            bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, self.num_sweeps + 1)
         inner = problem.sweeper.load(bits)
         energy = jnp.zeros(task.num_columns, task.qubo.linear.dtype)
         return _State(inner, energy, problem.sweeper.snapshot(inner), energy)

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.couplings import Implicit
 from qjax.samplers import columns, streams
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
-
-_DIAGONAL_PROBES = 32
 
 
 class _Problem(NamedTuple):
@@ -85,10 +82,10 @@ class Bifurcation(Sampler):
     def prepare(self, task: Task) -> _Problem:
         couplings, n = task.qubo.couplings, task.num_bits
         dtype = task.qubo.linear.dtype
-        diagonal = _diagonal(task)
+        diagonal = columns.kept_diagonal(couplings, dtype)
 
         def product(v: jax.Array) -> jax.Array:
-            return _coupled(couplings, diagonal, v)
+            return columns.spin_product(couplings, diagonal, v)
 
         smallest, largest = extreme_eigenvalues(product, n, dtype)
         # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.
@@ -126,10 +123,10 @@ class Bifurcation(Sampler):
             else:
                 pump = jnp.broadcast_to(1 - jnp.minimum(done / max(self.num_steps - 1, 1), 1), pump.shape)
             if self.variant == "discrete":
-                force = _coupled(couplings, problem.diagonal, _signs(x)) + fields
+                force = columns.spin_product(couplings, problem.diagonal, columns.signs(x)) + fields
             else:
                 reference = jnp.sqrt(jnp.mean(x * x, axis=0, keepdims=True))
-                force = _coupled(couplings, problem.diagonal, x) + fields * reference
+                force = columns.spin_product(couplings, problem.diagonal, x) + fields * reference
             moved = y - dt * (pump * x + strength * force)
             x = x + dt * moved
             outside = jnp.abs(x) > 1
@@ -140,8 +137,8 @@ class Bifurcation(Sampler):
         x, y, pump = lax.fori_loop(0, self.readout_every, advance, (state.x, state.y, state.pump))
         if self.return_states == "last":
             return state._replace(x=x, y=y, pump=pump, best=(x > 0).astype(jnp.int8))
-        spins = _signs(x)
-        force = 0.5 * _coupled(couplings, problem.diagonal, spins) + fields
+        spins = columns.signs(x)
+        force = 0.5 * columns.spin_product(couplings, problem.diagonal, spins) + fields
         energy = jnp.sum(force * spins, axis=0) * jnp.sign(strength[0])
         lower = energy < state.best_energy
 
@@ -153,24 +150,3 @@ class Bifurcation(Sampler):
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
         return Outcome((state.best,), {}, {"time_step": problem.time_step})
-
-
-def _coupled(couplings: Any, diagonal: jax.Array | None, x: jax.Array) -> jax.Array:
-    """Kx with K = 1/4 offdiag(M)."""
-    image = columns.apply(couplings, x)
-    return 0.25 * (image if diagonal is None else image - diagonal[:, None] * x)
-
-
-def _diagonal(task: Task) -> jax.Array | None:
-    couplings, n, dtype = task.qubo.couplings, task.num_bits, task.qubo.linear.dtype
-    if not isinstance(couplings, Implicit):
-        return None
-    if couplings.diagonal is not None:
-        return couplings.diagonal.astype(dtype)
-    # Hutchinson: the mean of z * Mz over random signs z is diag M.
-    signs = _signs(jax.random.normal(jax.random.key(1), (n, _DIAGONAL_PROBES)).astype(dtype))
-    return jnp.mean(signs * columns.apply(couplings, signs), axis=1)
-
-
-def _signs(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, jnp.ones_like(x), -jnp.ones_like(x))

@@ -18,6 +18,7 @@ from qjax.qubo import Qubo
 
 _LONGEST_UNROLLED = 128
 _FEW_SITES = 24
+_DIAGONAL_PROBES = 32
 
 
 def zero_diagonal_terms(qubo: Qubo) -> tuple[jax.Array, jax.Array | None]:
@@ -55,6 +56,27 @@ def apply(couplings: Couplings, x: jax.Array) -> jax.Array:
             return couplings.matvec(x.T).T
 
 
+def kept_diagonal(couplings: Couplings, dtype: jnp.dtype) -> jax.Array | None:
+    """The diagonal (n,) that the couplings keep, None where that is zero; estimated where it is unknown."""
+    if not isinstance(couplings, Implicit):
+        return None
+    if couplings.diagonal is not None:
+        return couplings.diagonal.astype(dtype)
+    # Hutchinson: the mean of z * Mz over random signs z is diag M.
+    z = signs(jax.random.normal(jax.random.key(1), (couplings.size, _DIAGONAL_PROBES)).astype(dtype))
+    return jnp.mean(z * apply(couplings, z), axis=1)
+
+
+def spin_product(couplings: Couplings, diagonal: jax.Array | None, x: jax.Array) -> jax.Array:
+    """Kx (n, C) with K = 1/4 offdiag(M), the couplings of the spins."""
+    image = apply(couplings, x)
+    return 0.25 * (image if diagonal is None else image - diagonal[:, None] * x)
+
+
+def signs(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, jnp.ones_like(x), -jnp.ones_like(x))
+
+
 def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array, unroll: bool = True) -> jax.Array:
     """sum_k weight[:, k] state[index[:, k]] for state (n, C), index and weight (m, k) -> (m, C), in the state's dtype.
 
@@ -70,6 +92,14 @@ def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array, unroll
         return total
     terms = jnp.take(state, index.reshape(-1), axis=0, mode="clip").reshape((m, degree, state.shape[1]))
     return jnp.sum(terms * weight[:, :, None], axis=1, dtype=state.dtype)
+
+
+def neighbour_any(state: jax.Array, index: jax.Array) -> jax.Array:
+    """Bitwise or of the neighbours' states, index (m, k) -> (m, C); padding is the site itself."""
+    total = jnp.zeros((index.shape[0], state.shape[1]), state.dtype)
+    for k in range(index.shape[1]):
+        total = total | jnp.take(state, index[:, k], axis=0, mode="clip")
+    return total
 
 
 def _gathers_at_once(m: int, degree: int) -> bool:

@@ -81,6 +81,16 @@ class Task:
         wide = jnp.broadcast_to(values[..., None], (*values.shape, self.reads.shape[0]))
         return wide.reshape((*values.shape[:-1], self.num_columns))
 
+    def replicated(self, count: int) -> Task:
+        """The same call with every column c as `count` replicas, columns c count .. c count + count - 1, each with a
+        stream of its own made of the column's."""
+        return replace(
+            self,
+            reads=jnp.repeat(self.reads, count),
+            seeds=streams.split(self.seeds, jnp.arange(count)),
+            initial=None if self.initial is None else jnp.repeat(self.initial, count, axis=1),
+        )
+
 
 @dataclass(frozen=True)
 class Sampler:

@@ -10,18 +10,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qjax.couplings import Couplings, Dense, Sparse
+from qjax.couplings import Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import columns, streams, sweeps
+from qjax.samplers import columns, streams, swaps, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
+from qjax.samplers.rows import Rows
 
-_DENSE_LIMIT = 8192
+
+class _Problem(NamedTuple):
+    rows: Rows
+    linear: jax.Array  # (n, P)
 
 
 class _Steepest(NamedTuple):
     x: jax.Array  # (C, n) 0/1
     fields: jax.Array  # (C, n), times the sign of the scale
     improvable: jax.Array  # (C,): the column went down in the last step
+
+
+class _Exchanged(NamedTuple):
+    x: jax.Array  # (C, n) 0/1
+    fields: jax.Array  # (C, n), times the sign of the scale
+    failures: jax.Array  # (C,) sites tried since the last exchange
+
+    @property
+    def improvable(self) -> jax.Array:
+        return self.failures < self.x.shape[1]
 
 
 class _Swept(NamedTuple):
@@ -31,57 +45,84 @@ class _Swept(NamedTuple):
 
 @dataclass(frozen=True)
 class Greedy(Sampler):
-    """Local minima under single flips, from random states or `initial_states`.
+    """Local minima under single flips, or under exchanges of two unlike bits, from random states or `initial_states`.
 
     Steepest descent: each step flips the bit with the largest decrease (1-2x_i) f_i. On sparse couplings a step is a
     pass over the colour classes in which every bit that lowers the energy flips, since one flip a step would take
     n^2 work.
+    fixed_cardinality: k keeps k ones in every state. Step t takes bit t mod n, and exchanges it with the unlike bit j
+    for which (1-2x_i) f_i + (1-2x_j) f_j - M_ij is lowest, if that lowers the energy; a state is done when all n bits
+    were tried in vain. `initial_states` with other numbers of ones get or lose some at random.
     max_steps: the limit in multiples of n flips (of single passes where sparse); reaching it is reported by
     `info["converged"]`.
     """
 
     max_steps: int = 100
+    fixed_cardinality: int | None = None
 
     def __post_init__(self) -> None:
         positive("max_steps", self.max_steps)
+        swaps.check_cardinality(self.fixed_cardinality)
 
     def length(self, task: Task) -> int:
-        return self.max_steps * (1 if isinstance(task.qubo.couplings, Sparse) else task.num_bits)
+        return self.max_steps * (1 if self._sweeps(task) else task.num_bits)
+
+    def _sweeps(self, task: Task) -> bool:
+        return isinstance(task.qubo.couplings, Sparse) and self.fixed_cardinality is None
 
     def prepare(self, task: Task) -> Any:
-        if isinstance(task.qubo.couplings, Sparse):
+        swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
+        if self._sweeps(task):
             return sweeps.sweeper(task.qubo, task.spread)
         linear, _ = columns.zero_diagonal_terms(task.qubo)
-        return _SteepestProblem(_row_form(task.qubo.couplings), linear)
+        return _Problem(Rows(task.qubo.couplings), linear)
 
-    def init(self, task: Task, problem: Any) -> _Steepest | _Swept:
+    def init(self, task: Task, problem: Any) -> _Steepest | _Exchanged | _Swept:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
-        if not isinstance(problem, _SteepestProblem):
+        if self.fixed_cardinality is not None:
+            bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, 1)
+        if not isinstance(problem, _Problem):
             return _Swept(problem.load(bits), jnp.ones(task.num_columns, bool))
         x = bits.T.astype(problem.linear.dtype)
-        fields = columns.apply(problem.couplings, x.T).T + task.spread(problem.linear).T
-        if problem.diagonal is not None:
-            fields = fields - problem.diagonal[None, :] * x
-        return _Steepest(x, fields * _sign(task)[:, None], jnp.ones(task.num_columns, bool))
+        fields = (problem.rows.image(x) + task.spread(problem.linear).T) * _sign(task)[:, None]
+        if self.fixed_cardinality is not None:
+            return _Exchanged(x, fields, jnp.zeros(task.num_columns, jnp.int32))
+        return _Steepest(x, fields, jnp.ones(task.num_columns, bool))
 
-    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> _Steepest | _Swept:
+    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
         if isinstance(state, _Swept):
             inner, change = problem.sweep(state.inner, sweeps.descend, _sign(task), task.seeds, t)
             return _Swept(inner, change != 0)
+        if isinstance(state, _Exchanged):
+            return self._exchange(task, problem, t, state)
         gaps = (1 - 2 * state.x) * state.fields
         index = jnp.argmin(gaps, axis=1)
         gap = jnp.take_along_axis(gaps, index[:, None], axis=1)[:, 0]
-        # Fields are kept by updates: below their rounding a decrease is not one, and could be undone for ever.
-        size = jnp.max(jnp.abs(state.fields), axis=1)
-        lower = gap < -4 * float(np.finfo(gap.dtype).eps) * size
+        lower = gap < -_rounding(state.fields)
         old = jnp.take_along_axis(state.x, index[:, None], axis=1)[:, 0]
         delta = jnp.where(lower, 1 - 2 * old, 0)
         here = jnp.arange(task.num_bits)[None, :] == index[:, None]
-        rows = problem.rows(index, here.astype(delta.dtype))
+        rows = problem.rows.rows(index, here.astype(delta.dtype))
         fields = state.fields + (delta * _sign(task))[:, None] * rows
         return _Steepest(state.x + jnp.where(here, delta[:, None], 0), fields, lower)
+
+    def _exchange(self, task: Task, problem: Any, t: jax.Array, state: _Exchanged) -> _Exchanged:
+        sites, i = jnp.arange(task.num_bits), t % task.num_bits
+        here = jnp.broadcast_to(sites[None, :] == i, state.x.shape)
+        own, sign = state.x[:, i][:, None], _sign(task)[:, None]
+        row = problem.rows.rows(jnp.full(task.num_columns, i), here.astype(own.dtype)) * sign
+        gaps = (1 - 2 * state.x) * state.fields
+        changes = jnp.where(state.x != own, gaps[:, i][:, None] + gaps - row, jnp.inf)
+        index = jnp.argmin(changes, axis=1)
+        change = jnp.take_along_axis(changes, index[:, None], axis=1)[:, 0]
+        lower = change < -_rounding(state.fields)
+        there = sites[None, :] == index[:, None]
+        other = problem.rows.rows(index, there.astype(own.dtype)) * sign
+        delta = jnp.where(lower[:, None], 1 - 2 * own, 0)
+        x = state.x + delta * (here.astype(own.dtype) - there.astype(own.dtype))
+        return _Exchanged(x, state.fields + delta * (row - other), jnp.where(lower, 0, state.failures + 1))
 
     def done(self, state: Any) -> jax.Array:
         return ~jnp.any(state.improvable)
@@ -91,21 +132,10 @@ class Greedy(Sampler):
         return Outcome((bits,), {"converged": ~state.improvable}, {})
 
 
-class _SteepestProblem:
-    def __init__(self, couplings: Couplings, linear: jax.Array) -> None:
-        self.couplings, self.linear = couplings, linear
-        self.diagonal = None if isinstance(couplings, Dense) else couplings.diagonal
-
-    def rows(self, index: jax.Array, units: jax.Array) -> jax.Array:
-        """Rows of M without its diagonal for index (C,), also given as unit vectors (C, n)."""
-        if isinstance(self.couplings, Dense):
-            return self.couplings.matrix[index].astype(units.dtype)
-        rows = self.couplings.matvec(units)
-        return rows if self.diagonal is None else rows - self.diagonal[None, :] * units
-
-
-def polish(qubo: Qubo, bits: Any, max_steps: int = 100) -> jax.Array:
+def polish(qubo: Qubo, bits: Any, max_steps: int = 100, fixed_cardinality: int | None = None) -> jax.Array:
     """Local minima under single flips reached from bits (*batch, ..., n): int8 of the same shape; no energy rises.
+
+    fixed_cardinality: k, the number of ones in every state, which exchanges of two bits keep.
 
     Errors: ValueError for another shape, and for implicit couplings without a diagonal.
     """
@@ -116,14 +146,13 @@ def polish(qubo: Qubo, bits: Any, max_steps: int = 100) -> jax.Array:
     if states.size == 0:
         return states.astype(jnp.int8)
     reads = states.reshape((*batch, -1, n))
-    samples = Greedy(max_steps)(jax.random.key(0), qubo, reads.shape[-2], reads)
+    samples = Greedy(max_steps, fixed_cardinality)(jax.random.key(0), qubo, reads.shape[-2], reads)
     return samples.bits.reshape(states.shape)
 
 
-def _row_form(couplings: Couplings) -> Couplings:
-    if isinstance(couplings, Dense) or couplings.size > _DENSE_LIMIT:
-        return couplings
-    return Dense(columns.dense_matrix(couplings))
+def _rounding(fields: jax.Array) -> jax.Array:
+    """Fields are kept by updates: below their rounding a decrease is not one, and could be undone for ever."""
+    return 4 * float(np.finfo(fields.dtype).eps) * jnp.max(jnp.abs(fields), axis=1)
 
 
 def _sign(task: Task) -> jax.Array:

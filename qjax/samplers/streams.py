@@ -30,6 +30,14 @@ def seeds(key: jax.Array, reads: jax.Array, num_problems: int) -> jax.Array:
     return words.reshape((2, -1))
 
 
+def split(column_seeds: jax.Array, numbers: jax.Array) -> jax.Array:
+    """Seeds (2, C m) of the streams `numbers` (m,) of every column: those of column c are at c m .. c m + m - 1."""
+    number = numbers.astype(jnp.uint32)[None, :]
+    first = _mix(column_seeds[0][:, None] ^ _mix(number * jnp.uint32(_GOLDEN) + jnp.uint32(3)))
+    second = _mix(column_seeds[1][:, None] ^ _mix(number * jnp.uint32(0x85EBCA6B) + jnp.uint32(4)))
+    return jnp.stack([first, second]).reshape((2, -1))
+
+
 def words(column_seeds: jax.Array, step: jax.Array | int, sites: jax.Array) -> jax.Array:
     """uint32 (m, C): one word for each of the sites (m,) and columns, at a step."""
     t = jnp.asarray(step).astype(jnp.uint32)

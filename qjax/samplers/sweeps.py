@@ -81,12 +81,19 @@ class Sweeper(Protocol):
         """Bits (n, C) of a snapshot."""
 
     def sweep(
-        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array
+        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
     ) -> tuple[Any, jax.Array]:
-        """Every bit once by `rule` with weights (C,) = beta * scale -> (state, change of E/scale (C,))."""
+        """Every bit once by `rule` with weights (C,) = beta * scale -> (state, change of E/scale (C,)).
+
+        bias, shaped like a snapshot: added to weights * f of every bit and column; the change leaves it out.
+        """
 
     def gaps(self, state: Any) -> jax.Array:
         """(1 - 2x) f for every bit and column, (n, C): the change of E/scale by each single flip; rows in any order."""
+
+    def energies(self, state: Any, often: bool = False) -> jax.Array:
+        """E/scale - offset of every column, (C,); often: compiled for speed, where once in a run is for short
+        compilation."""
 
 
 def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
@@ -99,8 +106,7 @@ def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
     linear, diagonal = columns.zero_diagonal_terms(qubo)
     couplings, n = qubo.couplings, qubo.num_bits
     if isinstance(couplings, Sparse):
-        crowded = 6 * columns.stored_couplings(couplings) > n * n or columns.unrolled_gathers(couplings) > _MOST_GATHERS
-        if n > _DENSE_LIMIT or not crowded:
+        if by_classes(couplings):
             return _Classes(couplings, linear, spread, unroll)
     elif isinstance(couplings, Gram):
         # A sweep costs n^2 a read through the matrix and 2 N n through the factor.
@@ -111,6 +117,13 @@ def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
         return _Blocks(_ImplicitRows(couplings, diagonal), linear, spread)
     matrix = columns.dense_matrix(couplings).astype(linear.dtype)
     return _Blocks(_DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, spread)
+
+
+def by_classes(couplings: Sparse) -> bool:
+    """Whether sparse couplings are swept by colour classes: their states are then tuples of blocks in sorted order."""
+    n = couplings.size
+    crowded = 6 * columns.stored_couplings(couplings) > n * n or columns.unrolled_gathers(couplings) > _MOST_GATHERS
+    return n > _DENSE_LIMIT or not crowded
 
 
 def _padded(array: jax.Array, n: int, axis: int) -> jax.Array:
@@ -199,21 +212,25 @@ class _Blocks:
         return jnp.asarray(snapshot[: self._n]).astype(jnp.int8)
 
     def sweep(
-        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array
+        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
     ) -> tuple[Any, jax.Array]:
         dtype, linear_of = self._linear.dtype, self._spread
         weights = weights.astype(dtype)
 
-        def site(k: jax.Array, carry: Any) -> Any:
-            fields, x, noise, among, change = carry
-            field, old = fields[k], x[k]
-            new = rule.decide(field * weights, old, noise[k])
-            delta = new - old
-            return fields + among[k][:, None] * delta[None, :], x.at[k].set(new), noise, among, change + delta * field
-
         def block(b: jax.Array, carry: Any) -> Any:
             x, extra, change = carry
             first = b * _BLOCK
+            own = None if bias is None else lax.dynamic_slice_in_dim(bias, first, _BLOCK, 0)
+
+            def site(k: jax.Array, carry: Any) -> Any:
+                fields, x, noise, among, change = carry
+                field, old = fields[k], x[k]
+                scaled = field * weights if own is None else field * weights + own[k]
+                new = rule.decide(scaled, old, noise[k])
+                delta = new - old
+                fields = fields + among[k][:, None] * delta[None, :]
+                return fields, x.at[k].set(new), noise, among, change + delta * field
+
             image, among = self._rows.fields(x, extra, first)
             fields = image + linear_of(lax.dynamic_slice_in_dim(self._linear, first, _BLOCK, 0))
             noise = rule.noise(streams.uniforms(seeds, step, first + jnp.arange(_BLOCK)))
@@ -227,15 +244,20 @@ class _Blocks:
         x, extra, change = lax.fori_loop(0, count, block, (x, extra, jnp.zeros(x.shape[1], dtype)))
         return (x, extra), change
 
-    def gaps(self, state: Any) -> jax.Array:
+    def _image(self, state: Any) -> jax.Array:
         def block(b: jax.Array) -> jax.Array:
             image, _ = self._rows.fields(state[0], state[1], b * _BLOCK)
             return image
 
         count = state[0].shape[0] // _BLOCK
-        image = lax.map(block, jnp.arange(count)).reshape(state[0].shape)
-        gaps: jax.Array = (1 - 2 * state[0]) * (image + self._spread(self._linear))
+        return lax.map(block, jnp.arange(count)).reshape(state[0].shape)
+
+    def gaps(self, state: Any) -> jax.Array:
+        gaps: jax.Array = (1 - 2 * state[0]) * (self._image(state) + self._spread(self._linear))
         return gaps[: self._n]
+
+    def energies(self, state: Any, often: bool = False) -> jax.Array:
+        return jnp.sum(state[0] * (0.5 * self._image(state) + self._spread(self._linear)), axis=0)
 
 
 class _Classes:
@@ -278,7 +300,7 @@ class _Classes:
         return jnp.asarray(image).astype(self._linear.dtype) + linear
 
     def sweep(
-        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array
+        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
     ) -> tuple[Any, jax.Array]:
         blocks, bucket = list(state), 0
         weights = weights.astype(self._linear.dtype)
@@ -290,7 +312,10 @@ class _Classes:
             for size in sizes:
                 start, old = self._starts[bucket], blocks[bucket]
                 field = self._field(whole, bucket, step)
-                new = rule.decide(field * weights[None, :], old, noise[start : start + size])
+                scaled = field * weights[None, :]
+                if bias is not None:
+                    scaled = scaled + bias[bucket]
+                new = rule.decide(scaled, old, noise[start : start + size])
                 changes.append((new - old).astype(field.dtype) * field)
                 blocks[bucket] = new
                 bucket += 1
@@ -300,3 +325,13 @@ class _Classes:
         whole = columns.stack(state)
         fields = columns.stack([self._field(whole, b, jnp.int32(0)) for b in range(len(state))])
         return (1 - 2 * whole).astype(fields.dtype) * fields
+
+    def energies(self, state: Any, often: bool = False) -> jax.Array:
+        couplings, dtype = self._couplings, self._linear.dtype
+        whole, total, start = columns.stack(state), jnp.zeros(state[0].shape[1], dtype), 0
+        for x, index, weight in zip(state, couplings.neighbours, couplings.weights, strict=True):
+            image = columns.neighbour_sums(whole, index, weight, unroll=often).astype(dtype)
+            linear = self._spread(self._linear[start : start + x.shape[0]])
+            total = total + jnp.sum(x.astype(dtype) * (0.5 * image + linear), axis=0)
+            start += x.shape[0]
+        return total

@@ -14,6 +14,7 @@ max|dE| is hundreds of times larger, and the smallest coefficient says nothing.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -21,15 +22,54 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.qubo import Qubo
-from qjax.samplers import streams, sweeps
+from qjax.samplers import streams, swaps, sweeps
 
 _QUENCH_SWEEPS = 10
 _PROBES = 16
 
 
-def automatic_range(qubo: Qubo, warm: bool = False) -> tuple[jax.Array, jax.Array]:
+def check_betas(name: str, betas: Any) -> None:
+    """A tuple of finite betas >= 0, or None. Errors: ValueError naming the hyperparameter."""
+    if betas is not None and not (
+        isinstance(betas, tuple) and betas and all(math.isfinite(b) and b >= 0 for b in betas)
+    ):
+        raise ValueError(f"{name} must be a tuple of finite betas >= 0, got {betas!r}")
+
+
+def check_range(beta_range: Any, geometric: bool = True) -> None:
+    """(hot, cold) betas, or None. Errors: ValueError."""
+    check_betas("beta_range", beta_range)
+    if beta_range is None:
+        return
+    if len(beta_range) != 2 or beta_range[0] > beta_range[1]:
+        raise ValueError(f"beta_range must be (hot, cold) with hot <= cold, got {beta_range}")
+    if geometric and beta_range[0] == 0:
+        raise ValueError("beta_range must start above 0 for a geometric schedule")
+
+
+def range_of(
+    qubo: Qubo, beta_range: tuple[float, float] | None, warm: bool, cardinality: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """(hot, cold) (P,): those given, or the automatic ones."""
+    if beta_range is None:
+        return automatic_range(qubo, warm, cardinality)
+    hot, cold = (jnp.full(qubo.batch_shape, b, qubo.linear.dtype) for b in beta_range)
+    return hot, cold
+
+
+def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric") -> jax.Array:
+    """`count` betas from hot to cold (P,), "geometric" or "linear": (count, P)."""
+    t = jnp.linspace(0, 1, count, dtype=hot.dtype)[:, None]
+    hot, cold = (jnp.broadcast_to(end[None, :], (count, end.shape[0])) for end in (hot, cold))
+    if kind == "linear":
+        return hot + t * (cold - hot)
+    return jnp.exp(jnp.log(hot) + t * (jnp.log(cold) - jnp.log(hot)))
+
+
+def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = None) -> tuple[jax.Array, jax.Array]:
     """(hot, cold) betas (P,) in 1/units of E for a Qubo of batch (P,); warm starts geometrically half way.
 
+    cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
     All-zero energies give (1, 1). Errors: ValueError for implicit couplings without a diagonal.
     """
     problems = qubo.batch_shape[0]
@@ -41,9 +81,12 @@ def automatic_range(qubo: Qubo, warm: bool = False) -> tuple[jax.Array, jax.Arra
 
     # A fixed key: the range belongs to the Qubo, not to the call.
     seeds = streams.seeds(jax.random.key(0), jnp.arange(probes, dtype=jnp.uint32), problems)
-    view = sweeps.sweeper(qubo, spread, unroll=False)
+    bits = streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits))
+    view: sweeps.Sweeper = (
+        sweeps.sweeper(qubo, spread, unroll=False) if cardinality is None else swaps.Swaps(qubo, spread)
+    )
     sign = jnp.sign(spread(qubo.scale))
-    state = view.load(streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits)))
+    state = view.load(bits if cardinality is None else swaps.with_ones(bits, cardinality, seeds, 1))
 
     def quench(t: jax.Array, inner: Any) -> Any:
         return view.sweep(inner, sweeps.descend, sign, seeds, t)[0]

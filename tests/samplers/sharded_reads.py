@@ -15,6 +15,11 @@ CASES = (
     ("greedy", "dense", {}),
     ("exact", "dense", {}),
     ("random", "dense", {}),
+    ("temper", "sparse", {"num_sweeps": 4, "betas": (0.1, 0.2, 0.4), "cluster_every": 2}),
+    ("population", "dense", {"beta_schedule": (0.1, 0.2, 0.4), "population_size": 5}),
+    ("tabu", "dense", {"num_sweeps": 4, "phase_sweeps": 2}),
+    ("path_integral", "sparse", {"num_sweeps": 4, "num_slices": 4}),
+    ("mean_field", "dense", {"num_steps": 20, "readout_every": 10}),
 )
 
 

@@ -24,6 +24,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 40},
     "bifurcation": {"num_steps": 120, "readout_every": 10},
     "neal": {"num_sweeps": 100},
+    "mean_field": {"num_steps": 100, "readout_every": 10},
+    "path_integral": {"num_sweeps": 40, "num_slices": 4},
+    "population": {"num_betas": 10, "sweeps_per_beta": 2, "population_size": 6},
+    "tabu": {"num_sweeps": 12, "phase_sweeps": 3},
+    "temper": {"num_sweeps": 20, "num_betas": 4},
 }
 NAMES = samplers.names()
 JAX_NAMES = tuple(row.name for row in samplers.table() if not row.host)
@@ -36,8 +41,12 @@ def make(name: str) -> Any:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _free_compiled_programs() -> Iterator[None]:
+def _quick_compilation() -> Iterator[None]:
+    """Hundreds of small programs run for milliseconds: compiled with less optimisation, which halves the tests' time.
+    Optimised programs are tested by test_laws and test_samples. Freed at the end."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
 
 
@@ -157,7 +166,9 @@ def test_huge_ranges_of_coefficients(name: str, form: str, size: float) -> None:
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
-@pytest.mark.parametrize("name", ["greedy", "anneal", "bifurcation", "neal"])
+@pytest.mark.parametrize(
+    "name", ["greedy", "anneal", "bifurcation", "neal", "mean_field", "path_integral", "population", "tabu", "temper"]
+)
 def test_initial_states_are_used(name: str, form: str) -> None:
     """From the exact minimum no sampler that keeps its best ends higher; every shape that broadcasts is taken."""
     qubo = problems.qubo(form, n=12)
@@ -166,7 +177,7 @@ def test_initial_states_are_used(name: str, form: str) -> None:
         "anneal": {"num_sweeps": 5, "beta_range": (20.0, 30.0)},
         "neal": {"num_sweeps": 5, "beta_range": (20.0, 30.0)},
     }
-    sampler = samplers.get(name, **cold.get(name, {"num_steps": 50} if name == "bifurcation" else {}))
+    sampler = samplers.get(name, **cold.get(name, SETTINGS.get(name, {})))
     samples = sampler(jax.random.key(0), qubo, 4, np.asarray(start))
     reached = samples.lowest if name == "bifurcation" else samples.energies
     np.testing.assert_allclose(reached, qubo.energies(start))
@@ -199,7 +210,7 @@ def test_old_style_keys_are_taken(name: str) -> None:
     np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("name", ["greedy", "anneal"])
+@pytest.mark.parametrize("name", ["greedy", "anneal", "path_integral", "population", "tabu", "temper"])
 def test_flips_need_the_diagonal_of_implicit_couplings(name: str) -> None:
     known = problems.qubo("implicit")
     unknown = dataclasses.replace(known, couplings=Implicit(known.couplings.apply, 10, None))
@@ -225,4 +236,7 @@ def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "same bits: anneal anneal bifurcation greedy exact random" in done.stdout
+    assert (
+        "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral mean_field"
+        in done.stdout
+    )

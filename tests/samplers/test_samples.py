@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Sparse
+from qjax.couplings import Implicit, Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import Samples
+from qjax.samplers import Samples, rows
 from tests.samplers import problems
 
 
@@ -66,7 +67,7 @@ def test_the_registry_names_every_sampler() -> None:
     registered = {samplers.sampler_class(name) for name in samplers.names()}
     assert set(exported) - {samplers.Sampler} <= registered
     assert [row.name for row in samplers.table()] == list(samplers.names())
-    assert {row.name for row in samplers.table() if row.thermal} == {"anneal"}
+    assert {row.name for row in samplers.table() if row.thermal} == {"anneal", "population", "temper"}
     with pytest.raises(ValueError, match="did you mean 'anneal'"):
         samplers.get("aneal")
     with pytest.raises(ValueError, match="did you mean 'num_sweeps'"):
@@ -91,6 +92,19 @@ def test_the_registry_names_every_sampler() -> None:
         ("bifurcation", {"time_step": 0.0}, "time_step"),
         ("bifurcation", {"heat": -1.0}, "heat"),
         ("greedy", {"max_steps": 0}, "max_steps"),
+        ("mean_field", {"optimizer": "steepest"}, "optimizer"),
+        ("mean_field", {"learning_rate": 0.0}, "learning_rate"),
+        ("mean_field", {"temperature_range": (1.0, 0.0)}, "temperature_range"),
+        ("path_integral", {"num_slices": 3}, "num_slices"),
+        ("path_integral", {"gamma_range": (1.0, 0.0)}, "gamma_range"),
+        ("path_integral", {"beta": 0.0}, "beta"),
+        ("population", {"population_size": 0}, "population_size"),
+        ("population", {"beta_schedule": (2.0, 1.0)}, "beta_schedule"),
+        ("tabu", {"num_elites": 0}, "num_elites"),
+        ("tabu", {"perturbation": 2.0}, "perturbation"),
+        ("temper", {"num_betas": 0}, "num_betas"),
+        ("temper", {"betas": (2.0, 1.0)}, "betas"),
+        ("temper", {"cluster_every": -1}, "cluster_every"),
         ("exact", {"max_bits": 40}, "max_bits"),
     ],
 )
@@ -110,6 +124,38 @@ def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
     np.testing.assert_array_equal(samplers.polish(qubo, end), end)
     with pytest.raises(ValueError, match="bits"):
         samplers.polish(qubo, start[..., :3])
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_a_fixed_number_of_ones(form: str) -> None:
+    """Polish ends where no exchange of two bits helps; annealing finds the best of all choices of k, in a batch too."""
+    n, k = 12, 4
+    qubo = problems.qubo(form, n=n, batch=(2,))
+    states = problems.all_states(n)[problems.all_states(n).sum(-1) == k]
+    energies = np.asarray(qubo.energies(np.broadcast_to(states, (2, *states.shape))))
+    start = np.stack([states[:6], states[-6:]])
+    end = np.asarray(samplers.polish(qubo, start, fixed_cardinality=k))
+    assert np.all(end.sum(-1) == k) and np.all(qubo.energies(end) <= qubo.energies(start))
+    for problem in range(2):
+        for state, energy in zip(end[problem], np.asarray(qubo.energies(end))[problem], strict=True):
+            near = np.abs(states - state).sum(-1) == 2
+            assert energies[problem][near].min() >= energy - 1e-4
+    samples = samplers.Anneal(60, fixed_cardinality=k)(jax.random.key(0), qubo, 8)
+    assert np.all(np.asarray(samples.bits).sum(-1) == k)
+    np.testing.assert_allclose(samples.lowest, energies.min(-1))
+
+
+def test_cardinalities_at_their_ends_and_beyond() -> None:
+    qubo = problems.qubo("dense", n=10)
+    for sampler in (samplers.Anneal(5, fixed_cardinality=0), samplers.Greedy(fixed_cardinality=0)):
+        assert not np.any(sampler(jax.random.key(0), qubo, 3).bits)
+        full = dataclasses.replace(sampler, fixed_cardinality=10)
+        assert np.all(np.asarray(full(jax.random.key(0), qubo, 3).bits) == 1)
+        with pytest.raises(ValueError, match="fixed_cardinality"):
+            dataclasses.replace(sampler, fixed_cardinality=11)(jax.random.key(0), qubo, 3)
+        with pytest.raises(ValueError, match="fixed_cardinality"):
+            dataclasses.replace(sampler, fixed_cardinality=-1)
+    assert {row.name for row in samplers.table() if row.fixed_cardinality} == {"anneal", "greedy"}
 
 
 def test_schedules() -> None:
@@ -132,6 +178,32 @@ def test_automatic_range_scales_with_the_energy() -> None:
     one, ten = (samplers.Anneal(5)(jax.random.key(0), q, 4) for q in (qubo, qubo * 10.0))
     np.testing.assert_allclose(one.info["beta_range"], 10 * ten.info["beta_range"], rtol=1e-4)
     np.testing.assert_array_equal(one.bits, ten.bits)
+
+
+@pytest.mark.parametrize("form", problems.FORMS)
+def test_rows_beyond_the_size_of_a_matrix(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbour lists and products with unit vectors give the rows of the matrix; a diagonal is left out."""
+    monkeypatch.setattr(rows, "_DENSE_LIMIT", 4)
+    held = problems.couplings(form)
+    matrix = np.asarray(held.to_dense())
+    if form == "implicit":
+        wide = jnp.asarray(matrix) + 3 * jnp.eye(10)
+        held = Implicit(jax.tree_util.Partial(problems._product, wide), 10, jnp.full(10, 3.0))
+    index, states = np.array([3, 0, 3, 9]), np.random.default_rng(0).integers(0, 2, (4, 10)).astype(np.float32)
+    view = rows.Rows(held)
+    np.testing.assert_allclose(view.rows(jnp.asarray(index), jnp.eye(10)[index]), matrix[index])
+    np.testing.assert_allclose(view.image(jnp.asarray(states)), states @ matrix)
+
+
+def test_mean_field_takes_any_optimizer_and_keeps_reads_apart() -> None:
+    """By name, and as a transformation that would mix reads (a norm over all) if they shared one state."""
+    qubo = problems.qubo("gram", n=10)
+    clipped = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.1))
+    for optimizer in ("sgd", clipped):
+        sampler = samplers.MeanField(100, optimizer, learning_rate=1.0)
+        few, many = (sampler(jax.random.key(1), qubo, reads) for reads in (4, 12))
+        np.testing.assert_array_equal(few.bits, many.bits[:4])
+        np.testing.assert_allclose(many.lowest, problems.lowest(qubo))
 
 
 @pytest.mark.parametrize("variant", ["ballistic", "discrete"])

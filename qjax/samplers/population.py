@@ -1,0 +1,154 @@
+"""Population annealing (Hukushima, Iba 2003; Machta 2010, Phys. Rev. E 82, 026704): a cooled population, resampled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.samplers import replicas, streams, sweeps
+from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
+from qjax.samplers.temperature import between, check_betas, check_range, range_of
+
+
+class _Problem(NamedTuple):
+    sweeper: sweeps.Sweeper
+    members: Task  # every column as its population, c S + s
+    betas: jax.Array  # (T, P)
+
+
+class _State(NamedTuple):
+    inner: Any
+    energy: jax.Array  # (C, S), E/scale - offset
+    log_partition: jax.Array  # (C,), without the offset
+    effective: jax.Array  # (C,), smallest effective fraction of the population so far
+    best: Any
+    best_energy: jax.Array  # (C,), E/|scale|
+
+
+@dataclass(frozen=True)
+class Population(Sampler):
+    """Every read is a population of S replicas, uniform at first (beta_0 = 0). At each beta_t of a schedule
+
+        weights    w_s = exp(-(beta_t - beta_t-1) E_s),     ln Z(beta_t) = ln Z(beta_t-1) + ln mean_s w_s
+        resample   S parents by systematic resampling: w_s / mean w copies of s, rounded up or down at random
+        sweep      sweeps_per_beta sweeps at beta_t
+
+    E in the units of the Qubo; the work of a read is num_betas x sweeps_per_beta x population_size sweeps.
+    beta_range: (hot, cold) in 1/units of E; None finds it from the Qubo. beta_schedule_type: "geometric" or "linear"
+        from hot to cold. beta_schedule: the betas themselves, rising; overrides all three.
+    return_states: "best" (lowest seen of any replica), or "last": a replica drawn from the final population, which
+        follows exp(-beta E) but for a bias of order 1/population_size.
+    info by read: log_partition, an estimate of ln sum_x exp(-beta E(x)) at the last beta, of which exp is unbiased over
+        reads (without `initial_states`); effective_fraction (sum w)^2 / (S sum w^2), at its smallest. By problem:
+        beta_range.
+    """
+
+    num_betas: int = 100
+    sweeps_per_beta: int = 2
+    population_size: int = 64
+    beta_range: tuple[float, float] | None = None
+    beta_schedule_type: str = "geometric"
+    beta_schedule: tuple[float, ...] | None = None
+    acceptance: str = "metropolis"
+    return_states: str = "best"
+
+    thermal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("num_betas", self.num_betas)
+        positive("sweeps_per_beta", self.sweeps_per_beta)
+        positive("population_size", self.population_size)
+        one_of("beta_schedule_type", self.beta_schedule_type, ("geometric", "linear"))
+        one_of("acceptance", self.acceptance, ("metropolis", "heat_bath"))
+        one_of("return_states", self.return_states, ("best", "last"))
+        check_range(self.beta_range, geometric=self.beta_schedule_type == "geometric")
+        check_betas("beta_schedule", self.beta_schedule)
+        if self.beta_schedule is not None and list(self.beta_schedule) != sorted(self.beta_schedule):
+            raise ValueError(f"beta_schedule must rise, got {self.beta_schedule}")
+
+    def length(self, task: Task) -> int:
+        return self.num_betas if self.beta_schedule is None else len(self.beta_schedule)
+
+    def prepare(self, task: Task) -> _Problem:
+        members = task.replicated(self.population_size)
+        if self.beta_schedule is None:
+            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            betas = between(hot, cold, self.num_betas, self.beta_schedule_type)
+        else:
+            betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]
+            betas = jnp.broadcast_to(betas, (len(self.beta_schedule), task.num_problems))
+        return _Problem(sweeps.sweeper(task.qubo, members.spread), members, betas)
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        bits = problem.members.initial
+        if bits is None:
+            bits = streams.random_bits(problem.members.seeds, 0, jnp.arange(task.num_bits))
+        inner = problem.sweeper.load(bits)
+        energy = problem.sweeper.energies(inner).reshape((task.num_columns, -1))
+        first = replicas.select(problem.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
+        log_partition = jnp.full(task.num_columns, task.num_bits * math.log(2), energy.dtype)
+        return _State(inner, energy, log_partition, jnp.ones_like(log_partition), first, energy[:, 0] * _sign(task))
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        scale = task.spread(task.qubo.scale)
+        weights = task.spread(problem.betas[t]) * scale
+        before = jnp.where(t > 0, task.spread(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale
+        logs = -(weights - before)[:, None] * state.energy
+        largest = jnp.max(logs, axis=1, keepdims=True)
+        relative = jnp.exp(logs - largest)
+        total = jnp.sum(relative, axis=1)
+        size = self.population_size
+        log_partition = state.log_partition + largest[:, 0] + jnp.log(total / size)
+        effective = total**2 / (size * jnp.sum(relative**2, axis=1))
+
+        parents = _systematic(relative, streams.uniforms(task.seeds, t, jnp.zeros(1, jnp.int32))[0])
+        energy = jnp.take_along_axis(state.energy, parents, axis=1)
+        columns = (jnp.arange(task.num_columns)[:, None] * size + parents).reshape(-1)
+        inner = jax.tree.map(lambda x: jnp.take(x, columns, axis=1), state.inner)
+
+        def sweep(k: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+            number = t * self.sweeps_per_beta + k + 1
+            inner, change = problem.sweeper.sweep(
+                carry[0], rule, jnp.repeat(weights, size), problem.members.seeds, number
+            )
+            return inner, carry[1] + change.reshape(energy.shape)
+
+        inner, energy = lax.fori_loop(0, self.sweeps_per_beta, sweep, (inner, energy))
+        state = state._replace(
+            inner=inner, energy=energy, log_partition=log_partition, effective=jnp.minimum(effective, state.effective)
+        )
+        if self.return_states == "last":
+            return state
+        signed = energy * _sign(task)[:, None]
+        best, lowest = replicas.keep_best(problem.sweeper.snapshot(inner), signed, state.best, state.best_energy)
+        return state._replace(best=best, best_energy=lowest)
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        offset = task.spread(problem.betas[-1] * task.qubo.scale * task.qubo.offset)
+        info = {"log_partition": state.log_partition - offset, "effective_fraction": state.effective}
+        chosen = state.best
+        if self.return_states == "last":
+            # Copies of one parent are neighbours, so a fixed place would not be a fair draw.
+            word = streams.words(task.seeds, self.length(task), jnp.zeros(1, jnp.int32))[0]
+            place = (word % jnp.uint32(self.population_size)).astype(jnp.int32)
+            chosen = replicas.select(problem.sweeper.snapshot(state.inner), place)
+        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
+        return Outcome((problem.sweeper.unload(chosen),), info, {"beta_range": ends})
+
+
+def _systematic(weights: jax.Array, offsets: jax.Array) -> jax.Array:
+    """Parents (C, S) for weights (C, S): those at (offset + k) / S of the summed weights, offset (C,) in (0, 1)."""
+    size = weights.shape[1]
+    sums = jnp.cumsum(weights, axis=1)
+    marks = (jnp.arange(size, dtype=sums.dtype)[None, :] + offsets.astype(sums.dtype)[:, None]) * sums[:, -1:] / size
+    return jnp.minimum(jax.vmap(jnp.searchsorted)(sums, marks), size - 1).astype(jnp.int32)
+
+
+def _sign(task: Task) -> jax.Array:
+    return jnp.sign(task.spread(task.qubo.scale))

@@ -1,0 +1,155 @@
+"""One-flip tabu search with elites (Glover 1989; restarts as in the memetic search of Lu, Glover, Hao 2010, European
+Journal of Operational Research 207, 1254)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.samplers import columns, streams
+from qjax.samplers.contract import Outcome, Sampler, Task, positive
+from qjax.samplers.rows import Rows
+
+_STREAMS_PER_PHASE = 4
+
+
+class _Problem(NamedTuple):
+    rows: Rows
+    linear: jax.Array  # (C, n)
+    sign: jax.Array  # (C, 1), of the scale
+    tenures: jax.Array  # (2, C): seeds of the tenures' streams
+
+
+class _State(NamedTuple):
+    start: jax.Array  # (C, n) int8, where the next phase begins
+    elites: jax.Array  # (E, C, n) int8
+    energies: jax.Array  # (E, C), E/|scale|; infinite where there is none yet
+
+
+class _Search(NamedTuple):
+    d: jax.Array  # (C, n), 1 - 2x
+    gaps: jax.Array  # (C, n), change of E/|scale| by each flip
+    free_at: jax.Array  # (C, n) int32: the first step at which the bit may flip again
+    energy: jax.Array  # (C,)
+    best: jax.Array  # (C, n) int8
+    best_energy: jax.Array  # (C,)
+
+
+@dataclass(frozen=True)
+class Tabu(Sampler):
+    """Each step flips, in every read, the bit of least change (1-2x_i) f_i among those that are not tabu, or that lead
+    below the best of the phase; it is then tabu for 3 + U{0 .. n/10} steps. Equal changes are decided at
+    random.
+
+    A phase is phase_sweeps x n flips. Its best state joins the read's elites if it is better than the worst of them.
+    The next phase starts from two elites drawn at random: each bit from either, and `perturbation` of the bits drawn
+    anew. The work of a read is num_sweeps x n flips, each with a pass over n changes.
+    """
+
+    num_sweeps: int = 100
+    phase_sweeps: int = 10
+    num_elites: int = 4
+    perturbation: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("num_sweeps", self.num_sweeps)
+        positive("phase_sweeps", self.phase_sweeps)
+        positive("num_elites", self.num_elites)
+        if not 0 <= self.perturbation <= 1:
+            raise ValueError(f"perturbation must be in 0 .. 1, got {self.perturbation!r}")
+
+    def length(self, task: Task) -> int:
+        return -(-self.num_sweeps // self.phase_sweeps)
+
+    def prepare(self, task: Task) -> _Problem:
+        linear, _ = columns.zero_diagonal_terms(task.qubo)
+        sign = jnp.sign(task.spread(task.qubo.scale))[:, None]
+        return _Problem(
+            Rows(task.qubo.couplings), task.spread(linear).T, sign, streams.split(task.seeds, jnp.zeros(1, jnp.int32))
+        )
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        bits = task.initial
+        if bits is None:
+            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        start = bits.T.astype(jnp.int8)
+        elites = jnp.broadcast_to(start, (self.num_elites, *start.shape))
+        return _State(start, elites, jnp.full((self.num_elites, task.num_columns), jnp.inf, problem.linear.dtype))
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        n, sites = task.num_bits, jnp.arange(task.num_bits)
+        number = 1 + _STREAMS_PER_PHASE * t
+        flips = self.phase_sweeps * n
+        search = self._begin(task, problem, state.start, number)
+        tie = streams.uniforms(task.seeds, number, sites).T.astype(search.gaps.dtype)
+        # Far below the changes that matter, so it decides among equal ones only.
+        tie = tie * (1e-4 * jnp.mean(jnp.abs(search.gaps), axis=1, keepdims=True))
+
+        def flip(k: jax.Array, search: _Search) -> _Search:
+            return self._flip(problem, tie, t * flips + k, k, search)
+
+        search = lax.fori_loop(0, flips, flip, search)
+        best, energy = search.best, search.best_energy
+        # A state of an energy that is there already is taken for the same state.
+        known = jnp.any(state.energies == energy[None, :], axis=0)
+        worst = jnp.argmax(state.energies, axis=0)
+        enters = (
+            (jnp.arange(self.num_elites)[:, None] == worst[None, :])
+            & (energy[None, :] < state.energies)
+            & ~known[None, :]
+        )
+        elites = jnp.where(enters[:, :, None], best[None], state.elites)
+        energies = jnp.where(enters, energy[None, :], state.energies)
+        return _State(self._restart(task, elites, energies, number), elites, energies)
+
+    def _begin(self, task: Task, problem: _Problem, start: jax.Array, number: jax.Array) -> _Search:
+        x = start.astype(problem.linear.dtype)
+        image = problem.rows.image(x)
+        gaps = (1 - 2 * x) * (image + problem.linear) * problem.sign
+        energy = jnp.sum(x * (0.5 * image + problem.linear), axis=1) * problem.sign[:, 0]
+        return _Search(1 - 2 * x, gaps, jnp.zeros(x.shape, jnp.int32), energy, start, energy)
+
+    def _flip(self, problem: _Problem, tie: jax.Array, step: jax.Array, k: jax.Array, search: _Search) -> _Search:
+        n = search.d.shape[1]
+        below = search.gaps < (search.best_energy - search.energy)[:, None]
+        allowed = (search.free_at <= k) | below
+        index = jnp.argmin(jnp.where(allowed, search.gaps + tie, jnp.inf), axis=1)
+        here = jnp.arange(n)[None, :] == index[:, None]
+        old = jnp.take_along_axis(search.d, index[:, None], axis=1)
+        gap = jnp.take_along_axis(search.gaps, index[:, None], axis=1)
+        rows = problem.rows.rows(index, here.astype(old.dtype))
+        gaps = jnp.where(here, -search.gaps, search.gaps + search.d * rows * (old * problem.sign))
+        d = jnp.where(here, -search.d, search.d)
+        word = streams.words(problem.tenures, step, jnp.zeros(1, jnp.int32))[0]
+        tenure = jnp.minimum(3 + (word % jnp.uint32(max(n // 10, 10))).astype(jnp.int32), n // 4)
+        free_at = jnp.where(here, (k + 1 + tenure)[:, None], search.free_at)
+        energy = search.energy + gap[:, 0]
+        lower = energy < search.best_energy
+
+        def keep() -> jax.Array:
+            return jnp.where(lower[:, None], (d < 0).astype(jnp.int8), search.best)
+
+        best = lax.cond(jnp.any(lower), keep, lambda: search.best)
+        return _Search(d, gaps, free_at, energy, best, jnp.minimum(energy, search.best_energy))
+
+    def _restart(self, task: Task, elites: jax.Array, energies: jax.Array, number: jax.Array) -> jax.Array:
+        """Bits of two elites, each from either, some drawn anew: (C, n)."""
+        sites = jnp.arange(task.num_bits)
+        draws = streams.words(task.seeds, number + 1, jnp.arange(2))
+        # Elites fill from the front.
+        there = jnp.maximum(jnp.sum(jnp.isfinite(energies), axis=0), 1).astype(jnp.uint32)
+        reads = jnp.arange(task.num_columns)
+        a, b = (elites[(draws[i] % there).astype(jnp.int32), reads] for i in range(2))
+        word = streams.words(task.seeds, number + 2, sites).T
+        mixed = jnp.where(word >> 31 == 1, a, b)
+        chance = streams.uniforms(task.seeds, number + 3, sites).T
+        anew = chance < self.perturbation
+        return jnp.where(anew, (word & 1).astype(jnp.int8), mixed)
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        best = jnp.argmin(state.energies, axis=0)
+        return Outcome((state.elites[best, jnp.arange(task.num_columns)].T,), {}, {})

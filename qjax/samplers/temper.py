@@ -1,0 +1,200 @@
+"""Parallel tempering (Swendsen, Wang 1986; Hukushima, Nemoto 1996), with isoenergetic cluster moves on sparse
+graphs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.couplings import Sparse
+from qjax.samplers import clusters, columns, replicas, streams, sweeps
+from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
+from qjax.samplers.temperature import between, check_betas, check_range, range_of
+
+# Where the automatic ladder begins between the hot and the cold end of the range of an anneal, geometrically: hotter
+# rungs decorrelate no faster, and need exchanges through all of them.
+_HOT_PART = 1 / 3
+_FEWEST_BETAS, _MOST_BETAS = 8, 64
+_CLUSTER_EVERY = 5
+# Mean number of neighbours up to which cluster moves are made unasked; beyond, the sites that differ are one cluster.
+_FEW_NEIGHBOURS = 5
+
+
+class _Problem(NamedTuple):
+    sweeper: sweeps.Sweeper
+    ladders: Task  # every column as its replicas, c (K B) + k B + b
+    betas: jax.Array  # (B, P)
+    weights: jax.Array  # (C, B), beta * scale
+    seeds: jax.Array  # (2, C (K B)): of the exchanges
+
+
+class _State(NamedTuple):
+    inner: Any
+    energy: jax.Array  # (C, K, B), E/scale
+    best: Any
+    best_energy: jax.Array  # (C,), E/|scale|
+    exchanged: jax.Array  # (C, B) of pairs, so far
+
+
+@dataclass(frozen=True)
+class Temper(Sampler):
+    """Every read is a ladder of replicas at inverse temperatures beta_1 < .. < beta_B. After each sweep neighbours on
+    the ladder (even, then odd pairs) exchange their states with probability
+
+        min(1, exp((beta_b+1 - beta_b) (E_b+1 - E_b))),     E in the units of the Qubo
+
+    so the work of a read is num_sweeps x num_betas sweeps (twice that with cluster moves).
+    num_betas: None takes sqrt(n), between 8 and 64.
+    beta_range: (hot, cold) in 1/units of E, geometric; None finds it from the Qubo. betas: the ladder itself; overrides
+        both.
+    cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.clusters), for which every temperature has
+        two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
+    return_states: "best" (lowest seen on any rung), or "last": the final state of the rung `return_rung` (-1 the
+        coldest), which follows exp(-beta E).
+    info: beta_range by problem; exchange_rates (B - 1,) by read.
+    """
+
+    num_sweeps: int = 500
+    num_betas: int | None = None
+    beta_range: tuple[float, float] | None = None
+    betas: tuple[float, ...] | None = None
+    acceptance: str = "metropolis"
+    cluster_every: int | None = None
+    return_states: str = "best"
+    return_rung: int = -1
+
+    thermal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("num_sweeps", self.num_sweeps)
+        if self.num_betas is not None:
+            positive("num_betas", self.num_betas)
+        one_of("acceptance", self.acceptance, ("metropolis", "heat_bath"))
+        one_of("return_states", self.return_states, ("best", "last"))
+        check_range(self.beta_range)
+        check_betas("betas", self.betas)
+        if self.betas is not None and list(self.betas) != sorted(self.betas):
+            raise ValueError(f"betas must rise, got {self.betas}")
+        if self.cluster_every is not None and (not isinstance(self.cluster_every, int) or self.cluster_every < 0):
+            raise ValueError(f"cluster_every must be an integer of at least 0 or None, got {self.cluster_every!r}")
+        if not isinstance(self.return_rung, int):
+            raise ValueError(f"return_rung must be an integer, got {self.return_rung!r}")
+
+    def _rungs(self, task: Task) -> int:
+        if self.betas is not None:
+            return len(self.betas)
+        if self.num_betas is not None:
+            return self.num_betas
+        # Exchanges of energies that fluctuate by sqrt(n) need that many rungs.
+        return min(max(round(math.sqrt(task.num_bits)), _FEWEST_BETAS), _MOST_BETAS)
+
+    def _every(self, task: Task) -> int:
+        """Sweeps between cluster moves, 0 for none."""
+        couplings = task.qubo.couplings
+        if not isinstance(couplings, Sparse) or not sweeps.by_classes(couplings):
+            return 0
+        if self.cluster_every is not None:
+            return self.cluster_every
+        few = columns.stored_couplings(couplings) <= _FEW_NEIGHBOURS * task.num_bits
+        return _CLUSTER_EVERY if few else 0
+
+    def length(self, task: Task) -> int:
+        return self.num_sweeps
+
+    def prepare(self, task: Task) -> _Problem:
+        rungs, dtype = self._rungs(task), task.qubo.linear.dtype
+        if not -rungs <= self.return_rung < rungs:
+            raise ValueError(f"return_rung must name one of the {rungs} betas, got {self.return_rung}")
+        if self.betas is None:
+            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            if self.beta_range is None:
+                hot = hot ** (1 - _HOT_PART) * cold**_HOT_PART
+            betas = between(hot, cold, rungs)
+        else:
+            betas = jnp.broadcast_to(jnp.asarray(self.betas, dtype)[:, None], (rungs, task.num_problems))
+        count = rungs * (2 if self._every(task) else 1)
+        ladders = task.replicated(count)
+        seeds = streams.split(task.seeds, count + jnp.arange(count))
+        weights = task.spread(betas * task.qubo.scale[None, :]).T
+        return _Problem(sweeps.sweeper(task.qubo, ladders.spread), ladders, betas, weights, seeds)
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        bits = problem.ladders.initial
+        if bits is None:
+            bits = streams.random_bits(problem.ladders.seeds, 0, jnp.arange(task.num_bits))
+        inner = problem.sweeper.load(bits)
+        energy = problem.sweeper.energies(inner).reshape((task.num_columns, -1, problem.betas.shape[0]))
+        best = replicas.select(problem.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
+        first = energy[:, 0, 0] * jnp.sign(task.spread(task.qubo.scale))
+        exchanged = jnp.zeros((task.num_columns, problem.betas.shape[0]), energy.dtype)
+        return _State(inner, energy, best, first, exchanged)
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        weights = jnp.broadcast_to(problem.weights[:, None, :], state.energy.shape)
+        inner, change = problem.sweeper.sweep(state.inner, rule, weights.reshape(-1), problem.ladders.seeds, t + 1)
+        energy = state.energy + change.reshape(state.energy.shape)
+        inner, energy, up = self._exchange(problem, inner, energy, weights, t)
+        every = self._every(task)
+        if every:
+
+            def move(inner: Any, energy: jax.Array) -> tuple[Any, jax.Array]:
+                return self._cluster(task, problem, inner, energy, t)
+
+            inner, energy = lax.cond((t + 1) % every == 0, move, lambda *same: same, inner, energy)
+        state = state._replace(inner=inner, energy=energy, exchanged=state.exchanged + jnp.mean(up, axis=1))
+        if self.return_states == "last":
+            return state
+        signed = (energy * jnp.sign(problem.weights[:, :1])[:, None]).reshape((task.num_columns, -1))
+        best, lowest = replicas.keep_best(problem.sweeper.snapshot(inner), signed, state.best, state.best_energy)
+        return state._replace(best=best, best_energy=lowest)
+
+    def _exchange(
+        self, problem: _Problem, inner: Any, energy: jax.Array, weights: jax.Array, t: jax.Array
+    ) -> tuple[Any, jax.Array, jax.Array]:
+        """Accepted pairs exchange states; up (C, K, B) is 1 where rung b got that of b + 1."""
+        gain = (jnp.roll(weights, -1, axis=2) - weights) * (jnp.roll(energy, -1, axis=2) - energy)
+        chance = jnp.log(streams.uniforms(problem.seeds, t, jnp.zeros(1, jnp.int32))).reshape(energy.shape)
+        rung = jnp.arange(energy.shape[2])
+        paired = (rung % 2 == t % 2) & (rung < rung.size - 1)
+        up = paired[None, None, :] & (chance.astype(gain.dtype) < gain)
+        down = jnp.roll(up, 1, axis=2)
+
+        def swapped(x: jax.Array) -> jax.Array:
+            wide = x.reshape((-1, *energy.shape))
+            moved = jnp.where(down[None], jnp.roll(wide, 1, axis=3), wide)
+            return jnp.where(up[None], jnp.roll(wide, -1, axis=3), moved).reshape(x.shape)
+
+        return jax.tree.map(swapped, inner), swapped(energy).reshape(energy.shape), up.astype(energy.dtype)
+
+    def _cluster(
+        self, task: Task, problem: _Problem, inner: Any, energy: jax.Array, t: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """One isoenergetic move between the two replicas of every rung."""
+        couplings = task.qubo.couplings
+        assert isinstance(couplings, Sparse)
+        wide = [x.reshape((-1, *energy.shape)) for x in inner]
+        a, b = (tuple(x[:, :, k].reshape((x.shape[0], -1)) for x in wide) for k in range(2))
+        seeds = problem.seeds.reshape((2, *energy.shape))[:, :, 0].reshape((2, -1))
+        a, b = clusters.exchange(couplings, a, b, seeds, self.num_sweeps + t)
+        pairs = energy[:, 0].shape
+        joined = tuple(
+            jnp.stack([x.reshape((-1, *pairs)), y.reshape((-1, *pairs))], axis=2).reshape((x.shape[0], -1))
+            for x, y in zip(a, b, strict=True)
+        )
+        return joined, problem.sweeper.energies(joined, often=True).reshape(energy.shape)
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
+        # A pair is tried in every other sweep.
+        rates = {"exchange_rates": state.exchanged[:, :-1] / max(self.num_sweeps / 2, 1)}
+        chosen = state.best
+        if self.return_states == "last":
+            place = jnp.full(task.num_columns, self.return_rung % problem.betas.shape[0])
+            chosen = replicas.select(problem.sweeper.snapshot(state.inner), place)
+        return Outcome((problem.sweeper.unload(chosen),), rates, {"beta_range": ends})
