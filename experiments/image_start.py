@@ -44,10 +44,10 @@ class Start:
     choice_images: int = 3000
     choice_reads: int = 32
     choice_sweeps: int = 200
-    choice_ridge: float = 1e-4
+    choice_ridge: float = 5e-4
     images: int = 20000
     shrink: float = 0.1
-    ridge: float = 1e-4
+    ridge: float = 5e-4
     logit_scale: float = 8.0
     bits: int = 4
     head_reads: int = 4

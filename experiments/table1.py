@@ -47,6 +47,8 @@ class Table1:
     """Results go to OUT/table1."""
     only: tuple[str, ...] = ()
     """Only problems whose name starts with one of these."""
+    methods: tuple[str, ...] = ()
+    """Only these methods; comparisons with the others are left out."""
     fresh: bool = False
     """Compute everything again, whatever is stored."""
     any_code: bool = False
@@ -68,7 +70,7 @@ def run(config: Table1, console: Console, parts: Sequence[ModuleType | Any] | No
     scale = config.scale
     folder = config.out / "table1"
     chosen = _parts() if parts is None else parts
-    cells = select([cell for part in chosen for cell in part.cells(scale)], config.only)
+    cells = select([cell for part in chosen for cell in part.cells(scale)], config.only, config.methods)
     comparisons = [comparison for part in chosen for comparison in part.comparisons(scale)]
     env = environment.environment(cell.data for cell in cells)
     store = Store(folder / "cells", environment.made_by(env), config.any_code).open()
@@ -112,16 +114,20 @@ def finish(
     return summary
 
 
-def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """The cells of the chosen problems, seed by seed, so that an early stop leaves complete pairs.
+def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = ()) -> list[Cell]:
+    """The cells of the chosen problems and methods, seed by seed, so that an early stop leaves complete pairs.
 
-    Errors: UsageError for a name that no problem starts with.
+    Errors: UsageError for a name that no problem starts with, or for a method that there is not.
     """
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     for name in only:
         if not any(problem.startswith(name) for problem in problems):
             raise UsageError(f"no problem starts with {name!r}; there are {', '.join(problems)}")
     kept = [cell for cell in cells if not only or cell.problem.startswith(tuple(only))]
+    known = sorted({cell.method for cell in kept})
+    if unknown := sorted(set(methods) - set(known)):
+        raise UsageError(f"unknown method {unknown[0]!r}; there are {', '.join(known)}")
+    kept = [cell for cell in kept if not methods or cell.method in methods]
     return sorted(kept, key=lambda cell: (problems.index(cell.problem), cell.seed))
 
 

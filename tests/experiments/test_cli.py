@@ -136,6 +136,7 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path: Path, parts, caps
     [
         (["--smoke", "--full"], "exclude each other"),
         (["--only", "cifr"], "no problem starts with 'cifr'; there are digits"),
+        (["--methods", "adamw"], "unknown method 'adamw'; there are"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path: Path, parts, capsys, options: list[str], message: str) -> None:
