@@ -140,7 +140,11 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
         values = {
             r["method"]: np.asarray(r["outcome"]["results"]["sampled_energies"]) for r in chosen if r["seed"] == seed
         }
-        bins = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=40)
+        pooled = np.concatenate(list(values.values()))
+        # Reads that differ by rounding alone are one bar, not forty on an axis of noise.
+        blur = 1e-5 * max(float(np.abs(pooled).max()), 1e-30)
+        low, high = pooled.min(), pooled.max()
+        bins = np.linspace(low - blur, max(high, low + blur) + blur, 41)
         for method, found in values.items():
             share = np.full(found.shape, 100.0 / found.size)
             label = f"{method} (lowest {found.min():.4g})"
@@ -149,6 +153,8 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
             # An outline shows through where distributions lie on top of each other.
             axis.hist(found, bins, weights=share, color=colour, histtype="step", ls=line, lw=1.4, label=label)
         axis.set(xlabel="energy E(x) of a sampled state (lower is better)", ylabel="reads (%)")
+        axis.ticklabel_format(axis="x", useOffset=False)
+        axis.locator_params(axis="x", nbins=5)
         axis.set_title(f"{_heading(chosen[0])}, seed {seed}", fontsize=9)
         axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

@@ -46,7 +46,7 @@ class Table1:
     out: Path = Path("results")
     """Results go to OUT/table1."""
     only: tuple[str, ...] = ()
-    """Only problems whose name starts with one of these."""
+    """Only problems of these names, or whose name starts with one of these where none has it."""
     methods: tuple[str, ...] = ()
     """Only these methods; comparisons with the others are left out."""
     fresh: bool = False
@@ -123,7 +123,8 @@ def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = 
     for name in only:
         if not any(problem.startswith(name) for problem in problems):
             raise UsageError(f"no problem starts with {name!r}; there are {', '.join(problems)}")
-    kept = [cell for cell in cells if not only or cell.problem.startswith(tuple(only))]
+    wanted = {p for name in only for p in ([name] if name in problems else [p for p in problems if p.startswith(name)])}
+    kept = [cell for cell in cells if not only or cell.problem in wanted]
     known = sorted({cell.method for cell in kept})
     if unknown := sorted(set(methods) - set(known)):
         raise UsageError(f"unknown method {unknown[0]!r}; there are {', '.join(known)}")

@@ -1,5 +1,6 @@
 """The command line: names, one clear line for each mistake, and Table I from its cells to its files."""
 
+import dataclasses
 import io
 import json
 import os
@@ -144,6 +145,18 @@ def test_bad_options_are_one_line(tmp_path: Path, parts, capsys, options: list[s
     assert cli.main(["table1", "--out", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_problems_are_chosen_by_name_or_by_the_start_of_it() -> None:
+    cells = [
+        dataclasses.replace(cell, problem=name) for name in ("cifar10", "cifar10-1bit") for cell in part().cells("x")
+    ]
+    chosen = {
+        only: {cell.problem for cell in table1.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
+    }
+    assert chosen == {"cifar10": {"cifar10"}, "cifar10-": {"cifar10-1bit"}, "cifar": {"cifar10", "cifar10-1bit"}}
+    method = cells[0].method
+    assert {cell.method for cell in table1.select(cells, (), [method])} == {method}
 
 
 def test_the_time_left_follows_the_measured_pace() -> None:
