@@ -180,7 +180,7 @@ class Plan:
 
 
 def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -> "dict[str, Any]":
-    """The plan's functions by name, compiled ahead of time, two at a time: XLA's compiler runs on one core."""
+    """The plan's functions by name, compiled ahead of time, two at a time."""
     built: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(2) as pool:
 

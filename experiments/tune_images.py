@@ -33,7 +33,7 @@ def draw(rng: np.random.Generator, training: Training) -> Training:
         training,
         peak=float(10 ** rng.uniform(-3.2, -2.0)),
         warmup=float(rng.uniform(0.02, 0.3)),
-        head_scale=float(10 ** rng.uniform(-1.5, 0.5)),
+        head_scale=float(10 ** rng.uniform(-1.0, 1.2)),
     )
 
 
