@@ -18,6 +18,7 @@ Style = tuple[str, str]
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 FIXED = {"hybrid": "#D55E00", "adam": "#0072B2", "multi-adam": "#0072B2"}
 LINES = ("-", "--", ":")
+MARKERS = dict(zip(LINES, ("o", "s", "^"), strict=True))
 PHASE_COLOURS = {
     "data": "#999999",
     "compile": "#CCCCCC",
@@ -72,7 +73,8 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
             colour, line = styles[method]
             label = f"{method} ({_seeds(len(group))})"
             # The marker at the end is all there is of a method with a single evaluation.
-            axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker="o", ms=4, markevery=[-1])
+            marker = MARKERS[line]
+            axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker=marker, ms=5, markevery=[-1])
             axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
         count = min(len(group) for group in _by_method(chosen).values())
         kind = "quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum"
@@ -166,6 +168,8 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
     if not grid:
         return None
     depths, alphas = (sorted({float(r["tags"][name]) for r in grid}) for name in ("a", "alpha"))
+    if len(depths) * len(alphas) == 1:  # the table says it all
+        return None
     groups = _by_method(grid)
     columns = min(len(groups), 4)
     figure, axes = _panels(len(groups), max(2.6, 1.2 + 0.7 * len(alphas)), max(2.4, 1.4 + 0.5 * len(depths)), columns)

@@ -18,7 +18,7 @@ class Model(nn.Module):
 
 
 def test_the_opening_lines_train_a_flax_model() -> None:
-    opening, setting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+    opening, setting, hardware = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert README.startswith("# qjax\n\n```python\n")
     assert len(opening.strip().splitlines()) == 3
     images, labels = load_digits(return_X_y=True)
@@ -35,6 +35,11 @@ def test_the_opening_lines_train_a_flax_model() -> None:
     assert annealed < start
     assert float(loss(trained.params, names["data"])) < 0.5 * annealed
     assert {"formulate", "anneal", "decode", "refine"} <= trained.ledger.phases.keys()
+
+    exec(hardware, names)
+    assert {"embed", "program", "anneal"} <= names["trained"].ledger.phases.keys()
+    assert not names["trained"].ledger.reported  # a mock's own times are nobody's
+    assert float(loss(names["trained"].params, names["data"])) < start
 
 
 def test_the_readme_names_commands_that_exist() -> None:
