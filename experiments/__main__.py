@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import bench_bqm, bench_build, bench_refine, table1
+from experiments import bench_bqm, bench_build, bench_qaoa, bench_refine, hardware, table1
 from experiments.bench_bqm import BenchBqm
 from experiments.bench_build import BenchBuild
+from experiments.bench_qaoa import BenchQaoa
 from experiments.bench_refine import BenchRefine
 from experiments.benchmark import benchmark, smaller
 from experiments.cells import StoreError, UsageError
 from experiments.data import DataUnavailable
+from experiments.hardware import Hardware
 from experiments.table1 import Table1
 
 Flat = tyro.conf.arg(name="")
@@ -27,6 +29,14 @@ def run_table1(config: Annotated[Table1, Flat]) -> None:
     About 12 minutes on 2 cores; --smoke under a minute, --full hours. Interrupted, the same command resumes.
     """
     table1.run(config, _console())
+
+
+def run_hardware(config: Annotated[Hardware, Flat]) -> None:
+    """The hybrid step on small problems by exact, annealed, mock-processor, noisy and gate-based sampling.
+
+    About 3 minutes on 2 cores; --smoke under a minute. Interrupted, the same command resumes.
+    """
+    hardware.run(config, _console())
 
 
 def run_bench_build(
@@ -51,6 +61,19 @@ def run_bench_bqm(
     benchmark("bench-bqm", config, bench_bqm.bench_bqm, bench_bqm.table, out, _console())
 
 
+def run_bench_qaoa(
+    config: Annotated[BenchQaoa, Flat] = BenchQaoa(),  # noqa: B008 (frozen)
+    out: Path = RESULTS,
+    smoke: bool = False,
+) -> None:
+    """QAOA's statevector: steps per second, compilation, guarantees of published angles, training. About a minute on
+    2 cores."""
+    if smoke:
+        config = smaller(config, bits=8, layers=2, steps=10, repeats=1, weighted_bits=8, weighted_graphs=1)
+        config = smaller(config, weighted_layers=3, weighted_steps=20, guarantee_graphs=0)
+    benchmark("bench-qaoa", config, bench_qaoa.bench_qaoa, bench_qaoa.table, out, _console())
+
+
 def run_bench_refine(
     config: Annotated[BenchRefine, Flat] = BenchRefine(),  # noqa: B008 (frozen)
     out: Path = RESULTS,
@@ -70,8 +93,10 @@ def _console() -> Console:
 
 EXPERIMENTS: dict[str, Any] = {
     "table1": run_table1,
+    "hardware": run_hardware,
     "bench-build": run_bench_build,
     "bench-bqm": run_bench_bqm,
+    "bench-qaoa": run_bench_qaoa,
     "bench-refine": run_bench_refine,
 }
 

@@ -18,11 +18,13 @@ PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "flax", "dimod", "dwave-
 PRESENTATION = (
     "__main__.py",
     "bench_build.py",
+    "bench_qaoa.py",
     "bench_refine.py",
     "benchmark.py",
     "cells.py",
     "environment.py",
     "figures.py",
+    "hardware.py",
     "intervals.py",
     "prepare.py",
     "progress.py",

@@ -1,6 +1,6 @@
 """The summary as people read it: the same tables as Markdown (summary.md) and on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,10 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
     return [table for table in made if table.lines]
 
 
-def markdown(summary: Mapping[str, Any], title: str) -> str:
-    """summary.md: where it ran, the tables, and how to read them."""
+def markdown(
+    summary: Mapping[str, Any], title: str, parts: Sequence[Table] | None = None, notes: Sequence[str] = ()
+) -> str:
+    """summary.md: where it ran, the tables (`tables` unless given), and how to read them."""
     env = summary["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
     facts = [
@@ -55,14 +57,15 @@ def markdown(summary: Mapping[str, Any], title: str) -> str:
         f"- results digest: {summary['results_digest']}",
         "",
     ]
-    notes = [
+    about = notes or [
         "Brackets hold the 95 % bootstrap interval from 6 seeds on, and minimum and maximum below that. Accuracies and",
         "success rates are percent, gains are points. Seconds count everything from loading data to the last",
         "evaluation. Time ratio: the method's seconds to the baseline's last value over the baseline's last second, or",
         "over the second at which the baseline itself first reached that value.",
         "",
     ]
-    return "\n".join([*facts, *(table.markdown() for table in tables(summary)), *notes])
+    parts = tables(summary) if parts is None else parts
+    return "\n".join([*facts, *(table.markdown() for table in parts), *about])
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -12,11 +12,12 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs/hardware.md").read_text()
 
 
 def test_the_code_on_the_mock_runs(capsys: Any) -> None:
-    _, mock, noise = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    _, mock, noise, gates = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {}
     exec(mock, names)
     exec(noise, names)
-    assert names["samples"].bits.shape == (100, 12) and not names["ledger"].reported
+    exec(gates, names)
+    assert names["samples"].info["angles"].shape == (2, 4) and not names["ledger"].reported
     assert {"embed", "program", "anneal", "decode"} <= names["ledger"].phases.keys()
     assert "total" in capsys.readouterr().out
 

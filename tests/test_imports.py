@@ -20,6 +20,9 @@ OPTIONAL = (
     "flax",
     "tyro",
     "rich",
+    "qiskit",
+    "qiskit_aer",
+    "qiskit_ibm_runtime",
 )
 
 # qubo <- quadratic, encodings <- pullback; qubo <- samplers <- interop, hardware; all of them <- hybrid.

@@ -20,6 +20,7 @@ from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.mean_field import MeanField
 from qjax.samplers.path_integral import PathIntegral
 from qjax.samplers.population import Population
+from qjax.samplers.qaoa import QAOA
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
 from qjax.samplers.tabu import Tabu
@@ -37,6 +38,7 @@ _REGISTRY = {
     "mean_field": "qjax.samplers.mean_field:MeanField",
     "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
+    "qaoa": "qjax.samplers.qaoa:QAOA",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -90,6 +92,7 @@ def table() -> tuple[Capabilities, ...]:
 
 
 __all__ = [
+    "QAOA",
     "Anneal",
     "Bifurcation",
     "Capabilities",

@@ -64,7 +64,9 @@ def test_help_lists_every_name(capsys: pytest.CaptureFixture) -> None:
         cli.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("table1", "bench-build", "bench-bqm", "bench-refine"))
+    assert all(
+        name in shown for name in ("table1", "bench-build", "bench-bqm", "bench-refine", "bench-qaoa", "hardware")
+    )
 
 
 def test_an_unknown_name_or_option_is_refused(capsys: pytest.CaptureFixture) -> None:

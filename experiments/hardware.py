@@ -1,0 +1,121 @@
+"""The hybrid step under every kind of hardware, real or imitated: the command, its tables and files.
+
+    python -m experiments hardware --smoke      under a minute on 2 cores: every part once
+    python -m experiments hardware              3 seeds, about 3 minutes on 2 cores
+    python -m experiments hardware --full       10 seeds
+
+Mock rows are software: see `experiments.hardware_cells`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import environment, hardware_cells, report, tables
+from experiments.cells import Scale, Store, UsageError, plain, plain_errors, run_cells, write_atomic
+from experiments.progress import Watch
+from experiments.table1 import select
+from experiments.tables import Table, number, spread
+from qjax.ledger import PHASES
+
+NOTES = (
+    "No quantum hardware took part. A MOCK of a D-Wave chip is simulated annealing on that chip's graph, through real",
+    "minor embeddings; its times are those of this machine's software. Gaps are (E - E_min) / (mean E - E_min), the",
+    "mean over all states, in percent: 0 is the exact minimum, 100 what random bits have on average. Chain breaks are",
+    "the percent of chains whose qubits disagreed. Brackets hold the 95 % bootstrap interval from 6 seeds on, minimum",
+    "and maximum below that. `exact` lists the lowest states, each once: only its best counts. Seconds are medians",
+    "over seeds; compilation is charged to every row that uses a program.",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The hybrid step on small problems: energies, chain breaks and seconds by phase under each sampler.
+
+    About 3 minutes on 2 cores; --smoke under one minute. Interrupted, the same command resumes.
+    """
+
+    smoke: bool = False
+    """Every part once, too small to mean anything."""
+    full: bool = False
+    """10 seeds instead of 3."""
+    out: Path = Path("results")
+    """Results go to OUT/hardware."""
+    only: tuple[str, ...] = ()
+    """Only problems whose name starts with one of these."""
+    methods: tuple[str, ...] = ()
+    """Only these methods."""
+    fresh: bool = False
+    """Compute everything again, whatever is stored."""
+
+    @property
+    def scale(self) -> Scale:
+        """The size of the run. Errors: UsageError for both at once."""
+        if self.smoke and self.full:
+            raise UsageError("--smoke and --full exclude each other")
+        return "smoke" if self.smoke else "full" if self.full else "default"
+
+
+def run(config: Hardware, console: Console) -> dict[str, Any]:
+    """Computes the missing cells, writes config.json, summary.json and summary.md; returns the summary."""
+    folder = config.out / "hardware"
+    cells = select(hardware_cells.cells(config.scale), config.only, config.methods)
+    env = environment.environment(cell.data for cell in cells)
+    store = Store(folder / "cells", environment.made_by(env)).open()
+    if config.fresh:
+        store.discard(cells)
+    _write(folder, "config.json", {**env, "options": config, "cells": [cell.record() for cell in cells]})
+    with Watch(cells, console) as watch:
+        records = run_cells(cells, store, watch)
+    summary = report.summary(records, (), env)
+    made = [energies(summary), seconds(summary)]
+    _write(folder, "summary.json", summary)
+    with plain_errors(folder):
+        write_atomic(folder / "summary.md", tables.markdown(summary, "Hardware: one hybrid step", made, NOTES))
+    for table in made:
+        table.print(console)
+    console.print("No quantum hardware took part: mocks are software.", highlight=False)
+    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    return summary
+
+
+def energies(summary: Mapping[str, Any]) -> Table:
+    """What each sampler found."""
+    columns = ("final", "best_gap", "mean_gap", "true_loss", "chain_breaks", "chain_length")
+    digits = (1, 2, 2, 4, 1, 1)
+    lines = []
+    for row in summary["rows"]:
+        found = row["results"]
+        shown = [
+            spread(found[name], "mean", places) if name in found else "-"
+            for name, places in zip(columns, digits, strict=True)
+        ]
+        lines.append((row["problem"], row["method"], row["sampler"], *shown))
+    header = ("problem", "method", "sampler", "reads at minimum %", "best gap %", "mean gap %", "true loss")
+    return Table("Energies", (*header, "chain breaks %", "chain length"), tuple(lines))
+
+
+def seconds(summary: Mapping[str, Any]) -> Table:
+    """Where the time went; phases that no row has are left out."""
+    rows = summary["rows"]
+    phases = [phase for phase in PHASES if any(phase in row["timed"]["phases"] for row in rows)]
+    lines = [
+        (
+            row["problem"],
+            row["method"],
+            *(number(row["timed"]["phases"].get(phase), 3) for phase in phases),
+            number(row["timed"]["seconds"], 3),
+        )
+        for row in rows
+    ]
+    return Table("Seconds by phase", ("problem", "method", *phases, "total"), tuple(lines))
+
+
+def _write(folder: Path, name: str, content: Any) -> None:
+    with plain_errors(folder):
+        write_atomic(folder / name, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,54 @@
+"""Max-Cut on small 3-regular graphs: the problems that QAOA's published guarantees are about.
+
+E(x) = - sum_{(i, j)} w_ij [x_i != x_j] = sum w_ij (2 x_i x_j - x_i - x_j)
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from qjax import Qubo
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+# Graphs in LCF notation (jumps, repeats), each a cycle with chords: the hardest kinds for few layers are those of large
+# girth that are bipartite (every edge can be cut, and no layer sees a cycle), such as Heawood's.
+NAMED = {
+    "tetrahedron": ((2,), 4),
+    "prism": ((-3, -2, 2, 3, -2, 2), 1),
+    "K33": ((3,), 6),
+    "cube": ((3, -3), 4),
+    "Wagner": ((4,), 8),
+    "Franklin": ((5, -5), 6),
+    "Heawood": ((5, -5), 7),
+    "Moebius-Kantor": ((5, -5), 8),
+}
+
+
+def named(name: str) -> tuple[int, Array]:
+    """(n, edges (3 n / 2, 2)) of a graph of `NAMED`."""
+    jumps, repeats = NAMED[name]
+    n = len(jumps) * repeats
+    ring = [(i, (i + 1) % n) for i in range(n)]
+    chords = [(i, (i + jumps[i % len(jumps)]) % n) for i in range(n)]
+    return n, np.array(sorted({(min(e), max(e)) for e in ring + chords}))
+
+
+def random_regular(n: int, seed: int, degree: int = 3) -> Array:
+    """Edges (degree n / 2, 2) of a random regular graph: half-edges paired at random until no two edges coincide."""
+    draw = np.random.default_rng(seed)
+    while True:
+        pairs = np.sort(draw.permutation(np.repeat(np.arange(n), degree)).reshape(-1, 2), axis=1)
+        if (pairs[:, 0] != pairs[:, 1]).all() and len(np.unique(pairs, axis=0)) == len(pairs):
+            return pairs
+
+
+def maxcut(n: int, edges: Array, weights: Array | None = None) -> Qubo:
+    """The Qubo above, dense: E is minus the cut."""
+    weights = np.ones(len(edges)) if weights is None else weights
+    matrix = np.zeros((n, n), np.float32)
+    np.add.at(matrix, (edges[:, 0], edges[:, 1]), weights)
+    matrix = matrix + matrix.T
+    return Qubo.from_terms(-matrix.sum(1), 2 * matrix)
