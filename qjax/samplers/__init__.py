@@ -24,6 +24,7 @@ from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
 from qjax.samplers.tabu import Tabu
 from qjax.samplers.temper import Temper
+from qjax.samplers.within import Within, within
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
@@ -104,9 +105,11 @@ __all__ = [
     "Sharded",
     "Tabu",
     "Temper",
+    "Within",
     "get",
     "names",
     "polish",
     "sampler_class",
     "table",
+    "within",
 ]
