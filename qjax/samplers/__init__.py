@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from qjax.samplers.anneal import Anneal
+from qjax.samplers.auto import Auto
 from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.exact import Exact
@@ -38,6 +39,7 @@ _REGISTRY = {
     "mean_field": "qjax.samplers.mean_field:MeanField",
     "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
+    "auto": "qjax.samplers.auto:Auto",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -92,6 +94,7 @@ def table() -> tuple[Capabilities, ...]:
 
 __all__ = [
     "Anneal",
+    "Auto",
     "Bifurcation",
     "Capabilities",
     "Exact",

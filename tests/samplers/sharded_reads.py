@@ -20,6 +20,7 @@ CASES = (
     ("tabu", "dense", {"num_sweeps": 4, "phase_sweeps": 2}),
     ("path_integral", "sparse", {"num_sweeps": 4, "num_slices": 4}),
     ("mean_field", "dense", {"num_steps": 20, "readout_every": 10}),
+    ("auto", "dense", {}),
 )
 
 

@@ -22,6 +22,7 @@ from tests.samplers import problems
 # Short settings that still find the minimum of ten bits.
 SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 40},
+    "auto": {"num_sweeps": 100},
     "bifurcation": {"num_steps": 120, "readout_every": 10},
     "neal": {"num_sweeps": 100},
     "mean_field": {"num_steps": 100, "readout_every": 10},
@@ -237,6 +238,6 @@ def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral mean_field"
+        "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral mean_field auto"
         in done.stdout
     )
