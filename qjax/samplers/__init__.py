@@ -16,6 +16,7 @@ from qjax.samplers.anneal import Anneal
 from qjax.samplers.auto import Auto
 from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.decompose import Decompose
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.mean_field import MeanField
@@ -40,6 +41,7 @@ _REGISTRY = {
     "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
     "auto": "qjax.samplers.auto:Auto",
+    "decompose": "qjax.samplers.decompose:Decompose",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -97,6 +99,7 @@ __all__ = [
     "Auto",
     "Bifurcation",
     "Capabilities",
+    "Decompose",
     "Exact",
     "Greedy",
     "MeanField",

@@ -20,7 +20,11 @@ from qjax.interop import as_dimod
 from qjax.interop.bqm import from_bqm, to_sampleset
 
 # Short settings: conformance is about interfaces and energies, and each size of problem compiles once.
-SETTINGS: dict[str, dict[str, Any]] = {"anneal": {"num_sweeps": 5}, "bifurcation": {"num_steps": 10}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "anneal": {"num_sweeps": 5},
+    "bifurcation": {"num_steps": 10},
+    "decompose": {"sampler": samplers.Exact(), "num_rounds": 2, "sub_reads": 1},
+}
 BQM = dimod.BinaryQuadraticModel({"a": 0.5, 3: -1.0, ("c", 1): 0.0}, {("a", 3): 2.0, (3, ("c", 1)): -1.5}, 0.25, "SPIN")
 
 
