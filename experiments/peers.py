@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import util
+from importlib import import_module
 from typing import Any, ClassVar
 
 import jax
@@ -52,11 +52,12 @@ class Peer:
 
 
 def installed(name: str) -> bool:
-    """Whether the package of a peer is there."""
+    """Whether the package of a peer is there and can be imported (torch cannot without its CUDA libraries)."""
     try:
-        return util.find_spec(PACKAGES[name]) is not None
-    except ModuleNotFoundError:
+        import_module(PACKAGES[name])
+    except ImportError:
         return False
+    return True
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ def available(names: Sequence[str], console: Console) -> list[str]:
             known = ", ".join([*samplers.names(), *peers.PACKAGES])
             raise UsageError(f"unknown sampler {name!r}; there are {known}")
         if name in peers.PACKAGES and not peers.installed(name):
-            console.print(f"{name} is left out: {peers.PACKAGES[name]} is not installed", highlight=False)
+            console.print(f"{name} is left out: {peers.PACKAGES[name]} is not installed or broken", highlight=False)
         else:
             kept.append(name)
     if not kept:
