@@ -63,17 +63,21 @@ def glass(size: int, alpha: float, height: float, seed: int) -> Landscape:
     if size < 1 or columns < 1 or height <= 0:
         raise ValueError(f"a glass needs positive size, alpha and height, got {size}, {alpha}, {height}")
     # The coupling matrix is the same for every height: the grid over a compares like with like.
-    rng = np.random.default_rng([1, size, round(1000 * alpha), seed])
-    planted = rng.choice([-1.0, 1.0], size)
-    factor = rng.normal(size=(size, columns))
-    factor -= np.outer(planted, planted @ factor) / size
-    couplings = factor @ factor.T / (size - 1)
+    planted, couplings = wishart(size, columns, np.random.default_rng([1, size, round(1000 * alpha), seed]))
     data = {
         "couplings": jnp.asarray(couplings, jnp.zeros(0).dtype),
         "height": jnp.asarray(height, jnp.zeros(0).dtype),
     }
     name = f"glass-n{size}-alpha{alpha:g}-a{height:g}"
     return _scaled(name, size, 2.0, glass_value, data, planted)
+
+
+def wishart(size: int, columns: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(t in {-1, 1}^n, J (n, n) with its diagonal): J = WW'/(n - 1) is positive semidefinite and Jt = 0."""
+    planted = rng.choice([-1.0, 1.0], size)
+    factor = rng.normal(size=(size, columns))
+    factor -= np.outer(planted, planted @ factor) / size
+    return planted, factor @ factor.T / (size - 1)
 
 
 def function(kind: str, size: int, seed: int) -> Landscape:

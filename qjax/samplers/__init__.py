@@ -13,8 +13,10 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from qjax.samplers.anneal import Anneal
+from qjax.samplers.auto import Auto
 from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.decompose import Decompose
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.mean_field import MeanField
@@ -25,6 +27,7 @@ from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
 from qjax.samplers.tabu import Tabu
 from qjax.samplers.temper import Temper
+from qjax.samplers.within import Within, within
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
@@ -39,6 +42,8 @@ _REGISTRY = {
     "path_integral": "qjax.samplers.path_integral:PathIntegral",
     "tabu": "qjax.samplers.tabu:Tabu",
     "qaoa": "qjax.samplers.qaoa:QAOA",
+    "auto": "qjax.samplers.auto:Auto",
+    "decompose": "qjax.samplers.decompose:Decompose",
     "neal": "qjax.interop.dimod:Neal",
 }
 
@@ -94,8 +99,10 @@ def table() -> tuple[Capabilities, ...]:
 __all__ = [
     "QAOA",
     "Anneal",
+    "Auto",
     "Bifurcation",
     "Capabilities",
+    "Decompose",
     "Exact",
     "Greedy",
     "MeanField",
@@ -107,9 +114,11 @@ __all__ = [
     "Sharded",
     "Tabu",
     "Temper",
+    "Within",
     "get",
     "names",
     "polish",
     "sampler_class",
     "table",
+    "within",
 ]

@@ -50,6 +50,7 @@ class Anneal(Sampler):
     return_states: str = "best"
 
     thermal: ClassVar[bool] = True
+    more: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)

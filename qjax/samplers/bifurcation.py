@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,8 @@ class Bifurcation(Sampler):
     nonlinearity: float = 1.3
     readout_every: int = 25
     return_states: str = "best"
+
+    more: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_steps", self.num_steps)
@@ -119,6 +121,8 @@ class Bifurcation(Sampler):
             done = (t * self.readout_every + k).astype(dtype)
             if self.variant == "generalized":
                 left = jnp.maximum(self.num_steps - done, 1)
+                # A step made several times must not shrink the pump as often.
+                left = left if task.stretch is None else left * task.stretch.astype(dtype)
                 pump = pump - (1 - self.nonlinearity * x * x) * pump / left
             else:
                 pump = jnp.broadcast_to(1 - jnp.minimum(done / max(self.num_steps - 1, 1), 1), pump.shape)

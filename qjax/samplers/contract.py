@@ -50,7 +50,7 @@ class Task:
     bits or None.
 
     num_reads is that of the whole call; reads (R,) are the indices of those run here (all of them, or one device's
-    share).
+    share). stretch: how often every step is made (see `Sampler.stretched`), None for once.
     """
 
     qubo: Qubo
@@ -58,6 +58,7 @@ class Task:
     seeds: jax.Array
     initial: jax.Array | None
     num_reads: int
+    stretch: jax.Array | None = None
 
     @property
     def num_bits(self) -> int:
@@ -100,6 +101,10 @@ class Sampler:
     batches: ClassVar[bool] = True
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = False
+    # How more time is spent (qjax.samplers.within): "longer" makes every step several times, which suits algorithms
+    # whose schedule is a function of the step and whose random numbers come from `task.seeds` alone; "continue" goes on
+    # from the states reached; "restart" begins again with another key; "once" has nothing to add.
+    more: ClassVar[str] = "restart"
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
         """Samples of low energy: bits int8 (*batch, num_reads, n), energies (*batch, num_reads).
@@ -107,11 +112,21 @@ class Sampler:
         key: a JAX random key. initial_states: 0/1, anything that broadcasts to (*batch, num_reads, n).
         Errors: ValueError naming the argument for a wrong type, shape or number of reads.
         """
+        return self.stretched(key, qubo, num_reads, initial_states, None)
+
+    def stretched(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, stretch: Any) -> Samples:
+        """The same call with every step made `stretch` times in a row, each with random numbers of its own: one program
+        for schedules of all lengths. 0 makes no step; algorithms that are not "longer" make theirs once from 1 on."""
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _drive(self, key, bare, num_reads, initial_states)
+        drive: Any = _driven if self.is_host else _drive
+        samples: Samples = drive(self, key, bare, num_reads, initial_states, stretch)
         return samples
+
+    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+        """The sampler that does the work: itself, but for one that chooses."""
+        return self
 
     def length(self, task: Task) -> int:
         """The number of steps, static."""
@@ -154,13 +169,21 @@ class Sharded:
             raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        return self.stretched(key, qubo, num_reads, initial_states, None)
+
+    def stretched(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, stretch: Any) -> Samples:
+        """As that of the sampler."""
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         devices = self.mesh.shape[self.axis]
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _drive_sharded(self, key, bare, num_reads, initial_states)
+        samples: Samples = _drive_sharded(self, key, bare, num_reads, initial_states, stretch)
         return samples
+
+    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+        """The sampler that does the work."""
+        return self.sampler.chosen(qubo, num_reads)
 
 
 def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tuple[jax.Array, int, jax.Array | None]:
@@ -205,7 +228,13 @@ def _typed_key(key: Any) -> jax.Array:
 
 
 def _run(
-    sampler: Sampler, key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None, num_reads: int
+    sampler: Sampler,
+    key: jax.Array,
+    qubo: Qubo,
+    reads: jax.Array,
+    initial: jax.Array | None,
+    num_reads: int,
+    stretch: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
     """Reads `reads` of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
     batch, n = qubo.batch_shape, qubo.num_bits
@@ -218,7 +247,7 @@ def _run(
     )
     seeds = streams.seeds(key, reads, flat.batch_shape[0])
     columns = None if initial is None else initial.reshape((-1, n)).T
-    task = Task(flat, reads, seeds, columns, num_reads)
+    task = Task(flat, reads, seeds, columns, num_reads, stretch)
     problem = sampler.prepare(task)
     outcome = sampler.finish(task, problem, _loop(sampler, task, problem, sampler.init(task, problem)))
     bits, energies = _best_candidate(qubo, outcome.candidates, shape)
@@ -242,43 +271,81 @@ def _best_candidate(
 
 
 def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
-    length = sampler.length(task)
+    length: Any = sampler.length(task)
+    stretch = task.stretch
+    if stretch is not None:
+        length = jnp.where(stretch > 0, length, 0)
+
+    def step(t: jax.Array, state: Any) -> Any:
+        if stretch is None or sampler.chosen(task.qubo, task.num_reads).more != "longer":
+            return sampler.step(task, problem, t, state)
+
+        def again(k: jax.Array, state: Any) -> Any:
+            # Streams far from those that samplers split off themselves.
+            own = streams.split(task.seeds, (k.astype(jnp.uint32) + jnp.uint32(2**31))[None])
+            return sampler.step(replace(task, seeds=own), problem, t, state)
+
+        return lax.fori_loop(0, stretch, again, state)
+
+    if sampler.is_host:
+        for t in range(int(length)):
+            state = step(jnp.int32(t), state)
+        return state
     if sampler.done(state) is None:
-        return lax.fori_loop(0, length, lambda t, s: sampler.step(task, problem, t, s), state)
+        return lax.fori_loop(0, length, step, state)
 
     def unfinished(carry: tuple[jax.Array, Any]) -> jax.Array:
         return (carry[0] < length) & ~jnp.asarray(sampler.done(carry[1]))
 
     def advance(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        return carry[0] + 1, sampler.step(task, problem, carry[0], carry[1])
+        return carry[0] + 1, step(carry[0], carry[1])
 
     return lax.while_loop(unfinished, advance, (jnp.int32(0), state))[1]
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _drive(sampler: Sampler, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None) -> Samples:
+def _driven(
+    sampler: Sampler,
+    key: jax.Array,
+    qubo: Qubo,
+    num_reads: int,
+    initial: jax.Array | None,
+    stretch: jax.Array | None,
+) -> Samples:
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
-    bits, energies, by_read, by_problem = _run(sampler, key, qubo, reads, initial, num_reads)
+    bits, energies, by_read, by_problem = _run(sampler, key, qubo, reads, initial, num_reads, stretch)
     return Samples(bits, energies, {**by_read, **by_problem})
 
 
+_drive = jax.jit(_driven, static_argnums=(0, 3))
+
+
 @partial(jax.jit, static_argnums=(0, 3))
-def _drive_sharded(sharded: Sharded, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None) -> Samples:
+def _drive_sharded(
+    sharded: Sharded,
+    key: jax.Array,
+    qubo: Qubo,
+    num_reads: int,
+    initial: jax.Array | None,
+    stretch: jax.Array | None,
+) -> Samples:
     spec: Any = jax.sharding.PartitionSpec
     whole = spec()
     by_read = spec(*(None,) * len(qubo.batch_shape), sharded.axis)
 
-    def share(key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None) -> Any:
-        return _run(sharded.sampler, key, qubo, reads, initial, num_reads)
+    def share(
+        key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None, stretch: jax.Array | None
+    ) -> Any:
+        return _run(sharded.sampler, key, qubo, reads, initial, num_reads, stretch)
 
     run = jax.shard_map(
         share,
         mesh=sharded.mesh,
-        in_specs=(whole, whole, spec(sharded.axis), by_read),
+        in_specs=(whole, whole, spec(sharded.axis), by_read, whole),
         out_specs=(by_read, by_read, by_read, whole),
         check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
     )
-    bits, energies, read_info, problem_info = run(key, qubo, jnp.arange(num_reads, dtype=jnp.uint32), initial)
+    reads = jnp.arange(num_reads, dtype=jnp.uint32)
+    bits, energies, read_info, problem_info = run(key, qubo, reads, initial, stretch)
     return Samples(bits, energies, {**read_info, **problem_info})
 
 

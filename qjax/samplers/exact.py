@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class Exact(Sampler):
     """
 
     max_bits: int = 28
+
+    more: ClassVar[str] = "once"
 
     def __post_init__(self) -> None:
         positive("max_bits", self.max_bits)

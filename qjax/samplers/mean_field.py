@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,8 @@ class MeanField(Sampler):
     temperature_range: tuple[float, float] = (1.0, 0.01)
     readout_every: int = 25
     return_states: str = "best"
+
+    more: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_steps", self.num_steps)

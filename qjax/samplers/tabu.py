@@ -4,7 +4,7 @@ Journal of Operational Research 207, 1254)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,8 @@ class Tabu(Sampler):
     phase_sweeps: int = 10
     num_elites: int = 4
     perturbation: float = 0.1
+
+    more: ClassVar[str] = "continue"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)

@@ -69,6 +69,7 @@ class Temper(Sampler):
     return_rung: int = -1
 
     thermal: ClassVar[bool] = True
+    more: ClassVar[str] = "continue"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)

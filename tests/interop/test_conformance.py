@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 5},
     "bifurcation": {"num_steps": 10},
     "qaoa": {"num_layers": 1, "num_steps": 1},
+    "decompose": {"sampler": samplers.Exact(), "num_rounds": 2, "sub_reads": 1},
 }
 BQM = dimod.BinaryQuadraticModel({"a": 0.5, 3: -1.0, ("c", 1): 0.0}, {("a", 3): 2.0, (3, ("c", 1)): -1.5}, 0.25, "SPIN")
 

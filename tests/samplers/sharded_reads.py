@@ -21,6 +21,7 @@ CASES = (
     ("path_integral", "sparse", {"num_sweeps": 4, "num_slices": 4}),
     ("mean_field", "dense", {"num_steps": 20, "readout_every": 10}),
     ("qaoa", "dense", {"num_layers": 2, "num_steps": 3}),
+    ("auto", "dense", {}),
 )
 
 

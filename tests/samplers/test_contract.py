@@ -22,6 +22,8 @@ from tests.samplers import problems
 # Short settings that still find the minimum of ten bits.
 SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 40},
+    "auto": {"num_sweeps": 100},
+    "decompose": {"sampler": samplers.Anneal(num_sweeps=5), "size": 8, "num_rounds": 6, "sub_reads": 2},
     "bifurcation": {"num_steps": 120, "readout_every": 10},
     "neal": {"num_sweeps": 100},
     "mean_field": {"num_steps": 100, "readout_every": 10},
@@ -213,7 +215,7 @@ def test_old_style_keys_are_taken(name: str) -> None:
     np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("name", ["greedy", "anneal", "path_integral", "population", "tabu", "temper"])
+@pytest.mark.parametrize("name", ["greedy", "anneal", "decompose", "path_integral", "population", "tabu", "temper"])
 def test_flips_need_the_diagonal_of_implicit_couplings(name: str) -> None:
     known = problems.qubo("implicit")
     unknown = dataclasses.replace(known, couplings=Implicit(known.couplings.apply, 10, None))
@@ -241,5 +243,5 @@ def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         "same bits: anneal anneal bifurcation greedy exact random temper population tabu path_integral mean_field "
-        "qaoa" in done.stdout
+        "qaoa auto" in done.stdout
     )

@@ -1,0 +1,95 @@
+"""The sampler for a problem, picked from a table by what is known without looking at its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qjax.couplings import Implicit, Sparse
+from qjax.qubo import Qubo
+from qjax.samplers import sweeps
+from qjax.samplers.anneal import Anneal
+from qjax.samplers.bifurcation import Bifurcation
+from qjax.samplers.contract import Outcome, Sampler, Task, positive
+from qjax.samplers.exact import Exact
+
+
+class Choice(NamedTuple):
+    """A row of the table: a sampler, and for what."""
+
+    sampler: Sampler
+    takes: str
+
+
+# The first that takes a problem has it; `_row` says so in code. Figures are of 2 CPU cores. The limits of n, and rows
+# for accelerators, wait for measurements: `python -m experiments solvers` is there for them.
+CHOICES = (
+    Choice(Exact(), "n <= 16 bits"),
+    # G22 (n = 2000, 1 % coupled), 5-6 s: anneal 13358, bifurcation codes 13298 .. 13356. G35: anneal 7674, codes of
+    # bifurcation 7626. Where few bits are coupled a sweep costs less than one product, and single flips find more.
+    Choice(Anneal(), "sparse couplings, swept by colour classes"),
+    # A single flip of implicit couplings costs whole products, and needs a diagonal that may be unknown.
+    Choice(Bifurcation(), "implicit couplings"),
+    # Where strong fields are usual (bqp, gka, Gram forms of few weights); not measured against the next row.
+    Choice(Anneal(), "dense or Gram couplings, n < 400"),
+    # Random +-1 complete graph of n = 2000, 5.5 s: bifurcation cuts 34734 (median 34592), single-flip codes 34265 to
+    # 34611 in 16 to 55 s. On a GPU the more so: its steps are matmuls, a sweep is n steps one after another.
+    Choice(Bifurcation(), "dense or Gram couplings"),
+)
+_EXACT, _SPARSE, _IMPLICIT, _SMALL, _DENSE = range(5)
+_MOST_EXACT = 16
+_FEW_BITS = 400
+
+
+@dataclass(frozen=True)
+class Auto(Sampler):
+    """`CHOICES[info["choice"]].sampler` with num_sweeps sweeps (or steps), chosen by size, form and density of the
+    couplings alone: all problems of a batch, all calls of one shape, and every device of a mesh get the same.
+
+    info: choice (*batch,), the row of the table; and what the chosen sampler says.
+    """
+
+    num_sweeps: int = 1000
+
+    def __post_init__(self) -> None:
+        positive("num_sweeps", self.num_sweeps)
+
+    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+        """The sampler that `num_reads` reads of a Qubo get."""
+        sampler: Any = CHOICES[_row(qubo)].sampler
+        length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
+        return sampler if length is None else replace(sampler, **{length: self.num_sweeps})
+
+    def _works(self, task: Task) -> Sampler:
+        return self.chosen(task.qubo, task.num_reads)
+
+    def length(self, task: Task) -> int:
+        return self._works(task).length(task)
+
+    def prepare(self, task: Task) -> Any:
+        return self._works(task).prepare(task)
+
+    def init(self, task: Task, problem: Any) -> Any:
+        return self._works(task).init(task, problem)
+
+    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> Any:
+        return self._works(task).step(task, problem, t, state)
+
+    def finish(self, task: Task, problem: Any, state: Any) -> Outcome:
+        outcome = self._works(task).finish(task, problem, state)
+        choice = jnp.full(task.num_problems, _row(task.qubo), jnp.int32)
+        return outcome._replace(problem_info={**outcome.problem_info, "choice": choice})
+
+
+def _row(qubo: Qubo) -> int:
+    couplings, n = qubo.couplings, qubo.num_bits
+    if n <= _MOST_EXACT:
+        return _EXACT
+    if isinstance(couplings, Sparse) and sweeps.by_classes(couplings):
+        return _SPARSE
+    if isinstance(couplings, Implicit):
+        return _IMPLICIT
+    return _SMALL if n < _FEW_BITS else _DENSE

@@ -1,0 +1,188 @@
+"""Decomposition: a problem too large for a sampler, by pieces of a size that suits it (qbsolv: Booth, Reinhardt, Roy
+2017; the energy-impact decomposer of dwave-hybrid)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.couplings import Dense, Gram, Implicit, Sparse
+from qjax.couplings import zero_diagonal as without_diagonal
+from qjax.labels import Labels
+from qjax.qubo import Qubo
+from qjax.samplers import columns, streams
+from qjax.samplers.anneal import Anneal
+from qjax.samplers.contract import Outcome, Sampler, Task, positive
+
+# How far S may grow on a graph; what is farther is taken by its energy impact alone.
+_RADIUS = 32
+
+
+class _Problem(NamedTuple):
+    linear: jax.Array  # (n, C), the couplings' diagonal moved in
+    diagonal: jax.Array | None  # (n,), what the couplings keep of it
+    scale: jax.Array  # (C,)
+    listed: tuple[jax.Array, jax.Array] | None  # (n, k) neighbours and couplings, of sparse ones
+
+
+class _State(NamedTuple):
+    x: jax.Array  # (n, C) 0/1
+    fields: jax.Array  # (n, C), linear + Mx
+    visited: jax.Array  # (n, C): chosen in this pass over the bits
+
+
+@dataclass(frozen=True)
+class Decompose(Sampler):
+    """Each of num_rounds rounds takes `size` bits S of every read, holds the others, and gives the rest of the energy,
+
+        E(x_S) / scale = b.x_S + 1/2 x_S' M_SS x_S,     b = (linear + M x)_S - M_SS x_S,
+
+    to `sampler` with sub_reads reads, all from the present x_S; the lowest state replaces it where it is no worse. So
+    no energy rises.
+    S: the bits of least energy impact, the change (1 - 2x_i) f_i by a flip, of those that this pass has not chosen
+    yet; a pass chooses every bit. On sparse couplings S grows around the one of least impact, the nearest bits of the
+    graph first: bits far apart would be problems of their own.
+    Inside jit where `sampler` is a JAX sampler; with a host sampler (a QPU of `size` bits) this is one too. Gram and
+    implicit couplings cost `size` products a round; implicit ones need a diagonal.
+    """
+
+    sampler: Any = field(default_factory=lambda: Anneal(num_sweeps=50))
+    size: int = 128
+    num_rounds: int = 50
+    sub_reads: int = 4
+
+    more: ClassVar[str] = "continue"
+
+    def __post_init__(self) -> None:
+        positive("size", self.size)
+        positive("num_rounds", self.num_rounds)
+        positive("sub_reads", self.sub_reads)
+        if not callable(self.sampler) or not hasattr(self.sampler, "is_host"):
+            raise ValueError(f"sampler must be a qjax sampler, got {type(self.sampler).__name__}")
+        object.__setattr__(self, "is_host", bool(self.sampler.is_host))
+
+    def length(self, task: Task) -> int:
+        return self.num_rounds
+
+    def prepare(self, task: Task) -> _Problem:
+        linear, diagonal = columns.zero_diagonal_terms(task.qubo)
+        couplings, listed = task.qubo.couplings, None
+        if isinstance(couplings, Sparse):
+            listed = _listed(couplings, linear.dtype)
+        return _Problem(task.spread(linear), diagonal, task.spread(task.qubo.scale), listed)
+
+    def init(self, task: Task, problem: _Problem) -> _State:
+        bits = task.initial
+        if bits is None:
+            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        x = bits.astype(problem.linear.dtype)
+        return _State(x, _fields(task, problem, x), jnp.zeros(x.shape, bool))
+
+    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+        n, size = task.num_bits, min(self.size, task.num_bits)
+        visited = state.visited & ~jnp.all(state.visited, axis=0, keepdims=True)
+        chosen = self._chosen(task, problem, state, visited, size)  # (C, size)
+        reads = jnp.arange(task.num_columns)[:, None]
+        among = _among(task.qubo.couplings, problem, chosen)
+        old = state.x.T[reads, chosen]
+        linear = state.fields.T[reads, chosen] - _times(among, old)
+        words = streams.words(task.seeds, t + 1, jnp.arange(2)).T
+        keys = jax.random.wrap_key_data(words, impl="threefry2x32")
+        new, lowest = self._solved(keys, linear, among, problem.scale, old)
+        before = problem.scale * jnp.sum((linear + 0.5 * _times(among, old)) * old, axis=1)
+        kept = jnp.where((lowest <= before)[:, None], new.astype(old.dtype), old)
+        x = state.x.T.at[reads, chosen].set(kept).T
+        marked = jnp.zeros((task.num_columns, n), bool).at[reads, chosen].set(True).T
+        return _State(x, _fields(task, problem, x), visited | marked)
+
+    def _chosen(self, task: Task, problem: _Problem, state: _State, visited: jax.Array, size: int) -> jax.Array:
+        impact = (1 - 2 * state.x) * state.fields * jnp.sign(problem.scale)[None, :]
+        peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
+        # Between 0 and 1/2; what was visited comes after everything else.
+        score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
+        couplings = task.qubo.couplings
+        if isinstance(couplings, Sparse) and size < task.num_bits:
+            noise = streams.uniforms(task.seeds, 0, jnp.arange(task.num_bits)).astype(score.dtype)
+            score = score + _distances(couplings, jnp.argmin(score + 1e-3 * noise, axis=0)).astype(score.dtype)
+        return lax.top_k(-score.T, size)[1]
+
+    def _solved(
+        self, keys: jax.Array, linear: jax.Array, among: jax.Array, scale: jax.Array, old: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """(bits (C, size), energies (C,)) of the best read for every column's problem."""
+
+        def one(key: jax.Array, linear: jax.Array, among: jax.Array, scale: jax.Array, old: jax.Array) -> Any:
+            qubo = Qubo(jnp.zeros((), linear.dtype), linear, Dense(among), scale, Labels.range(linear.shape[0]))
+            samples = self.sampler(key, qubo, self.sub_reads, old[None].astype(jnp.int8))
+            return samples.best, samples.lowest
+
+        if not self.is_host:
+            solved: tuple[jax.Array, jax.Array] = jax.vmap(one)(keys, linear, among, scale, old)
+            return solved
+        answers = [one(keys[c], linear[c], among[c], scale[c], old[c]) for c in range(linear.shape[0])]
+        bits, energies = zip(*answers, strict=True)
+        return jnp.stack(bits), jnp.stack(energies)
+
+    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+        return Outcome((state.x,), {}, {})
+
+
+def _fields(task: Task, problem: _Problem, x: jax.Array) -> jax.Array:
+    image = columns.apply(task.qubo.couplings, x)
+    return problem.linear + (image if problem.diagonal is None else image - problem.diagonal[:, None] * x)
+
+
+def _times(among: jax.Array, x: jax.Array) -> jax.Array:
+    """M_SS x_S for every column, (C, s, s) and (C, s)."""
+    return jnp.einsum("cij,cj->ci", among, x, precision="highest")
+
+
+def _among(couplings: Any, problem: _Problem, chosen: jax.Array) -> jax.Array:
+    """M_SS (C, s, s) for the bits chosen (C, s), with a zero diagonal."""
+    count, size = chosen.shape
+    reads, dtype = jnp.arange(count)[:, None], problem.linear.dtype
+    match couplings:
+        case Dense(matrix):
+            return matrix[chosen[:, :, None], chosen[:, None, :]].astype(dtype)
+        case Gram(factor):
+            parts = jnp.moveaxis(factor[:, chosen], 0, 1).astype(dtype)  # (C, N, s)
+            return jax.vmap(without_diagonal)(jnp.einsum("cki,ckj->cij", parts, parts, precision="highest"))
+        case Implicit():
+            units = jnp.zeros((count * size, couplings.size), dtype)
+            units = units.at[jnp.arange(count * size), chosen.reshape(-1)].set(1.0)
+            rows = couplings.matvec(units).reshape((count, size, -1))
+            return jax.vmap(without_diagonal)(jax.vmap(lambda r, s: r[:, s])(rows, chosen))
+        case _:
+            assert problem.listed is not None
+            sites, weights = problem.listed
+            # Where each bit stands in S; the others meet in a last column that is cut off.
+            place = jnp.full((count, couplings.size), size).at[reads, chosen].set(jnp.arange(size)[None, :])
+            at = jax.vmap(lambda p, s: p[sites[s]])(place, chosen)  # (C, s, k)
+            table = jnp.zeros((count, size, size + 1), dtype)
+            return table.at[reads[:, :, None], jnp.arange(size)[None, :, None], at].add(weights[chosen])[:, :, :size]
+
+
+def _listed(couplings: Sparse, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """(neighbours, couplings), each (n, k) by original sites; padded with couplings of 0."""
+    width = max(index.shape[1] for index in couplings.neighbours)
+    sites = [jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in couplings.neighbours]
+    weights = [jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in couplings.weights]
+    position = couplings.position
+    return couplings.order[columns.stack(sites)][position], columns.stack(weights)[position].astype(dtype)
+
+
+def _distances(couplings: Sparse, start: jax.Array) -> jax.Array:
+    """Steps on the graph from the bit start (C,) of every column to every bit, (n, C), _RADIUS where there are more."""
+    here = (jnp.arange(couplings.size)[:, None] == start[None, :])[couplings.order]
+
+    def grow(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        reached, distance = carry
+        near = columns.stack([columns.neighbour_any(reached, index) for index in couplings.neighbours]) | reached
+        return near, jnp.where(near & ~reached, k + 1, distance)
+
+    distance = jnp.where(here, jnp.int32(0), jnp.int32(_RADIUS))
+    return lax.fori_loop(jnp.int32(0), jnp.int32(_RADIUS - 1), grow, (here, distance))[1][couplings.position]

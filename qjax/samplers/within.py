@@ -1,0 +1,139 @@
+"""A wall-clock budget for any sampler: jitted chunks until the seconds are spent, the best of each read kept.
+
+    samples = within(Anneal(num_sweeps=100), seconds=10)(key, qubo, num_reads=128)
+
+Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`more`):
+
+    longer      (anneal, bifurcation, mean_field) the schedule stretched 1, 2, 4, ... times, the last by what the
+                seconds left allow; all lengths are one program
+    continue    (tabu, temper) the sampler as it stands, from the states of the chunk before
+    restart     (greedy, population, path_integral, random) the sampler as it stands, again
+    once        (exact) one chunk
+
+Host samplers grow by their field num_sweeps (or timeout) where they have one, else they restart.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qjax.qubo import Qubo
+from qjax.samplers.contract import check_call
+from qjax.samplers.samples import Samples
+
+_clock = time.perf_counter
+_LENGTHS = ("num_sweeps", "num_steps", "timeout")
+
+
+@dataclass(frozen=True)
+class Within:
+    """`sampler` for `seconds` of wall-clock. growth: the ratio of the lengths of a chunk and the next.
+
+    Compilation is outside the budget: the program is compiled (and run for no step) before the clock starts, and
+    `info["compile_seconds"]` says what that took. The first chunk, the sampler as it stands, always runs; a further one
+    only where it is expected to end in time, judged by the seconds of the one before.
+
+    info: seconds; chunks; sweeps (of `num_sweeps`, or steps of `num_steps`, that every read made; chunks where the
+    sampler has neither); chunk_seconds (chunks,) at which each ended; chunk_lowest (*batch, chunks) the lowest energy
+    by then; and the info by problem of the last chunk. Bits depend on the clock, unlike those of the sampler itself.
+    """
+
+    sampler: Any
+    seconds: float
+    growth: float = 2.0
+    is_host: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.sampler) or not hasattr(self.sampler, "is_host"):
+            raise ValueError(f"sampler must be a qjax sampler, got {type(self.sampler).__name__}")
+        if not math.isfinite(self.seconds) or self.seconds <= 0:
+            raise ValueError(f"seconds must be positive, got {self.seconds!r}")
+        if not math.isfinite(self.growth) or self.growth < 1:
+            raise ValueError(f"growth must be at least 1, got {self.growth!r}")
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        """As the sampler's. Errors: its own, and ValueError where the call is traced."""
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
+            raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
+        key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
+        more, sweeps = self._more(qubo, num_reads)
+        began = _clock()
+        first = jax.random.fold_in(key, 0)
+        if not self.sampler.is_host:
+            jax.block_until_ready(self._chunk(first, qubo, num_reads, states, 0))
+        start = _clock()
+        compiled, before, best, stretch, stretches = start - began, 0.0, None, 1, 0
+        ends: list[float] = []
+        lowest: list[np.ndarray] = []
+        while stretch:
+            samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, stretch)
+            best = _lower(best, samples)
+            lowest.append(best[1].min(axis=-1))
+            if more == "continue":
+                states = samples.bits
+            now = _clock() - start
+            stretches += stretch
+            ends.append(now)
+            stretch = self._next(more, stretch, now - before, self.seconds - now)
+            before = now
+        assert best is not None
+        kept = {k: v for k, v in samples.info.items() if np.shape(v)[: best[1].ndim] != best[1].shape}
+        info = {
+            **kept,
+            "seconds": np.float64(ends[-1]),
+            "compile_seconds": np.float64(compiled),
+            "chunks": np.int64(len(ends)),
+            "sweeps": np.int64(stretches * sweeps),
+            "chunk_seconds": np.array(ends),
+            "chunk_lowest": np.stack(lowest, axis=-1),
+        }
+        return Samples(jnp.asarray(best[0]), jnp.asarray(best[1]), info)
+
+    def _more(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
+        """(what a further chunk is, sweeps of a chunk that is stretched once)."""
+        if self.sampler.is_host:
+            length = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
+            return ("restart", 1) if length is None else ("longer", getattr(self.sampler, length))
+        works = self.sampler.chosen(qubo, num_reads)
+        return works.more, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
+
+    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, stretch: int) -> Samples:
+        if not self.sampler.is_host:
+            samples: Samples = self.sampler.stretched(key, qubo, num_reads, states, jnp.int32(stretch))
+            return samples
+        name = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
+        longer = self.sampler
+        if name is not None and stretch > 1:
+            longer = replace(longer, **{name: stretch * getattr(longer, name)})
+        answered: Samples = longer(key, qubo, num_reads, states)
+        return answered
+
+    def _next(self, more: str, stretch: int, took: float, left: float) -> int:
+        """How far the next chunk is stretched, 0 for none."""
+        if more == "once" or left <= 0:
+            return 0
+        fits = left * stretch / max(took, 1e-9)
+        if more != "longer":
+            return int(fits >= 1)
+        return int(min(math.ceil(stretch * self.growth), fits, 2**30))
+
+
+def within(sampler: Any, seconds: float, growth: float = 2.0) -> Within:
+    """`sampler` repeated until `seconds` are spent. Errors: ValueError for a budget that is not positive."""
+    return Within(sampler, seconds, growth)
+
+
+def _lower(best: tuple[np.ndarray, np.ndarray] | None, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """(bits, energies): of each read the state of lower energy. On the host: nothing to compile within the budget."""
+    bits, energies = np.asarray(samples.bits), np.asarray(samples.energies)
+    if best is None:
+        return bits, energies
+    lower = energies < best[1]
+    return np.where(lower[..., None], bits, best[0]), np.where(lower, energies, best[1])

@@ -1,0 +1,130 @@
+"""Wall-clock budgets: what a chunk is, when there is no further one, and what is kept. The clock is a fake one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qjax.samplers as samplers
+from qjax.qubo import Qubo
+from qjax.samplers import Samples, within
+from tests.samplers import problems
+
+
+class Clock:
+    """Stands still but for what the sampler spends."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[int, Any]] = []
+
+
+CLOCK = Clock()
+MODULE = import_module("qjax.samplers.within")  # the function hides the module of its name
+
+
+@dataclass(frozen=True)
+class Host:
+    """A second for every 10 sweeps; read r has the energy of a number that falls with the sweeps."""
+
+    num_sweeps: int = 10
+    is_host: ClassVar[bool] = True
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        CLOCK.now += self.num_sweeps / 10
+        CLOCK.calls.append((self.num_sweeps, initial_states))
+        bits = jax.random.bernoulli(key, 0.5, (*qubo.batch_shape, num_reads, qubo.num_bits)).astype(jnp.int8)
+        return Samples(bits, qubo.energies(bits), {"by_read": np.zeros((*qubo.batch_shape, num_reads)), "of_all": 3})
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "_clock", lambda: CLOCK.now)
+    CLOCK.now, CLOCK.calls = 0.0, []
+
+
+def test_chunks_grow_and_the_last_fills_the_budget() -> None:
+    qubo = problems.qubo("dense", batch=(2,))
+    samples = within(Host(), 20)(jax.random.key(0), qubo, 4)
+    assert [sweeps for sweeps, _ in CLOCK.calls] == [10, 20, 40, 80, 50] and CLOCK.now == 20
+    assert samples.info["chunk_seconds"].tolist() == [1, 3, 7, 15, 20]
+    assert samples.info["sweeps"] == 200 and samples.info["chunks"] == 5 and samples.info["seconds"] == 20
+    assert samples.info["of_all"] == 3 and "by_read" not in samples.info
+    every = [Host()(jax.random.fold_in(jax.random.key(0), k), qubo, 4) for k in range(5)]
+    np.testing.assert_array_equal(samples.energies, np.min([s.energies for s in every], axis=0))
+    np.testing.assert_array_equal(samples.energies, qubo.energies(samples.bits))
+    lowest = np.minimum.accumulate(np.stack([s.lowest for s in every], axis=-1), axis=-1)
+    np.testing.assert_array_equal(samples.info["chunk_lowest"], lowest)
+
+
+def test_one_chunk_runs_whatever_the_budget() -> None:
+    samples = within(Host(num_sweeps=100), 0.5)(jax.random.key(0), problems.qubo("dense"), 4)
+    assert samples.info["chunks"] == 1 and samples.info["seconds"] == 10
+    within(Host(), 8, growth=1)(jax.random.key(0), problems.qubo("dense"), 4)
+    assert [sweeps for sweeps, _ in CLOCK.calls][1:] == [10] * 8
+
+
+def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk takes a second for each stretch: the calls that each kind of sampler gets in 8 seconds."""
+    expected = {"anneal": [0, 1, 2, 4, 1], "tabu": [0] + [1] * 8, "greedy": [0] + [1] * 8, "exact": [0, 1]}
+    for name, stretches in expected.items():
+        sampler, seen = samplers.get(name), []
+
+        def chunk(
+            self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, stretch: int, seen: list[Any] = seen
+        ) -> Samples:
+            CLOCK.now += stretch
+            bits = jnp.full((num_reads, qubo.num_bits), len(seen) % 2, jnp.int8)
+            seen.append((stretch, states))
+            return Samples(bits, qubo.energies(bits), {})
+
+        monkeypatch.setattr(samplers.Within, "_chunk", chunk)
+        within(sampler, 8)(jax.random.key(0), problems.qubo("dense"), 4)
+        assert [stretch for stretch, _ in seen] == stretches, name
+        starts = [None if states is None else int(states[0, 0]) for _, states in seen]
+        assert starts[:4] == ([None, None, 1, 0] if name == "tabu" else [None] * len(starts[:4]))
+
+
+@pytest.fixture
+def _quick_compilation() -> Iterator[None]:
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("_quick_compilation")
+@pytest.mark.parametrize("name", ["anneal", "bifurcation", "tabu"])
+def test_stretched_samplers_find_the_minimum_by_one_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields: dict[str, Any] = {"num_sweeps": 10}
+    if name == "bifurcation":
+        fields = {"num_steps": 50, "variant": "generalized", "readout_every": 10}
+    sampler, qubo, traces = samplers.get(name, **fields), problems.qubo("dense", batch=(2,)), []
+    init = type(sampler).init
+    monkeypatch.setattr(type(sampler), "init", lambda self, *a: (traces.append(name), init(self, *a))[1])
+    runs = [sampler.stretched(jax.random.key(3), qubo, 8, None, jnp.int32(k)) for k in (0, 1, 5)]
+    assert len(traces) == 1
+    np.testing.assert_allclose(runs[2].lowest, problems.lowest(qubo), rtol=1e-6)
+    np.testing.assert_allclose(runs[0].energies, qubo.energies(runs[0].bits), rtol=1e-6, atol=1e-5)
+
+
+def test_errors() -> None:
+    qubo, key = problems.qubo("dense"), jax.random.key(0)
+    for seconds in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="seconds"):
+            within(Host(), seconds)
+    with pytest.raises(ValueError, match="growth"):
+        within(Host(), 1, growth=0.5)
+    with pytest.raises(ValueError, match="sampler"):
+        within("anneal", 1)
+    with pytest.raises(ValueError, match="traced"):
+        jax.jit(lambda key: within(Host(), 1)(key, qubo).energies)(key)
+    with pytest.raises(ValueError, match="num_reads"):
+        within(Host(), 1)(key, qubo, 0)
