@@ -43,6 +43,8 @@ def test_the_choice(case: str) -> None:
     chosen = samplers.Auto(num_sweeps=7).chosen(qubo, 4)
     assert type(chosen) is kind
     assert getattr(chosen, "num_sweeps", getattr(chosen, "num_steps", 7)) == 7
+    if kind is samplers.Bifurcation:
+        assert chosen.variant == ("discrete" if case == "dense" else "ballistic")
 
 
 def test_bits_are_those_of_the_choice_and_info_names_it() -> None:
