@@ -121,7 +121,8 @@ class Desk:
         return sampleset
 
     def _fetched(self, problem_id: str) -> Any:
-        """The sample set of a problem that an earlier process submitted; None where the client has no such call."""
+        """The sample set of a problem that was submitted before, or a fault that may pass; None where it cannot be had,
+        and must be submitted anew."""
         retrieve = getattr(getattr(self.device, "client", None), "retrieve_answer", None)
         if retrieve is None:
             return None
@@ -129,8 +130,10 @@ class Desk:
             import dimod
 
             return dimod.SampleSet.from_future(retrieve(problem_id), lambda future: future.sampleset)
-        except Exception:
-            return None
+        except Exception as error:
+            # A fault that may pass is tried again: to submit anew would be to pay twice.
+            trouble = fault(error, self._secrets)
+            return trouble if trouble.transient else None
 
     def _named(self, request: Request, begun: Any) -> Any:
         """The same, its problem id noted: whatever happens from here on, the answer can be fetched by it."""

@@ -90,6 +90,21 @@ def test_passing_faults_are_retried_with_growing_delays(raised: Exception, when:
         assert device.client.retrieved == ["problem-1"] and len(device.calls) == 1
 
 
+def test_a_connection_lost_while_fetching_is_not_paid_for_again() -> None:
+    device = Fake((("lost", ConnectionError("dropped")),))
+    fetch, drops = device.client.retrieve_answer, [ConnectionError("dropped again")]
+
+    def dropping(problem_id: str) -> Any:
+        if drops:
+            raise drops.pop()
+        return fetch(problem_id)
+
+    device.client.retrieve_answer = dropping
+    samples = sampler(device, sleep=Naps())(KEY, RING, 8)
+    assert samples.bits.shape[0] == 8
+    assert not drops and device.client.retrieved == ["problem-1"] and len(device.calls) == 1
+
+
 def test_retries_end() -> None:
     device, naps = Fake((ConnectionError("a"),) * 9), Naps()
     with pytest.raises(ConnectionLost, match="check the network"):
