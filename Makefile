@@ -9,12 +9,13 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/installed-$(ACCELERATOR)
+EXTRAS_STAMP := $(VENV)/installed-extras
 DATA_VENV := .venv-data
 DATA_STAMP := $(DATA_VENV)/installed
 LOCKS := $(wildcard third_party/requirements-*.txt)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help install table1 bench test check lint types data clean
+.PHONY: help install extras table1 bench test check lint types data clean
 
 help:
 	@echo "make table1 [ARGS=--full|--smoke]   classical against quantum-assisted training: table, summary, figures"
@@ -23,6 +24,7 @@ help:
 	@echo "make bench                          bench-build, bench-bqm and bench-refine, with the peers they compare with"
 	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
 	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
+	@echo "make extras                         peers and Qiskit, which some benchmarks and tests compare with"
 
 install: $(STAMP)
 
@@ -45,9 +47,15 @@ table1: $(STAMP)
 	if [ $$? -eq 3 ]; then $(MAKE) --no-print-directory data || echo "going on without $(DATA)"; fi;; esac
 	@$(PY) -m experiments table1 $(ARGS)
 
-bench: $(STAMP)
+# What a few tests and benchmarks compare with; without it those tests skip.
+$(EXTRAS_STAMP): $(STAMP)
 	@minor=$$($(PY) -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")'); \
-	$(PY) $(PIP_INSTALL) -r third_party/requirements-bench-$$minor.txt
+	$(PY) $(PIP_INSTALL) -r third_party/requirements-bench-$$minor.txt -r third_party/requirements-qiskit-$$minor.txt
+	@touch $@
+
+extras: $(EXTRAS_STAMP)
+
+bench: $(EXTRAS_STAMP)
 	@$(PY) -m experiments bench-build $(ARGS)
 	@$(PY) -m experiments bench-bqm $(ARGS)
 	@$(PY) -m experiments bench-refine $(ARGS)
