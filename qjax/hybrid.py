@@ -103,9 +103,8 @@ def hybrid(
     loss(params) -> scalar, the true loss that candidates are picked by (jit it; on training or validation data);
     formulate(params, radius) -> (Quadratic, Encoding); sampler: any qjax sampler, a D-Wave one too;
     propose(key, problem, num_reads) -> bits (reads, n) the sampler starts from (warm starts, sequential rounding);
-    accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate
-    (for weights
-    that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
+    accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate (for
+    weights that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
     Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts reject.
     """
     for name, value in (("num_rounds", num_rounds), ("num_reads", num_reads), ("num_candidates", num_candidates)):
@@ -202,8 +201,8 @@ def picked(
     num_candidates: int,
     accept: Literal["better", "always"] = "better",
 ) -> Round:
-    """The candidate of lowest true loss among the `num_candidates` reads of lowest energy, and what it says of the
-    model.
+    """The candidate of lowest true loss among the `num_candidates` reads of lowest energy, and how far it bears the
+    model out.
 
     Candidates of a batch of problems join the k-th best read of each.
     """
@@ -242,9 +241,7 @@ def picked(
 
 
 def next_radius(radius: float, accepted: bool, ratio: float) -> float:
-    """A trust region: a quarter where nothing was taken, a half where the model promised over twice what came, else
-    kept.
-    """
+    """A trust region: a quarter where nothing was taken, half where less than half the promise came, else all of it."""
     if not accepted:
         return 0.25 * radius
     return radius if ratio >= 0.5 else 0.5 * radius
