@@ -36,6 +36,7 @@ PRESENTATION = (
     "bench_refine.py",
     "benchmark.py",
     "cells.py",
+    "driver.py",
     "environment.py",
     "figures.py",
     "hardware.py",

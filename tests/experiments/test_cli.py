@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments import environment, table1
+from experiments import driver, environment, table1
 from experiments.bench_build import BenchBuild, bench_build
 from experiments.cells import Cell, Comparison
 from experiments.data import DataUnavailable
@@ -154,11 +154,11 @@ def test_problems_are_chosen_by_name_or_by_the_start_of_it() -> None:
         dataclasses.replace(cell, problem=name) for name in ("cifar10", "cifar10-1bit") for cell in part().cells("x")
     ]
     chosen = {
-        only: {cell.problem for cell in table1.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
+        only: {cell.problem for cell in driver.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
     }
     assert chosen == {"cifar10": {"cifar10"}, "cifar10-": {"cifar10-1bit"}, "cifar": {"cifar10", "cifar10-1bit"}}
     method = cells[0].method
-    assert {cell.method for cell in table1.select(cells, (), [method])} == {method}
+    assert {cell.method for cell in driver.select(cells, (), [method])} == {method}
 
 
 def test_the_time_left_follows_the_measured_pace() -> None:
