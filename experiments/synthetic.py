@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Any
 
 import jax
 
-from experiments.baselines import CMAES, LBFGS, Account, Adam, Method, Relaxed, Spectral
+from experiments.account import Account
+from experiments.baselines import CMAES, LBFGS, Adam, Method, Relaxed, Spectral
 from experiments.cells import Cell, Comparison, Progress, Scale, plain
 from experiments.controls import Shuffled
 from experiments.landscapes import Landscape, function, glass
@@ -154,11 +154,9 @@ def settings(shape: Shape, scale: Scale = "default") -> dict[str, dict[str, Any]
 
 def measured(method: Method, problem: Landscape, seed: int, account: Account) -> float:
     """The gap, in units of the scale, that one run of the method ends with; its seconds go to the account."""
-    start, before = time.perf_counter(), account.ledger.total
     point = method(jax.random.fold_in(jax.random.key(7), seed), problem, account)
     gap: float = account.run("evaluate", problem.gap, point)
-    # Charged compilation need not have been waited for, so that the phases may be more than what passed here.
-    account.ledger = account.ledger.add("other", max(time.perf_counter() - start - account.ledger.total + before, 0.0))
+    account.close()
     return gap
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import synthetic
-from experiments.baselines import Account
+from experiments.account import Account
 from experiments.landscapes import FUNCTIONS, function, glass
 from experiments.quantum_search import Continuous, FittedHybrid, GlassHybrid
 from qjax import samplers
