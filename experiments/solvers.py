@@ -22,11 +22,11 @@ from experiments.cells import Cell, Progress, UsageError
 from experiments.driver import Report
 from experiments.generate import generate
 from experiments.instances import Instance, InstanceError, read_folder
+from experiments.solver_report import REFERENCE
 from qjax import samplers
 from qjax.samplers.contract import Sharded
 
 SMOKE = ("sk-24",)
-REFERENCE = "reference"
 _KEY = 17
 
 
@@ -44,6 +44,7 @@ class Solvers:
     seconds: float = 10.0
     """Wall-clock of a run."""
     repeats: int = 5
+    """Runs of each sampler on each instance, one a seed."""
     samplers: str = "auto,anneal,bifurcation,tabu,dwave-sa,dwave-tabu,openjij-sa,simulated-bifurcation"
     """Names with commas between them: any of `qjax.samplers.names()`, and the peers."""
     reads: int = 128
@@ -57,10 +58,13 @@ class Solvers:
     only: tuple[str, ...] = ()
     """Only instances whose name starts with one of these."""
     out: Path = Path("results")
+    """Results go to OUT/solvers."""
     smoke: bool = False
     """A small generated problem for a fraction of a second: shows that it runs, nothing else."""
     fresh: bool = False
+    """Compute everything again, whatever is stored."""
     any_code: bool = False
+    """Keep stored cells that another version of the code computed."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "repeats", "reads", "peer_reads", "num_sweeps"):

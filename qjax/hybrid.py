@@ -104,8 +104,7 @@ def hybrid(
     formulate(params, radius) -> (Quadratic, Encoding); sampler: any qjax sampler, a D-Wave one too;
     propose(key, problem, num_reads) -> bits (reads, n) the sampler starts from (warm starts, sequential rounding);
     accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate
-    (for weights
-    that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
+    (for weights that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
     Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts reject.
     """
     for name, value in (("num_rounds", num_rounds), ("num_reads", num_reads), ("num_candidates", num_candidates)):
