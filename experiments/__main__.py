@@ -126,6 +126,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (StoreError, DataUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("qjax", "experiments")):
+            raise
+        print(f"error: {error}: this experiment needs a package that is not installed", file=sys.stderr)
+        return 1
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
 """The seconds of one run whose programs other runs of the process share: every compilation is charged, and only once.
 
-account = Account(data_seconds)
+account = Account()
 value = account.call("anneal", function, *args)        compiled ahead of time, then run and booked
+value = account.run("data", function, *args)           run as it stands
 ledger = account.close()                               what was not booked becomes "other"
 """
 
@@ -14,28 +15,51 @@ from typing import Any
 import jax
 
 from qjax import Ledger, Refine, programs
+from qjax.refine import Compiled
 
-_refiners: dict[Any, tuple[Any, float]] = {}
+_refiners: dict[Any, tuple[Compiled, float]] = {}
 
 
 class Account:
-    """Books calls. A program that an earlier run compiled is charged its seconds all the same."""
+    """Books calls in a ledger. A program that an earlier run compiled is charged its seconds all the same.
 
-    def __init__(self, data_seconds: float) -> None:
-        self.ledger = Ledger().add("data", data_seconds)
+    notes: what the run's row reports besides its result (JSON-ready, repeating bit for bit).
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = Ledger() if ledger is None else ledger
+        self.notes: dict[str, Any] = {}
         self._start = time.perf_counter()
-        self._compiling = 0.0  # seconds really waited for compilers, which need not be those charged
+        self._before = self.ledger.total
+        self._waited = 0.0  # seconds really waited for compilers, which need not be those charged
         self._charged: dict[int, float] = {}
 
+    def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+        """function(*args), its seconds booked under `phase`."""
+        value, self.ledger = self.ledger.run(phase, function, *args)
+        return value
+
     def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
-        """function(*args), jitted; function must be hashable and equal where it computes the same."""
+        """The same, jitted; function must be hashable and equal where it computes the same."""
+        return self.run(phase, self.program(function, *args), *args)
+
+    def program(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+        """The compiled function, for arguments of these shapes; its compilation is charged."""
         start = time.perf_counter()
         program, seconds = programs.compiled(function, *args)
         self._charge(program, seconds, time.perf_counter() - start)
-        value, self.ledger = self.ledger.run(phase, program, *args)
-        return value
+        return program
 
-    def refine(self, refine: Refine, key: jax.Array, params: Any, data: Any, num_steps: int, callback: Any) -> Any:
+    def refine(
+        self,
+        refine: Refine,
+        key: jax.Array,
+        params: Any,
+        data: Any,
+        num_steps: int,
+        callback: Any = None,
+        phase: str = "refine",
+    ) -> Any:
         """The training loop's `Refined`; equal loops on equal shapes share one program."""
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((params, data)))
         start = time.perf_counter()
@@ -44,18 +68,17 @@ class Account:
             _refiners[refine, shapes] = program, time.perf_counter() - start
         program, seconds = _refiners[refine, shapes]
         self._charge(program, seconds, time.perf_counter() - start)
-        value, self.ledger = self.ledger.run("refine", program, key, params, data, num_steps, callback)
-        return value
+        return self.run(phase, program, key, params, data, num_steps, callback)
 
     def close(self) -> Ledger:
         """The ledger, with what passed between the booked calls as "other"."""
-        phases = self.ledger.phases
-        work = sum(seconds for phase, seconds in phases.items() if phase not in ("data", "compile"))
-        between = time.perf_counter() - self._start - self._compiling - work
-        return self.ledger.add("other", max(between, 0.0))
+        booked = self.ledger.total - self._before - sum(self._charged.values())
+        passed = time.perf_counter() - self._start - self._waited
+        self.ledger = self.ledger.add("other", max(passed - booked, 0.0))
+        return self.ledger
 
     def _charge(self, program: Any, seconds: float, waited: float) -> None:
-        self._compiling += waited
+        self._waited += waited
         # Programs live as long as the process, so that their ids are their names.
         if id(program) not in self._charged:
             self._charged[id(program)] = seconds

@@ -12,7 +12,6 @@ lengths are numbers of steps, starts or evaluations, so that a repeated run give
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,56 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.account import Account
 from experiments.landscapes import Data, Landscape, Objective
-from qjax import programs
-from qjax.ledger import Ledger
 from qjax.qubo import Qubo
-from qjax.refine import Compiled, Refine
+from qjax.refine import Refine
 from qjax.samplers.samples import Samples
-
-
-class Account:
-    """What one run leaves besides its point: the ledger, and notes that its row reports (JSON-ready, repeating bit for
-    bit). Every program's compilation is charged once a run, whether or not this run waited for it.
-    """
-
-    def __init__(self, ledger: Ledger | None = None) -> None:
-        self.ledger = Ledger() if ledger is None else ledger
-        self.notes: dict[str, Any] = {}
-        self._charged: set[int] = set()
-
-    def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
-        """function(*args), its seconds booked under `phase`."""
-        value, self.ledger = self.ledger.run(phase, function, *args)
-        return value
-
-    def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
-        """function(*args) as a program compiled ahead of time."""
-        return self.run(phase, self.program(function, *args), *args)
-
-    def program(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-        """The compiled function, for arguments of these shapes; its compilation is charged."""
-        executable, seconds = programs.compiled(function, *args)
-        self._charge(executable, seconds)
-        return executable
-
-    def refine(self, phase: str, program: Refine, params: Any, data: Data, num_steps: int) -> Any:
-        """The parameters that num_steps of `program` end at."""
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((params, data)))
-        if (program, shapes) not in _refines:
-            start = time.perf_counter()
-            _refines[program, shapes] = program.compile(params, data), time.perf_counter() - start
-        compiled, seconds = _refines[program, shapes]
-        self._charge(compiled, seconds)
-        return self.run(phase, lambda: compiled(jax.random.key(0), params, data, num_steps).params)
-
-    def _charge(self, executable: Any, seconds: float) -> None:
-        if id(executable) not in self._charged:
-            self._charged.add(id(executable))
-            self.ledger = self.ledger.add("compile", seconds)
-
-
-_refines: dict[Any, tuple[Compiled, float]] = {}
 
 
 class Method(Protocol):
@@ -217,7 +171,7 @@ def descended(
     Adam is elementwise, so that the sum of f over the starts trains each as if it were alone.
     """
     program = Refine(summed(problem.objective), cosine_adam(learning_rate * problem.half_width, num_steps))
-    ends = account.refine("refine", program, starts, problem.data, num_steps)
+    ends = account.refine(program, jax.random.key(0), starts, problem.data, num_steps).params
     return account.call("evaluate", lowest(problem.objective), ends, problem.data)
 
 

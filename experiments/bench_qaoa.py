@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from experiments.cells import UsageError
 from experiments.maxcut import NAMED, maxcut, named, random_regular
 from qjax import Qubo, samplers
 from qjax.samplers import angles
@@ -40,6 +41,11 @@ class BenchQaoa:
     weighted_graphs: int = 3
     guarantee_graphs: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("bits", "weighted_bits"):
+            if getattr(self, name) < 4 or getattr(self, name) % 2:
+                raise UsageError(f"{name} must be even and at least 4: 3-regular graphs, got {getattr(self, name)}")
 
 
 def bench_qaoa(config: BenchQaoa) -> dict[str, Any]:

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.cells import UsageError
+from experiments.models import Convolution
 from qjax.refine import Refine
 
 Batch = dict[str, jax.Array]
@@ -41,32 +43,13 @@ class BenchRefine:
     seed: int = 0
 
 
-class Convolution(nn.Module):
-    """A k x k convolution of stride s without padding, as patches times a matrix: fast inside scan on every backend."""
-
-    features: int
-    size: int
-    stride: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.he_normal(), (self.size**2 * x.shape[-1], self.features))
-        rows, cols = ((length - self.size) // self.stride + 1 for length in x.shape[1:3])
-        patches = [
-            x[:, i : i + self.stride * rows : self.stride, j : j + self.stride * cols : self.stride]
-            for i in range(self.size)
-            for j in range(self.size)
-        ]
-        return jnp.concatenate(patches, axis=-1) @ kernel
-
-
 class Conv(nn.Module):
     """5 x 5 stride-3 convolution of 64, 3 x 3 convolution of 64, mean over positions, linear: 45,000 weights."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(Convolution(64, 5, 3)(x))
-        x = nn.relu(Convolution(64, 3, 1)(x))
+        x = nn.relu(Convolution(64, 5, 3, "patches")(x))
+        x = nn.relu(Convolution(64, 3, 1, "patches")(x))
         return nn.Dense(10)(x.mean(axis=(1, 2)))
 
 
@@ -88,7 +71,7 @@ def bench_refine(config: BenchRefine) -> dict[str, Any]:
     the seconds refine took to compile.
     """
     if unknown := [name for name in config.networks if name not in NETWORKS]:
-        raise ValueError(f"unknown networks {unknown}; there are {sorted(NETWORKS)}")
+        raise UsageError(f"unknown networks {', '.join(unknown)}; there are {', '.join(sorted(NETWORKS))}")
     rows = [_row(config, name) for name in config.networks]
     ratio = min(row["ratio"] for row in rows)
     return {"config": asdict(config), "rows": rows, "target": {"ratio": ratio, "bound": 0.9, "met": ratio >= 0.9}}

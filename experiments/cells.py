@@ -75,8 +75,8 @@ class Cell:
 class Comparison:
     """`method` against `baseline` on one problem; the annealer's own gain is over the best of `controls`.
 
-    targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, annealer_gain, final,
-    baseline_final; "annealer_gain > 0" is judged by the lower end of its interval.
+    targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, final_gain, annealer_gain,
+    final, baseline_final; "annealer_gain > 0" is judged by the lower end of its interval.
     """
 
     problem: str

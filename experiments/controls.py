@@ -15,7 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qjax import Qubo, Samples
+from qjax import Qubo, Samples, minimiser, samplers
+from qjax.hybrid import Problem
+
+# The registry's name of each method's sampler, or the control's.
+SAMPLERS = {"hybrid": "anneal", "random-bits": "random", "greedy": "greedy", "rounded": "given", "shuffled": "anneal"}
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,24 @@ class Shuffled:
         samples = self.sampler(key, qubo, num_reads=num_reads, initial_states=start)
         bits = samples.bits[..., jnp.argsort(order)]
         return Samples(bits, qubo.energies(bits), {})
+
+
+def sampler_of(method: str, anneal: Any) -> Callable[..., Samples]:
+    """The one thing in which a control differs from the `hybrid`, whose sampler is `anneal`.
+
+    Errors: KeyError for a method without a sampler.
+    """
+    choice: dict[str, Callable[..., Samples]] = {
+        "hybrid": anneal,
+        "random-bits": samplers.get("random"),
+        "greedy": samplers.get("greedy"),
+        "rounded": Given(),
+        "shuffled": Shuffled(anneal),
+    }
+    return choice[method]
+
+
+def rounded(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
+    """The continuous minimiser rounded, in every read, (num_reads, n): what `Given` is given."""
+    solution = minimiser(problem.quadratic, problem.encoding.params)
+    return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from experiments.decoding import SPLITS, first_encoding
+from experiments.environment import cores
 from experiments.prepare import data_dir
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -96,7 +97,7 @@ def _load(name: str, folder: str) -> Dataset:
 def prepared(name: str, source: Source) -> Dataset:
     """A set in TFDS's folder, decoded by one process a core. Errors: DataUnavailable."""
     _found(name, source)
-    shares = [_Share(part) for part in _decoded(name, source.title, min(os.cpu_count() or 1, 8))]
+    shares = [_Share(part) for part in _decoded(name, source.title, min(cores(), 8))]
 
     def joined(split: str) -> tuple[Array, Array]:
         pixels, labels = zip(*(share.splits[split] for share in shares), strict=True)

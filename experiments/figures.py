@@ -65,7 +65,7 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
     problems = _problems([r for r in records if r["outcome"]["timed"]["curve"]])[:MOST_PANELS]
     if not problems:
         return None
-    figure, axes = _panels(len(problems), 5.2, 3.8)
+    figure, axes = panels(len(problems), 5.2, 3.8)
     for axis, problem in zip(axes, problems, strict=False):
         chosen = [r for r in records if r["problem"] == problem and r["outcome"]["timed"]["curve"]]
         for method, group in _by_method(chosen).items():
@@ -76,12 +76,13 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
             marker = MARKERS[line]
             axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker=marker, ms=5, markevery=[-1])
             axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
-        count = min(len(group) for group in _by_method(chosen).values())
-        kind = "quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum"
+        counts = [len(group) for group in _by_method(chosen).values()]
+        kinds = {"quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum" for count in counts}
+        kind = kinds.pop() if len(kinds) == 1 else f"quartiles from {BOOTSTRAP_FROM} seeds on, else minimum to maximum"
         axis.set(xlabel="seconds, data and compilation included", ylabel="accuracy (%)", xlim=(0, None))
         axis.set_title(f"{_heading(chosen[0])}\nmedian, band: {kind} over seeds", fontsize=9)
         axis.legend(loc="best", frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -101,7 +102,7 @@ def phases(records: Sequence[Record], path: Path) -> Path | None:
     problems = _problems(records)[:MOST_PANELS]
     if not problems:
         return None
-    figure, axes = _panels(len(problems), 6.4, 3.2)
+    figure, axes = panels(len(problems), 6.4, 3.2)
     shown: dict[str, Any] = {}
     for axis, problem in zip(axes, problems, strict=False):
         groups = _by_method([r for r in records if r["problem"] == problem])
@@ -126,7 +127,7 @@ def phases(records: Sequence[Record], path: Path) -> Path | None:
         axis.set_title(_heading(next(iter(groups.values()))[0]), fontsize=9)
     ordered = [p for p in PHASE_COLOURS if p in shown]
     figure.legend([shown[p] for p in ordered], ordered, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
@@ -135,7 +136,7 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
     problems = _problems(sampled)[:MOST_PANELS]
     if not problems:
         return None
-    figure, axes = _panels(len(problems), 5.2, 3.4)
+    figure, axes = panels(len(problems), 5.2, 3.4)
     for axis, problem in zip(axes, problems, strict=False):
         chosen = [r for r in sampled if r["problem"] == problem]
         seed = min(r["seed"] for r in chosen)
@@ -159,7 +160,7 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
         axis.locator_params(axis="x", nbins=5)
         axis.set_title(f"{_heading(chosen[0])}, seed {seed}", fontsize=9)
         axis.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def success(records: Sequence[Record], path: Path) -> Path | None:
@@ -172,7 +173,7 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
         return None
     groups = _by_method(grid)
     columns = min(len(groups), 4)
-    figure, axes = _panels(len(groups), max(2.6, 1.2 + 0.7 * len(alphas)), max(2.4, 1.4 + 0.5 * len(depths)), columns)
+    figure, axes = panels(len(groups), max(2.6, 1.2 + 0.7 * len(alphas)), max(2.4, 1.4 + 0.5 * len(depths)), columns)
     image = None
     for axis, (method, group) in zip(axes, groups.items(), strict=False):
         table, counts = success_table(group, depths, alphas)
@@ -190,7 +191,7 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
     figure.suptitle(f"planted double-well glass, n = {', '.join(sizes)}: instances solved", fontsize=10)
     if image is not None:
         figure.colorbar(image, ax=list(axes), label="instances solved (%)", shrink=0.9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def success_table(
@@ -206,7 +207,8 @@ def success_table(
     return np.where(counts > 0, solved / np.maximum(counts, 1), np.nan), counts
 
 
-def _panels(count: int, width: float, height: float, columns: int = 3) -> tuple[Any, list[Any]]:
+def panels(count: int, width: float, height: float, columns: int = 3) -> tuple[Any, list[Any]]:
+    """(figure, axes) of `count` panels of this size in inches, at most `columns` in a row."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -225,7 +227,8 @@ def _panels(count: int, width: float, height: float, columns: int = 3) -> tuple[
     return figure, flat[:count]
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    """Writes the figure and forgets it. Errors: OSError."""
     import matplotlib.pyplot as plt
 
     figure.savefig(path, dpi=160)

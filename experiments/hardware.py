@@ -7,18 +7,14 @@
 Mock rows are software: see `experiments.hardware_cells`.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from experiments import environment, hardware_cells, report, tables
-from experiments.cells import Scale, Store, UsageError, plain, plain_errors, run_cells, write_atomic
-from experiments.progress import Watch
-from experiments.table1 import select
+from experiments import driver, hardware_cells, report, tables
+from experiments.driver import Report, Scaled, select
 from experiments.tables import Table, number, spread
 from qjax.ledger import PHASES
 
@@ -34,54 +30,35 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Hardware:
+class Hardware(Scaled):
     """The hybrid step on small problems: energies, chain breaks and seconds by phase under each sampler.
 
     About 3 minutes on 2 cores; --smoke under one minute. Interrupted, the same command resumes.
     """
 
-    smoke: bool = False
-    """Every part once, too small to mean anything."""
     full: bool = False
     """10 seeds instead of 3."""
-    out: Path = Path("results")
-    """Results go to OUT/hardware."""
-    only: tuple[str, ...] = ()
-    """Only problems whose name starts with one of these."""
-    methods: tuple[str, ...] = ()
-    """Only these methods."""
-    fresh: bool = False
-    """Compute everything again, whatever is stored."""
-
-    @property
-    def scale(self) -> Scale:
-        """The size of the run. Errors: UsageError for both at once."""
-        if self.smoke and self.full:
-            raise UsageError("--smoke and --full exclude each other")
-        return "smoke" if self.smoke else "full" if self.full else "default"
 
 
 def run(config: Hardware, console: Console) -> dict[str, Any]:
     """Computes the missing cells, writes config.json, summary.json and summary.md; returns the summary."""
-    folder = config.out / "hardware"
     cells = select(hardware_cells.cells(config.scale), config.only, config.methods)
-    env = environment.environment(cell.data for cell in cells)
-    store = Store(folder / "cells", environment.made_by(env)).open()
-    if config.fresh:
-        store.discard(cells)
-    _write(folder, "config.json", {**env, "options": config, "cells": [cell.record() for cell in cells]})
-    with Watch(cells, console) as watch:
-        records = run_cells(cells, store, watch)
+    return driver.run(
+        config.out / "hardware",
+        cells,
+        reported,
+        console,
+        {"options": config, "cells": [cell.record() for cell in cells]},
+        config.fresh,
+        remarks=["No quantum hardware took part: mocks are software."],
+    )
+
+
+def reported(records: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Report:
+    """Energies and seconds of these records."""
     summary = report.summary(records, (), env)
     made = [energies(summary), seconds(summary)]
-    _write(folder, "summary.json", summary)
-    with plain_errors(folder):
-        write_atomic(folder / "summary.md", tables.markdown(summary, "Hardware: one hybrid step", made, NOTES))
-    for table in made:
-        table.print(console)
-    console.print("No quantum hardware took part: mocks are software.", highlight=False)
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    return summary
+    return Report(summary, tables.markdown(summary, "Hardware: one hybrid step", made, NOTES), made)
 
 
 def energies(summary: Mapping[str, Any]) -> Table:
@@ -114,8 +91,3 @@ def seconds(summary: Mapping[str, Any]) -> Table:
         for row in rows
     ]
     return Table("Seconds by phase", ("problem", "method", *phases, "total"), tuple(lines))
-
-
-def _write(folder: Path, name: str, content: Any) -> None:
-    with plain_errors(folder):
-        write_atomic(folder / name, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")

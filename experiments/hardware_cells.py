@@ -167,7 +167,7 @@ def run(
     shot) for qaoa. The minimum is found by enumeration, outside the account.
     """
     (params, data), loaded = Ledger().run("data", shape.instance, seed)
-    account = Account(loaded.total)
+    account = Account(loaded)
     progress(0.3, "formulate")
     problem: Problem = account.call("formulate", _Formulate(shape), params, data)
     qubo, key = problem.energy, jax.random.fold_in(jax.random.key(11), seed)

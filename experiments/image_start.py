@@ -19,15 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import patches
-from experiments.controls import Given, Shuffled
+from experiments import controls, patches
+from experiments.controls import rounded, sampler_of
 from experiments.models import PatchNetwork, scaled
 from experiments.patches import Filters
 from qjax import Ledger, Mask, Quadratic, Rounding, Samples, encode, least_squares, minimiser, samplers
 from qjax.hybrid import Problem, Round, formulated, initial_states, picked
 from qjax.rounding import sequential
 
-SAMPLERS = ("hybrid", "random-bits", "greedy", "rounded", "shuffled")
+SAMPLERS = tuple(controls.SAMPLERS)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Plan:
             return quadratic, encode(solution, {"kernel": Mask(axis=1, cardinality=network.filters)})
 
         problem = formulated(formulate, empty, 1.0)
-        propose = _nearest if self.method == "rounded" else None
+        propose = rounded if self.method == "rounded" else None
         states = initial_states(keys[1], problem, config.choice_reads, propose)
         return Choice(atoms, answers[cut:], targets[cut:], empty, problem, states)
 
@@ -167,11 +167,11 @@ class Plan:
         return outcome.params, outcome._replace(params=None)
 
     def anneal_choice(self, key: jax.Array, choice: Choice) -> Samples:
-        sampler = sampler_of(self.method, self.config.choice_sweeps)
+        sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.choice_sweeps))
         return sampler(key, choice.problem.energy, self.config.choice_reads, choice.states)
 
     def anneal_head(self, key: jax.Array, head: Head) -> Samples:
-        sampler = sampler_of(self.method, self.config.head_sweeps)
+        sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.head_sweeps))
         return sampler(key, head.problem.energy, self.config.head_reads, head.states)
 
     def _atoms(self, key: jax.Array, order: jax.Array, images: jax.Array) -> Filters:
@@ -179,7 +179,7 @@ class Plan:
         return patches.whitened(key, scaled(images[order[:500]]), self.config.dictionary, *layer)
 
 
-def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -> "dict[str, Any]":
+def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -> dict[str, Any]:
     """The plan's functions by name, compiled ahead of time, two at a time."""
     built: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(2) as pool:
@@ -255,29 +255,11 @@ def _layers(network: PatchNetwork, filters: Filters) -> Any:
     return {"conv": {"kernel": filters.kernel}, "thresholds": thresholds}
 
 
-def sampler_of(method: str, num_sweeps: int) -> Callable[..., Any]:
-    """The one thing in which a control differs. Errors: KeyError for a method without a sampler."""
-    anneal = samplers.get("anneal", num_sweeps=num_sweeps)
-    choice: dict[str, Callable[..., Any]] = {
-        "hybrid": anneal,
-        "random-bits": samplers.get("random"),
-        "greedy": samplers.get("greedy"),
-        "rounded": Given(),
-        "shuffled": Shuffled(anneal),
-    }
-    return choice[method]
-
-
 def _proposal(config: Start, method: str) -> Callable[[jax.Array, Problem, int], jax.Array] | None:
     """First states of the head's bits: nearest rounding for the control of that name, none for random bits."""
     if method == "random-bits":
         return None
-    return _nearest if method == "rounded" else functools.partial(_sequential, config.temperatures)
-
-
-def _nearest(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-    solution = minimiser(problem.quadratic, problem.encoding.params)
-    return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))
+    return rounded if method == "rounded" else functools.partial(_sequential, config.temperatures)
 
 
 def _sequential(heat: tuple[float, float], key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:

@@ -27,8 +27,9 @@ import optax
 
 from experiments import models
 from experiments.cells import Cell, Comparison, Progress, Scale
+from experiments.controls import SAMPLERS
 from experiments.data import Dataset, load, title
-from experiments.image_start import SAMPLERS, Plan, Start, compiled, mapped, start
+from experiments.image_start import Plan, Start, compiled, mapped, start
 from experiments.prepare import is_prepared
 from qjax import Ledger
 from qjax.hybrid import Round
@@ -38,13 +39,6 @@ CONTROLS = ("random-bits", "greedy", "rounded", "shuffled")
 METHODS = ("adam", "adam-data-start", "hybrid", *CONTROLS)
 DEFAULT_METHODS = ("adam", "adam-data-start", "hybrid", "random-bits")
 TUNED = Path(__file__).parent / "tuned"
-SAMPLER_NAMES = {
-    "hybrid": "anneal",
-    "random-bits": "random",
-    "greedy": "greedy",
-    "rounded": "given",
-    "shuffled": "anneal",
-}
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def cells(scale: Scale) -> list[Cell]:
             seed=seed,
             config={"images": (config := configuration(scale, method)), "method": method},
             run=functools.partial(run, config, method, seed),
-            sampler=SAMPLER_NAMES.get(method, "-"),
+            sampler=SAMPLERS.get(method, "-"),
             cost={"smoke": 2.0, "default": 35.0, "full": 130.0}[scale],
             data=title(config.dataset),
         )

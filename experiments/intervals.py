@@ -17,7 +17,7 @@ SEED = 20240607  # fixed: the same values give the same interval, bit for bit
 
 
 def summarise(values: Sequence[float | None]) -> dict[str, Any]:
-    """{"mean", "median", "interval" of the mean, "kind", "n", "values"}; None values are left out and missed in n."""
+    """{"mean", "median", "interval" of the mean, "kind", "n", "values"}; None values are left out, of n too."""
     present = [float(v) for v in values if v is not None]
     if not present:
         return {"mean": None, "median": None, "interval": None, "kind": "none", "n": 0, "values": list(values)}

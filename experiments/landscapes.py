@@ -1,8 +1,8 @@
 """Objectives with a known global minimum, shown to the methods only as values, gradients and Hessian products.
 
-glass        f(w) = a sum_i (w_i^2 - 1)^2 + 1/2 w'Jw,  J = WW'/n, W (n, alpha n) Gaussian with columns orthogonal to a
-             planted t in {-1, 1}^n: J is positive semidefinite and Jt = 0, so f >= 0 with equality at w = +-t for every
-             a > 0 (Wishart planting, its diagonal kept: Hamze, Raymond, Pattison, Biswas, Katzgraber 2020)
+glass        f(w) = a sum_i (w_i^2 - 1)^2 + 1/2 w'Jw,  J = WW'/(n-1), W (n, alpha n) Gaussian with columns orthogonal to
+             a planted t in {-1, 1}^n: J is positive semidefinite and Jt = 0, so f >= 0 with equality at w = +-t for
+             every a > 0 (Wishart planting, its diagonal kept: Hamze, Raymond, Pattison, Biswas, Katzgraber 2020)
 the others   f(x) = sum_i or product of terms in z = R (x - s), R a random rotation, s the minimum, drawn uniformly from
              0.8 of the box; every one is shifted so that its minimum is 0
 

@@ -23,29 +23,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import prepare, straight_through
+from experiments import data, prepare, straight_through
 from experiments.account import Account
 from experiments.cells import Cell, Comparison, Progress, Scale
-from experiments.controls import Given, Shuffled
+from experiments.controls import SAMPLERS, rounded, sampler_of
 from experiments.patch_features import Network, PatchFeatures, features
 from experiments.straight_through import Schedule
 from qjax import (
     Encoding,
+    Ledger,
     Quadratic,
     Qubo,
     Samples,
     Sign,
     encode,
     gauss_newton,
-    minimiser,
     samplers,
 )
 from qjax.curvature import Matrix
 from qjax.hybrid import Problem, Round, formulated, initial_states, picked
 from qjax.rounding import sequential
 
-# The registry's name of each method's sampler.
-SAMPLERS = {"hybrid": "anneal", "random-bits": "random", "greedy": "greedy", "rounded": "given", "shuffled": "anneal"}
 CONTROLS = tuple(method for method in SAMPLERS if method != "hybrid")
 METHODS = (*SAMPLERS, "straight-through", "continuous")
 TUNED = Path(__file__).parent / "tuned" / "lowbit.json"
@@ -97,7 +95,7 @@ def cells(scale: Scale) -> list[Cell]:
     # Shuffled couplings are another program of the annealer to compile, which a smoke run has already seen run.
     methods = [method for method in METHODS if scale != "smoke" or method != "shuffled"]
     networks = config.features.networks
-    title = "digits (scikit-learn)" if config.dataset == "digits" else "CIFAR-10, JPEG copy"
+    title = data.title(config.dataset)
     return [
         Cell(
             problem=_problem_name(config),
@@ -131,7 +129,7 @@ def run(config: LowBit, method: str, seed: int, progress: Progress = lambda frac
         raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     progress(0.0, "features")
     found = features(config.dataset, config.features, seed)
-    account = Account(found.decoding_seconds + found.seconds)
+    account = Account(Ledger().add("data", found.decoding_seconds + found.seconds))
     outcomes = []
     for index, network in enumerate(found.networks):
         progress((index + 0.5) / len(found.networks), f"network {index + 1}")
@@ -176,19 +174,6 @@ def _trained(config: LowBit, method: str, key: jax.Array, network: Network, acco
     return numbers
 
 
-def sampler_of(config: LowBit, method: str) -> Callable[..., Any]:
-    """The one thing in which a control differs."""
-    anneal = samplers.get("anneal", num_sweeps=config.num_sweeps)
-    choice: dict[str, Callable[..., Any]] = {
-        "hybrid": anneal,
-        "random-bits": samplers.get("random"),
-        "greedy": samplers.get("greedy"),
-        "rounded": Given(),
-        "shuffled": Shuffled(anneal),
-    }
-    return choice[method]
-
-
 @dataclass(frozen=True)
 class Formulation:
     """(key, params, features, labels) -> the round's problem, first states, rounded states, as one program.
@@ -205,7 +190,7 @@ class Formulation:
         problem = formulated(functools.partial(self._formulate, x, y), params, 1.0)
         reads = self.config.num_reads
         first = initial_states(key, problem, reads, self._proposed)
-        return problem, first, initial_states(key, problem, reads, self._rounded)
+        return problem, first, initial_states(key, problem, reads, rounded)
 
     def _formulate(self, x: jax.Array, y: jax.Array, params: Any, radius: float) -> tuple[Quadratic, Encoding]:
         """Value and gradient over all images, the Gauss-Newton matrix over the first `curvature_rows`."""
@@ -228,10 +213,6 @@ class Formulation:
         heat = jnp.geomspace(*self.config.temperatures, num_reads).at[0].set(0.0)
         states = sequential(key, problem.quadratic, problem.encoding, num_reads, heat)
         return states.at[-1].set(problem.encoding.nearest(problem.encoding.params))
-
-    def _rounded(self, key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-        solution = minimiser(problem.quadratic, problem.encoding.params)
-        return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))
 
 
 @dataclass(frozen=True)
@@ -263,9 +244,10 @@ def _round(
 ) -> Round:
     """One outer round: the weights become bits in the first, later only what lowers the training loss is taken."""
     key_start, key_sample = jax.random.split(key)
-    problem, first_states, rounded = account.call("formulate", Formulation(config), key_start, params, *train)
-    start = rounded if method == "rounded" else first_states
-    sample = _Sample(sampler_of(config, method), config.num_reads)
+    problem, first_states, nearest = account.call("formulate", Formulation(config), key_start, params, *train)
+    start = nearest if method == "rounded" else first_states
+    sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
+    sample = _Sample(sampler, config.num_reads)
     samples = account.call("anneal", sample, key_sample, problem.energy, start)
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)
     return outcome
@@ -277,17 +259,6 @@ def _logits(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _cross_entropy(logits: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return straight_through.cross_entropy(logits, y)
-
-
-def _summary(rounds: list[Round]) -> dict[str, Any]:
-    first = rounds[0]
-    return {
-        "fidelity": float(first.fidelity),
-        "ratio": float(first.ratio),
-        "accepted": sum(bool(outcome.accepted) for outcome in rounds),
-        "best_energy": float(first.energies_read.min()),
-        "sampled_energies": [float(e) for e in np.asarray(first.energies_read)],
-    }
 
 
 def _problem_name(config: LowBit) -> str:

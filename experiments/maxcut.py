@@ -37,7 +37,12 @@ def named(name: str) -> tuple[int, Array]:
 
 
 def random_regular(n: int, seed: int, degree: int = 3) -> Array:
-    """Edges (degree n / 2, 2) of a random regular graph: half-edges paired at random until no two edges coincide."""
+    """Edges (degree n / 2, 2) of a random regular graph: half-edges paired at random until no two edges coincide.
+
+    Errors: ValueError where there is no such graph.
+    """
+    if n * degree % 2 or n <= degree:
+        raise ValueError(f"there is no {degree}-regular graph of {n} nodes")
     draw = np.random.default_rng(seed)
     while True:
         pairs = np.sort(draw.permutation(np.repeat(np.arange(n), degree)).reshape(-1, 2), axis=1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import data
-from experiments.models import patches
+from experiments.models import cells, patches
 from experiments.patches import whitened
 
 _BLOCK = 500  # images at a time, so that their patches stay small
@@ -54,10 +54,9 @@ class Network(NamedTuple):
 
 
 class Features(NamedTuple):
-    """The networks, the data set's title, and the seconds that decoding and computing took."""
+    """The networks, and the seconds that decoding and computing took."""
 
     networks: tuple[Network, ...]
-    title: str
     decoding_seconds: float
     seconds: float
 
@@ -85,7 +84,7 @@ def features(dataset: str, config: PatchFeatures, seed: int) -> Features:
         )
         networks.append(Network((x[:cut], y[:cut]), (x[cut:], y[cut:]), (x_test, y_test)))
     jax.block_until_ready(networks)
-    return Features(tuple(networks), images.title, images.seconds, time.perf_counter() - start)
+    return Features(tuple(networks), images.seconds, time.perf_counter() - start)
 
 
 def _all(config: PatchFeatures, images: data.Array, kernel: jax.Array, bias: jax.Array) -> data.Array:
@@ -94,8 +93,7 @@ def _all(config: PatchFeatures, images: data.Array, kernel: jax.Array, bias: jax
         np.asarray(_block(jnp.asarray(images[i : i + _BLOCK]), kernel, bias, config))
         for i in range(0, len(images), _BLOCK)
     ]
-    cells = config.grid**2
-    return np.concatenate(parts).reshape(len(images), cells, config.networks, config.filters)
+    return np.concatenate(parts).reshape(len(images), config.grid**2, config.networks, config.filters)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -104,7 +102,4 @@ def _block(images: jax.Array, kernel: jax.Array, bias: jax.Array, config: PatchF
     windows = patches(images.astype(jnp.float32) / 255, config.size, config.stride)
     flat = kernel.reshape(-1, kernel.shape[-1])
     responses = jax.nn.relu(windows @ flat + bias[None, None, None, :])
-    grid, cell = config.grid, responses.shape[1] // config.grid
-    kept = responses[:, : cell * grid, : cell * grid]
-    pooled = kept.reshape(kept.shape[0], grid, cell, grid, cell, kept.shape[-1]).mean((2, 4))
-    return pooled.reshape(pooled.shape[0], -1)
+    return cells(responses, config.grid)

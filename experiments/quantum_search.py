@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import optax
 
 import qjax
-from experiments.baselines import Account, cosine_adam, summed
+from experiments.account import Account
+from experiments.baselines import cosine_adam, summed
 from experiments.landscapes import Data, Landscape, Objective
 from qjax.curvature import Matrix
 from qjax.hybrid import Problem, Round, formulated, next_radius, picked
@@ -52,8 +53,8 @@ class GlassHybrid:
         probe_key, key = jax.random.split(key)
         starts = problem.starts(probe_key, self.num_probes)
         program = Refine(summed(problem.objective), cosine_adam(0.1 * problem.half_width, self.num_probe_steps))
-        ends = account.refine("formulate", program, starts, problem.data, self.num_probe_steps)
-        radius = float(jnp.mean(jnp.abs(ends)))
+        ends = account.refine(program, jax.random.key(0), starts, problem.data, self.num_probe_steps, phase="formulate")
+        radius = float(jnp.mean(jnp.abs(ends.params)))
         params = {"x": jnp.zeros(problem.size)}
         outcome = _round(self, _named(problem.objective), problem, key, params, radius, "always", account)
         return _finish(self, problem, outcome, account)
@@ -193,8 +194,8 @@ def _finish(hybrid: Hybrid, problem: Landscape, outcome: Round, account: Account
 def _descended(hybrid: Hybrid, problem: Landscape, params: Params, account: Account) -> jax.Array:
     optimizer = cosine_adam(hybrid.learning_rate * problem.half_width, hybrid.num_steps)
     program = Refine(_named(problem.objective), optimizer)
-    ends: Params = account.refine("refine", program, params, problem.data, hybrid.num_steps)
-    return ends["x"]
+    end: jax.Array = account.refine(program, jax.random.key(0), params, problem.data, hybrid.num_steps).params["x"]
+    return end
 
 
 def _boxed(problem: Landscape) -> Data:

@@ -19,7 +19,7 @@ def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folde
     styles, written = figures.method_styles(list(methods)), []
     for name in dict.fromkeys(row["instance"] for row in summary["rows"]):
         rows = [row for row in summary["rows"] if row["instance"] == name]
-        figure, (axis,) = figures._panels(1, 6.4, 4.2)
+        figure, (axis,) = figures.panels(1, 6.4, 4.2)
         for row in rows:
             mine = [r["outcome"] for r in records if r["problem"] == name and r["method"] == row["sampler"]]
             # Curves hold energies with their sign changed.
@@ -34,7 +34,7 @@ def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folde
         axis.set_yscale("symlog", linthresh=0.01)
         axis.set_title(f"{name}: median and range of {rows[0]['repeats']} repeats", fontsize=9)
         axis.legend(frameon=False, fontsize=8)
-        written.append(figures._save(figure, folder / f"gap-{name}.png"))
+        written.append(figures.save(figure, folder / f"gap-{name}.png"))
     return written
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.instances import Instance
 from experiments.peers import PACKAGES
-from experiments.tables import Table, number
+from experiments.tables import Table, head, number
 
 Record = Mapping[str, Any]
 REFERENCE = "reference"
@@ -82,7 +82,7 @@ def gap(value: float, reference: float) -> float:
 
 
 def first_second(curve: Sequence[Sequence[float]], level: float) -> float | None:
-    """When a run's best first was at `level`, None where it never was; float32 energies are equal to 1e-5."""
+    """When a run's best first was at `level`, None where it never was; float32 energies are equal to 1e-6."""
     slack = 1e-6 * abs(level)
     return next((second for second, value in curve if value >= level - slack), None)
 
@@ -124,23 +124,15 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """summary.md: where it ran, the table, how to read it."""
-    env = summary["environment"]
-    found = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
-    facts = [
-        "# Solvers",
-        "",
-        f"- device: {env['device']}, {env['cores']} cores; {env['system']}, Python {env['python']}",
-        f"- versions: {found}",
-        f"- commit: {env['commit'] or 'unknown'}; command: `{env['command']}`; XLA flags: `{env['xla_flags']}`",
-        "",
-    ]
     notes = [
-        "Objectives are the files' own. A gap without a best known is to the best value that any run found. Seconds",
-        "leave out compilation, which has a column of its own, and the peers' building of models and starting of",
-        "processes. A dash: not reached by half of the repeats (by none, for TTS99), or no peer to compare with.",
+        "Objectives are the files' own. Without a best known, gaps and the seconds to it are to the best value that",
+        "any run found. Seconds leave out compilation, which has a column of its own, and the peers' building of",
+        "models and starting of processes. A dash: not reached by half of the repeats or more (by any, for TTS99), or",
+        "no peer to compare with. Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
         "",
     ]
-    return "\n".join([*facts, *(table.markdown() for table in tables(summary)), *notes])
+    parts = [table.markdown() for table in tables(summary)]
+    return "\n".join([*head("Solvers", summary["environment"]), "", *parts, *notes])
 
 
 def _median_seconds(curves: Sequence[Any], level: float) -> float | None:

@@ -7,7 +7,6 @@ seconds are reported apart. Energies are recomputed from the Qubo after it stops
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,16 +17,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import environment, peers, solver_figures, solver_report
-from experiments.cells import Cell, Progress, Store, UsageError, plain, plain_errors, run_cells, write_atomic
+from experiments import driver, environment, peers, solver_figures, solver_report
+from experiments.cells import Cell, Progress, UsageError
+from experiments.driver import Report
 from experiments.generate import generate
 from experiments.instances import Instance, InstanceError, read_folder
-from experiments.progress import Watch
+from experiments.solver_report import REFERENCE
 from qjax import samplers
 from qjax.samplers.contract import Sharded
 
 SMOKE = ("sk-24",)
-REFERENCE = "reference"
 _KEY = 17
 
 
@@ -45,6 +44,7 @@ class Solvers:
     seconds: float = 10.0
     """Wall-clock of a run."""
     repeats: int = 5
+    """Runs of each sampler on each instance, one a seed."""
     samplers: str = "auto,anneal,bifurcation,tabu,dwave-sa,dwave-tabu,openjij-sa,simulated-bifurcation"
     """Names with commas between them: any of `qjax.samplers.names()`, and the peers."""
     reads: int = 128
@@ -58,10 +58,13 @@ class Solvers:
     only: tuple[str, ...] = ()
     """Only instances whose name starts with one of these."""
     out: Path = Path("results")
+    """Results go to OUT/solvers."""
     smoke: bool = False
     """A small generated problem for a fraction of a second: shows that it runs, nothing else."""
     fresh: bool = False
+    """Compute everything again, whatever is stored."""
     any_code: bool = False
+    """Keep stored cells that another version of the code computed."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "repeats", "reads", "peer_reads", "num_sweeps"):
@@ -78,27 +81,28 @@ def run(config: Solvers, console: Console) -> dict[str, Any]:
     if config.smoke:
         names = "auto,anneal,dwave-sa" if config.samplers == Solvers.samplers else config.samplers
         config = replace(config, generate=config.generate or SMOKE, seconds=0.2, repeats=2, samplers=names)
-    folder, problems = config.out / "solvers", chosen(config)
-    env = environment.environment(problem.name for problem in problems)
-    store = Store(folder / "cells", environment.made_by(env), config.any_code).open()
+    problems = chosen(config)
     cells = cells_of(config, problems, available(config.names, console))
-    if config.fresh:
-        store.discard(cells)
-    _write(folder, "config.json", {**env, "options": plain(config)})
-    try:
-        with Watch(cells, console) as watch:
-            records = run_cells(cells, store, watch)
-    except BaseException:
-        finished = [record for cell in cells if (record := store.load(cell)) is not None]
-        if finished:
-            finish(finished, problems, env, folder)
-        console.print(f"{len(finished)} of {len(cells)} runs are finished; the same command resumes.", highlight=False)
-        raise
-    summary = finish(records, problems, env, folder)
-    for table in solver_report.tables(summary):
-        table.print(console)
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    return summary
+    return driver.run(
+        config.out / "solvers",
+        cells,
+        partial(reported, problems),
+        console,
+        {"options": config},
+        config.fresh,
+        config.any_code,
+    )
+
+
+def reported(problems: Sequence[Instance], records: Sequence[dict[str, Any]], env: dict[str, Any]) -> Report:
+    """Gaps, seconds and figures of these records."""
+    summary = solver_report.summary(records, problems, env)
+    return Report(
+        summary,
+        solver_report.markdown(summary),
+        solver_report.tables(summary),
+        partial(solver_figures.draw, records, summary),
+    )
 
 
 def chosen(config: Solvers) -> list[Instance]:
@@ -203,25 +207,8 @@ def of_cores(sampler: Any, reads: int) -> Any:
     return Sharded(sampler, jax.sharding.Mesh(np.array(devices), ("reads",)))
 
 
-def finish(
-    records: Sequence[dict[str, Any]], problems: Sequence[Instance], env: dict[str, Any], folder: Path
-) -> dict[str, Any]:
-    """Writes summary.json, summary.md and the figures for these records. Errors: StoreError."""
-    summary = solver_report.summary(records, problems, env)
-    _write(folder, "summary.json", summary)
-    with plain_errors(folder):
-        write_atomic(folder / "summary.md", solver_report.markdown(summary))
-        solver_figures.draw(records, summary, folder)
-    return summary
-
-
 def _digest(problem: Instance) -> str:
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(problem.qubo):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:12]
-
-
-def _write(folder: Path, name: str, content: Any) -> None:
-    with plain_errors(folder):
-        write_atomic(folder / name, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Any
 
 import jax
 
-from experiments.baselines import CMAES, LBFGS, Account, Adam, Method, Relaxed, Spectral
+from experiments.account import Account
+from experiments.baselines import CMAES, LBFGS, Adam, Method, Relaxed, Spectral
 from experiments.cells import Cell, Comparison, Progress, Scale, plain
 from experiments.controls import Shuffled
 from experiments.landscapes import Landscape, function, glass
@@ -154,11 +154,9 @@ def settings(shape: Shape, scale: Scale = "default") -> dict[str, dict[str, Any]
 
 def measured(method: Method, problem: Landscape, seed: int, account: Account) -> float:
     """The gap, in units of the scale, that one run of the method ends with; its seconds go to the account."""
-    start, before = time.perf_counter(), account.ledger.total
     point = method(jax.random.fold_in(jax.random.key(7), seed), problem, account)
     gap: float = account.run("evaluate", problem.gap, point)
-    # Charged compilation need not have been waited for, so that the phases may be more than what passed here.
-    account.ledger = account.ledger.add("other", max(time.perf_counter() - start - account.ledger.total + before, 0.0))
+    account.close()
     return gap
 
 
@@ -204,13 +202,15 @@ def _plan(scale: Scale) -> Sequence[tuple[Shape, tuple[str, ...], range]]:
 
 def _cell(shape: Shape, name: str, seed: int, method: Method) -> Cell:
     sampler = getattr(method, "sampler", None)
+    # The rounded control has a sampler that it does not use.
+    title = "given" if getattr(method, "start", "") == "rounded" else "-" if sampler is None else _title(sampler)
     return Cell(
         problem=shape.name,
         method=name,
         seed=seed,
         config=plain({"problem": shape, "method": method}),
         run=functools.partial(_run, shape, method, seed),
-        sampler="-" if sampler is None else _title(sampler),
+        sampler=title,
         cost=2.0,
         tags=shape.tags,
     )

@@ -46,26 +46,36 @@ def markdown(
 ) -> str:
     """summary.md: where it ran, the tables (`tables` unless given), and how to read them."""
     env = summary["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
     facts = [
-        f"# {title}",
-        "",
-        f"- device: {env['device']}, {env['cores']} cores; {env['system']}, Python {env['python']}",
-        f"- versions: {versions}",
-        f"- commit: {env['commit'] or 'unknown'}; command: `{env['command']}`",
         f"- data: {', '.join(env['data']) or 'none (synthetic problems only)'}",
         f"- results digest: {summary['results_digest']}",
         "",
     ]
     about = notes or [
         "Brackets hold the 95 % bootstrap interval from 6 seeds on, and minimum and maximum below that. Accuracies and",
-        "success rates are percent, gains are points. Seconds count everything from loading data to the last",
-        "evaluation. Time ratio: the method's seconds to the baseline's last value over the baseline's last second, or",
-        "over the second at which the baseline itself first reached that value.",
+        "success rates are percent, gains are points. Seconds are medians over seeds of everything from loading data",
+        "to the last evaluation. To target: seconds to the baseline's last value, or to the solution where a run is",
+        "judged by one. Time ratio: the method's seconds to the baseline's last value over the baseline's last second,",
+        "or over the second at which the baseline itself first reached that value; where runs are judged by a",
+        "solution, the ratio of the seconds to it. Pairs in which either never gets there count as not reached.",
+        "Without curves both gains are those at the end.",
         "",
     ]
     parts = tables(summary) if parts is None else parts
-    return "\n".join([*facts, *(table.markdown() for table in parts), *about])
+    return "\n".join([*head(title, env), *facts, *(table.markdown() for table in parts), *about])
+
+
+def head(title: str, env: Mapping[str, Any]) -> list[str]:
+    """The first lines of a summary.md: its title, and where it ran."""
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
+    flags = f"; XLA flags: `{env['xla_flags']}`" if env["xla_flags"] else ""
+    return [
+        f"# {title}",
+        "",
+        f"- device: {env['device']}, {env['cores']} cores; {env['system']}, Python {env['python']}",
+        f"- versions: {versions}",
+        f"- commit: {env['commit'] or 'unknown'}; command: `{env['command']}`{flags}",
+    ]
 
 
 def number(value: float | None, digits: int = 1) -> str:

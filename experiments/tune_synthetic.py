@@ -18,7 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from experiments.baselines import CMAES, LBFGS, Account, Adam, Method
+from experiments.account import Account
+from experiments.baselines import CMAES, LBFGS, Adam, Method
 from experiments.cells import write_atomic
 from experiments.synthetic import TUNED, Function, Glass, Shape, measured, methods
 
@@ -31,8 +32,8 @@ def seconds(method: Method, shape: Shape) -> float:
     """Median seconds of a run on this shape, after one that is not counted."""
     runs = []
     for seed in (INSTANCES[0], *INSTANCES):
-        account = Account()
-        measured(method, shape.instance(seed), seed, account)
+        problem, account = shape.instance(seed), Account()
+        measured(method, problem, seed, account)
         runs.append(account.ledger.total)
     return statistics.median(runs[1:])
 

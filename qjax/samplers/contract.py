@@ -178,8 +178,20 @@ class Sharded:
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _drive_sharded(self, key, bare, num_reads, initial_states, stretch)
+        samples: Samples = _drive(self, key, bare, num_reads, initial_states, stretch)
         return samples
+
+    def _spread(self, run: Any, batch_ndim: int) -> Any:
+        """run(key, qubo, reads, initial, stretch) with every device taking its share of the reads."""
+        spec: Any = jax.sharding.PartitionSpec
+        whole, by_read = spec(), spec(*(None,) * batch_ndim, self.axis)
+        return jax.shard_map(
+            run,
+            mesh=self.mesh,
+            in_specs=(whole, whole, spec(self.axis), by_read, whole),
+            out_specs=(by_read, by_read, by_read, whole),
+            check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
+        )
 
     def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that does the work."""
@@ -229,11 +241,11 @@ def _typed_key(key: Any) -> jax.Array:
 
 def _run(
     sampler: Sampler,
+    num_reads: int,
     key: jax.Array,
     qubo: Qubo,
     reads: jax.Array,
     initial: jax.Array | None,
-    num_reads: int,
     stretch: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
     """Reads `reads` of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
@@ -304,49 +316,23 @@ def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
 
 
 def _driven(
-    sampler: Sampler,
+    sampler: Sampler | Sharded,
     key: jax.Array,
     qubo: Qubo,
     num_reads: int,
     initial: jax.Array | None,
     stretch: jax.Array | None,
 ) -> Samples:
+    if isinstance(sampler, Sharded):
+        run = sampler._spread(partial(_run, sampler.sampler, num_reads), len(qubo.batch_shape))
+    else:
+        run = partial(_run, sampler, num_reads)
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
-    bits, energies, by_read, by_problem = _run(sampler, key, qubo, reads, initial, num_reads, stretch)
+    bits, energies, by_read, by_problem = run(key, qubo, reads, initial, stretch)
     return Samples(bits, energies, {**by_read, **by_problem})
 
 
 _drive = jax.jit(_driven, static_argnums=(0, 3))
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def _drive_sharded(
-    sharded: Sharded,
-    key: jax.Array,
-    qubo: Qubo,
-    num_reads: int,
-    initial: jax.Array | None,
-    stretch: jax.Array | None,
-) -> Samples:
-    spec: Any = jax.sharding.PartitionSpec
-    whole = spec()
-    by_read = spec(*(None,) * len(qubo.batch_shape), sharded.axis)
-
-    def share(
-        key: jax.Array, qubo: Qubo, reads: jax.Array, initial: jax.Array | None, stretch: jax.Array | None
-    ) -> Any:
-        return _run(sharded.sampler, key, qubo, reads, initial, num_reads, stretch)
-
-    run = jax.shard_map(
-        share,
-        mesh=sharded.mesh,
-        in_specs=(whole, whole, spec(sharded.axis), by_read, whole),
-        out_specs=(by_read, by_read, by_read, whole),
-        check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
-    )
-    reads = jnp.arange(num_reads, dtype=jnp.uint32)
-    bits, energies, read_info, problem_info = run(key, qubo, reads, initial, stretch)
-    return Samples(bits, energies, {**read_info, **problem_info})
 
 
 def positive(name: str, value: Any) -> None:

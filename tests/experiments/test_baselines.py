@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.baselines import CMAES, LBFGS, Account, Adam, Relaxed, Spectral
+from experiments.account import Account
+from experiments.baselines import CMAES, LBFGS, Adam, Relaxed, Spectral
 from experiments.landscapes import Landscape, glass
 from qjax import Qubo
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.bench_qaoa import BenchQaoa, bench_qaoa, table
+from experiments.cells import UsageError
 from experiments.maxcut import NAMED, maxcut, named, random_regular
 
 SMALL = BenchQaoa(
@@ -23,6 +24,13 @@ def test_the_energy_is_minus_the_cut() -> None:
     weights, bits = draw.uniform(size=len(edges)), draw.integers(0, 2, (20, 8))
     cut = ((bits[:, edges[:, 0]] != bits[:, edges[:, 1]]) * weights).sum(1)
     np.testing.assert_allclose(maxcut(8, edges, weights).energies(bits), -cut, rtol=1e-5)
+
+
+def test_graphs_that_there_are_not_are_refused() -> None:
+    with pytest.raises(ValueError, match="no 3-regular graph of 5 nodes"):
+        random_regular(5, 0)
+    with pytest.raises(UsageError, match="bits must be even and at least 4"):
+        BenchQaoa(bits=7)
 
 
 def test_rows_and_verdicts() -> None:

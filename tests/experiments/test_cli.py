@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments import environment, table1
+from experiments import driver, environment, table1
 from experiments.bench_build import BenchBuild, bench_build
 from experiments.cells import Cell, Comparison
 from experiments.data import DataUnavailable
@@ -24,7 +24,11 @@ def outcome(final: float) -> dict:
     return {"results": {"final": final}, "timed": timed}
 
 
-def part(fail_at: int | None = None, error: type[BaseException] = KeyboardInterrupt, calls: list | None = None):
+def part(
+    fail_at: int | None = None,
+    error: type[BaseException] | BaseException = KeyboardInterrupt,
+    calls: list | None = None,
+):
     """A stand-in for a module of cells: two methods, two seeds."""
 
     def run(index: int, final: float):
@@ -154,11 +158,11 @@ def test_problems_are_chosen_by_name_or_by_the_start_of_it() -> None:
         dataclasses.replace(cell, problem=name) for name in ("cifar10", "cifar10-1bit") for cell in part().cells("x")
     ]
     chosen = {
-        only: {cell.problem for cell in table1.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
+        only: {cell.problem for cell in driver.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
     }
     assert chosen == {"cifar10": {"cifar10"}, "cifar10-": {"cifar10-1bit"}, "cifar": {"cifar10", "cifar10-1bit"}}
     method = cells[0].method
-    assert {cell.method for cell in table1.select(cells, (), [method])} == {method}
+    assert {cell.method for cell in driver.select(cells, (), [method])} == {method}
 
 
 def test_the_time_left_follows_the_measured_pace() -> None:
@@ -217,6 +221,16 @@ def test_unreadable_data_is_one_line(tmp_path: Path, parts, capsys) -> None:
     parts(broken)
     assert cli.main(["table1", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "error: CIFAR-10: cannot read /data/cifar10: Permission denied\n"
+
+
+def test_a_missing_package_is_one_line(tmp_path: Path, parts, capsys) -> None:
+    missing = ModuleNotFoundError("No module named 'dwave'", name="dwave")
+    parts(part(fail_at=0, error=missing))
+    assert cli.main(["table1", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: No module named 'dwave': this experiment needs")
+    parts(part(fail_at=0, error=ModuleNotFoundError("No module named 'qjax.x'", name="qjax.x")))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["table1", "--out", str(tmp_path)])
 
 
 def test_only_smoke_runs_compile_with_less_optimisation(monkeypatch: pytest.MonkeyPatch) -> None:

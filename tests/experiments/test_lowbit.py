@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import lowbit, prepare, straight_through
+from experiments import data, lowbit, prepare, straight_through
 from experiments.account import Account
 from experiments.cells import check_outcome
+from experiments.controls import SAMPLERS, sampler_of
 from experiments.lowbit import CONTROLS, METHODS, Formulation, LowBit
 from experiments.patch_features import PatchFeatures, features
 from experiments.straight_through import Schedule
@@ -40,7 +41,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def start(network):
-    return straight_through.continuous(SCHEDULE, jax.random.key(0), network.train, 10, Account(0.0))
+    return straight_through.continuous(SCHEDULE, jax.random.key(0), network.train, 10, Account())
 
 
 def test_features_are_standardised_and_split_without_overlap(network):
@@ -84,7 +85,7 @@ def test_the_rounded_control_is_the_rounded_minimiser(network, start):
 def test_every_method_but_continuous_ends_with_one_bit_a_weight(network, start):
     bits = {**start, "kernel": jnp.sign(start["kernel"]) * start["step"][None, :]}
     for loop, first in ((straight_through.refined, bits), (straight_through.trained, start)):
-        kept, last = loop(SCHEDULE, jax.random.key(2), first, network.train, Account(0.0))
+        kept, last = loop(SCHEDULE, jax.random.key(2), first, network.train, Account())
         for state in (kept, last):
             size = jnp.abs(state["kernel"])
             np.testing.assert_allclose(size, jnp.broadcast_to(state["step"][None, :], size.shape), rtol=1e-6)
@@ -93,8 +94,8 @@ def test_every_method_but_continuous_ends_with_one_bit_a_weight(network, start):
 def test_refinement_never_raises_the_training_loss(network, start):
     bits = {**start, "kernel": jnp.sign(start["kernel"]) * start["step"][None, :]}
     before = straight_through.head_loss(bits, network.train)
-    kept, _ = straight_through.refined(SCHEDULE, jax.random.key(3), bits, network.train, Account(0.0))
-    fitted = straight_through.refit(SCHEDULE, jax.random.key(3), bits, network.train, Account(0.0))
+    kept, _ = straight_through.refined(SCHEDULE, jax.random.key(3), bits, network.train, Account())
+    fitted = straight_through.refit(SCHEDULE, jax.random.key(3), bits, network.train, Account())
     assert float(straight_through.head_loss(kept, network.train)) < float(before)
     assert float(straight_through.head_loss(fitted, network.train)) < float(before)
     np.testing.assert_array_equal(jnp.sign(fitted["kernel"]), jnp.sign(bits["kernel"]))
@@ -105,7 +106,7 @@ def test_outcomes_keep_the_cells_protocol(outcomes):
         check_outcome(cell, outcomes[cell.method])
     for method, outcome in outcomes.items():
         assert 0 <= outcome["results"]["final"] <= 100
-        assert ("sampled_energies" in outcome["results"]) == (method in lowbit.SAMPLERS)
+        assert ("sampled_energies" in outcome["results"]) == (method in SAMPLERS)
 
 
 def test_controls_differ_from_the_hybrid_in_the_sampler_alone(outcomes):
@@ -113,8 +114,9 @@ def test_controls_differ_from_the_hybrid_in_the_sampler_alone(outcomes):
     energy = {method: outcomes[method]["results"]["best_energy"] for method in ("hybrid", *CONTROLS)}
     assert energy["hybrid"] <= energy["rounded"] and energy["hybrid"] < energy["random-bits"]
     assert energy["hybrid"] < energy["shuffled"]
-    named = {method: lowbit.sampler_of(CONFIG, method) for method in ("hybrid", *CONTROLS)}
-    assert named["shuffled"].sampler == named["hybrid"] == samplers.get("anneal", num_sweeps=CONFIG.num_sweeps)
+    anneal = samplers.get("anneal", num_sweeps=CONFIG.num_sweeps)
+    named = {method: sampler_of(method, anneal) for method in ("hybrid", *CONTROLS)}
+    assert named["shuffled"].sampler == named["hybrid"] == anneal
 
 
 def test_the_same_cell_gives_the_same_results(outcomes):
@@ -131,7 +133,8 @@ def test_cells_are_paired_and_named_by_their_data(monkeypatch):
     assert {cell.problem for cell in cells} == {"digits-1bit"} and "digits" in cells[0].data
     assert len({cell.key() for cell in cells}) == len(cells)
     monkeypatch.setattr(prepare, "is_prepared", lambda name: True)
-    assert {cell.problem for cell in lowbit.cells("full")} == {"cifar10-1bit"}
+    monkeypatch.setattr(data, "title", lambda name: f"a copy of {name}")
+    assert {(cell.problem, cell.data) for cell in lowbit.cells("full")} == {("cifar10-1bit", "a copy of cifar10")}
     assert len(lowbit.cells("full")) == 10 * len(METHODS)
     assert lowbit.comparisons("full")[0].controls == CONTROLS
 

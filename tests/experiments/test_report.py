@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "versions": {"jax": "0.11.0", "cma": None},
     "commit": None,
     "command": "python -m experiments table1",
+    "xla_flags": "--xla_cpu_x",
     "data": [],
 }
 
@@ -179,7 +180,7 @@ def test_losses_and_missed_targets_are_printed_as_such() -> None:
     assert "-2.00 [-2.00, -2.00]" in text  # gain at the end
     assert "hybrid - greedy | +0.50 [-0.50, +1.50] | best control" in text
     assert "no verdict: 3 of the 10 paired seeds" in text
-    assert "commit: unknown" in text
+    assert "commit: unknown" in text and "XLA flags: `--xla_cpu_x`" in text
 
 
 def test_figures_are_drawn_for_what_there_is(tmp_path) -> None:

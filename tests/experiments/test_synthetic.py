@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import synthetic
-from experiments.baselines import Account
+from experiments.account import Account
 from experiments.landscapes import FUNCTIONS, function, glass
 from experiments.quantum_search import Continuous, FittedHybrid, GlassHybrid
 from qjax import samplers
@@ -106,6 +106,8 @@ def test_cells_are_distinct_and_comparisons_name_rows_that_exist(scale):
     rows = {(cell.problem, cell.method) for cell in cells}
     for comparison in synthetic.comparisons(scale):
         assert {(comparison.problem, comparison.baseline), (comparison.problem, comparison.method)} <= rows
+    # No row names a sampler that did not run.
+    assert {cell.sampler for cell in cells if cell.method == "rounded"} <= {"given"}
 
 
 def test_the_same_cell_gives_the_same_results():

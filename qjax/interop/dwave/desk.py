@@ -10,15 +10,17 @@ Seconds are this machine's wall-clock:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qjax.interop.dwave.errors import AnswerTimeout, DWaveError, JournalFailed, PartialAnswer, fault, secrets_of
 from qjax.interop.dwave.journal import Journal
+from qjax.interop.host import HostSampler
 
 _POLL = 0.05
 
@@ -50,6 +52,14 @@ class Request(NamedTuple):
     digest: str
 
 
+def digest_of(text: str, vectors: Any) -> str:
+    """What names a submission in the journal: a text, and the coefficients of the model as vectors."""
+    digest = hashlib.sha256(text.encode())
+    for part in (vectors.linear_biases, *vectors.quadratic):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
 class Answer(NamedTuple):
     """sampleset as returned; replayed: it came from the journal and was not paid for now."""
 
@@ -76,6 +86,10 @@ class Desk:
             self._journal.check()
         self._known, self._ids = self._journal.read() if self._journal is not None else ({}, {})
         self._earlier = set(self._ids)
+
+    def booked(self, **seconds: float) -> dict[str, float]:
+        """The seconds by phase, with those that passed outside."""
+        return {phase: self.seconds.get(phase, 0.0) + seconds.get(phase, 0.0) for phase in {**self.seconds, **seconds}}
 
     def answers(self, requests: list[Request]) -> list[list[Answer]]:
         """The sample sets of every request; more than one where an answer came in parts.
@@ -227,3 +241,21 @@ def _missing(sampleset: Any, wanted: int | None) -> int | None:
         # A solver that decides the number itself: one sample will do.
         return None if len(sampleset) else 1
     return max(0, wanted - int(np.sum(sampleset.record.num_occurrences)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote(HostSampler):
+    """The fields of every sampler that submits to a device. timeout: seconds to wait for an answer, None for as long
+    as it takes; journal: a file, see journal.py. Errors: ValueError for a negative timeout."""
+
+    retry: Retry = Retry()
+    timeout: float | None = None
+    journal: str | None = None
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout >= 0:
+            raise ValueError(f"timeout must not be negative, got {self.timeout!r}")
+
+    def _desk(self, device: Any) -> Desk:
+        return Desk(device, self.retry, self.timeout, self.journal, self.sleep)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +11,19 @@ import numpy as np
 from qjax.interop.bqm import to_bqm
 from qjax.interop.dimod import checked
 from qjax.interop.dwave.client import check_client, hybrid_solver
-from qjax.interop.dwave.desk import Desk, Request, Retry
+from qjax.interop.dwave.desk import Remote, Request, digest_of
 from qjax.interop.dwave.errors import TimeLimitExceeded
 from qjax.interop.dwave.reported import is_mock, reported
-from qjax.interop.host import HostSampler
 from qjax.qubo import Qubo
 
 
 @dataclass(frozen=True)
-class Leap(HostSampler):
+class Leap(Remote):
     """The best state that Leap finds in `time_limit` seconds (None: its minimum for the problem), never traced.
 
     One call of one problem is one submission; Leap returns few samples (mostly one), which are repeated up to
     num_reads: `info["returned"]` says how many there were. Initial states are not taken. device: a
-    `LeapHybridSampler`; None makes one from `client`. retry, timeout, journal: as for `QPU`.
+    `LeapHybridSampler`; None makes one from `client`. retry, timeout, journal: see `Remote`.
     info: returned, replayed, `seconds` by ledger phase, `reported` by Leap (none for a mock).
     Errors: ValueError for a time_limit below Leap's minimum; TimeLimitExceeded above its maximum; those of errors.py.
     """
@@ -34,12 +31,9 @@ class Leap(HostSampler):
     time_limit: float | None = None
     device: Any = None
     client: tuple[tuple[str, Any], ...] = ()
-    retry: Retry = Retry()  # noqa: RUF009 (frozen)
-    timeout: float | None = None
-    journal: str | None = None
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_client(self.client)
         if self.time_limit is not None and not self.time_limit > 0:
             raise ValueError(f"time_limit must be positive, got {self.time_limit!r}")
@@ -53,23 +47,16 @@ class Leap(HostSampler):
         started = time.perf_counter()
         bqm = to_bqm(qubo)
         limit = self._limit(device, bqm)
-        digest = hashlib.sha256(f"leap {seed} {limit}".encode())
-        vectors = bqm.to_numpy_vectors()
-        for part in (vectors.linear_biases, *vectors.quadratic):
-            digest.update(np.ascontiguousarray(part).tobytes())
+        digest = digest_of(f"leap {seed} {limit}", bqm.to_numpy_vectors())
         built = time.perf_counter()
-        desk = Desk(device, self.retry, self.timeout, self.journal, self.sleep)
-        ((*_, answer),) = desk.answers([Request(bqm, {"time_limit": limit}, None, digest.hexdigest())])
+        desk = self._desk(device)
+        ((*_, answer),) = desk.answers([Request(bqm, {"time_limit": limit}, None, digest)])
         decoding = time.perf_counter()
         bits = checked(answer.sampleset, qubo.num_bits, num_reads, type(device).__name__)
         info: dict[str, Any] = {"returned": np.int64(len(answer.sampleset)), "replayed": np.int64(answer.replayed)}
         if not is_mock(device) and not answer.replayed:
             info["reported"] = reported(answer.sampleset)
-        info["seconds"] = {
-            **desk.seconds,
-            "program": desk.seconds["program"] + built - started,
-            "decode": time.perf_counter() - decoding,
-        }
+        info["seconds"] = desk.booked(program=built - started, decode=time.perf_counter() - decoding)
         return bits, info
 
     def _limit(self, device: Any, bqm: Any) -> float:

@@ -9,28 +9,26 @@ decode     gauges undone, chains resolved by rule (unembed.py)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qjax.interop.bqm import to_bqm
 from qjax.interop.dwave.client import check_client, processor
-from qjax.interop.dwave.desk import Answer, Desk, Retry
+from qjax.interop.dwave.desk import Answer, Remote
 from qjax.interop.dwave.embedding import METHODS, embed
 from qjax.interop.dwave.errors import BrokenChains, DeviceError
 from qjax.interop.dwave.programming import CHAIN_STRENGTHS, Programmed, check_schedule, program
 from qjax.interop.dwave.reported import is_mock, reported, summed
 from qjax.interop.dwave.submissions import Piece, request, split
 from qjax.interop.dwave.unembed import RULES, unembedded
-from qjax.interop.host import HostSampler
 from qjax.qubo import Qubo
 from qjax.samplers.contract import one_of
 
 
 @dataclass(frozen=True)
-class QPU(HostSampler):
+class QPU(Remote):
     """Reads from a D-Wave processor (or a mock of one), by the call of every sampler; never inside a trace.
 
     device: a structured dimod sampler; None makes `DWaveSampler(**client)`, whose token comes from D-Wave's own
@@ -42,7 +40,7 @@ class QPU(HostSampler):
     annealing_time: microseconds. anneal_schedule: (microseconds, s) points, see `pause` and `reverse`; initial states
         need a reverse one, and every distinct one is a submission. num_spin_reversals: gauges the reads are split
         over. parameters: further ones of the device. max_submissions: a call that takes more raises before it costs.
-    timeout: seconds to wait for an answer. journal: a file; see journal.py.
+    retry, timeout, journal: see `Remote`.
 
     info: chain_break_fraction (reads,), chain_breaks (n,) the share of reads that broke each bit's chain,
         chain_length (n,), chain_strength, scale_factor, weakest_coefficient, precision_bits, submissions, replayed,
@@ -65,12 +63,9 @@ class QPU(HostSampler):
     num_spin_reversals: int = 0
     parameters: tuple[tuple[str, Any], ...] = ()
     max_submissions: int = 100
-    retry: Retry = Retry()  # noqa: RUF009 (frozen)
-    timeout: float | None = None
-    journal: str | None = None
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_client(self.client)
         if isinstance(self.embedding, str):
             one_of("embedding", self.embedding, METHODS)
@@ -110,7 +105,7 @@ class QPU(HostSampler):
         )
         embedded = found.seconds + time.perf_counter() - laying
         pieces = split(self, device, num_reads, len(gauges), initial, sum(map(len, found.chains)))
-        desk = Desk(device, self.retry, self.timeout, self.journal, self.sleep)
+        desk = self._desk(device)
         requests = [request(self, device, programmed, piece, found.chains, initial, seed) for piece in pieces]
         answers = desk.answers(requests)
         decoding = time.perf_counter()
@@ -132,12 +127,7 @@ class QPU(HostSampler):
         }
         if not is_mock(device):
             info["reported"] = summed([reported(answer.sampleset) for answer in every if not answer.replayed])
-        info["seconds"] = {
-            **desk.seconds,
-            "embed": embedded,
-            "program": desk.seconds["program"] + built - started,
-            "decode": time.perf_counter() - decoding,
-        }
+        info["seconds"] = desk.booked(embed=embedded, program=built - started, decode=time.perf_counter() - decoding)
         return (states[kept] > 0).astype(np.int8), info
 
     def _check(self, device: Any, from_states: bool) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from qjax.interop.dwave.desk import Request
+from qjax.interop.dwave.desk import Request, digest_of
 from qjax.interop.dwave.errors import TimeLimitExceeded
 from qjax.interop.dwave.programming import Programmed
 from qjax.interop.dwave.reported import is_mock
@@ -82,7 +81,5 @@ def request(
         arguments["initial_state"] = {q: int(spins[i]) for i, chain in enumerate(chains) for q in chain}
         arguments.setdefault("reinitialize_state", True)
     vectors = model.to_numpy_vectors(sort_indices=True)
-    text = hashlib.sha256(f"{seed} {piece.reads.tolist()} {sorted(arguments.items())!r}".encode())
-    for part in (vectors.linear_biases, *vectors.quadratic):
-        text.update(np.ascontiguousarray(part).tobytes())
-    return Request(model, arguments, arguments["num_reads"], text.hexdigest())
+    text = f"{seed} {piece.reads.tolist()} {sorted(arguments.items())!r}"
+    return Request(model, arguments, arguments["num_reads"], digest_of(text, vectors))

@@ -67,7 +67,7 @@ def test_limits_states_traces_and_faults(tmp_path: Path) -> None:
         jax.jit(lambda key: Leap(5.0, Hybrid())(key, qubo, 1).bits)(KEY)
     with pytest.raises(SolverOffline):
         Leap(5.0, Hybrid(cloud.SolverOfflineError("down")))(KEY, qubo, 1)
-    for fields in ({"time_limit": 0.0}, {"client": (("token", "x"),)}):
+    for fields in ({"time_limit": 0.0}, {"client": (("token", "x"),)}, {"timeout": -1.0}):
         with pytest.raises(ValueError):
             Leap(**fields)
     naps: list[float] = []

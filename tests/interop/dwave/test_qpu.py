@@ -237,6 +237,7 @@ def test_schedules_and_parameters_are_checked_first() -> None:
         {"client": (("token", "x"),)},
         {"annealing_time": 5.0, "anneal_schedule": rest},
         {"num_spin_reversals": -1},
+        {"timeout": -1.0},
     ):
         with pytest.raises(ValueError):
             QPU(device, **fields)
