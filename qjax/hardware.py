@@ -109,32 +109,45 @@ def _programmed(
     noisy: Noisy, num_reads: int, key: jax.Array, qubo: Qubo, initial: jax.Array | None
 ) -> tuple[jax.Array, dict[str, Any]]:
     """One problem, programmed once: (bits (num_reads, n), info)."""
-    stream = jax.random.fold_in(key, _STREAM)
-    program, couplings, coin, flip = (jax.random.fold_in(stream, k) for k in range(4))
+    device = replace(noisy, sampler=None)
+    program, couplings, coin, flip = (jax.random.fold_in(jax.random.fold_in(key, _STREAM), k) for k in range(4))
+    noised, factor = _analogue(device, program, couplings, qubo)
+    if noisy.chip is not None and initial is not None:
+        initial = initial[:, noisy.chip.owner]
+    samples = noisy.sampler(key, noised, num_reads, initial)
+    bits, info = _read_out(device, coin, flip, samples.bits)
+    return bits, {**samples.info, "scale_factor": factor, **info}
+
+
+@partial(jax.jit, static_argnums=0)
+def _analogue(noisy: Noisy, program: jax.Array, couplings: jax.Array, qubo: Qubo) -> tuple[Qubo, jax.Array]:
+    """The problem that the device anneals, and f."""
     spins = _scaled(qubo)
     if noisy.chip is not None:
         spins = _embedded(noisy, spins)
-        initial = None if initial is None else initial[:, noisy.chip.owner]
-    analogue = noisy.precision_bits is not None or noisy.sigma_h or noisy.sigma_j
     fields, coupled = _ising(spins)
     largest_h, largest_j = jnp.max(jnp.abs(fields), initial=0.0), _largest(coupled)
     limits = jnp.stack([_ratio(noisy.h_max, largest_h), _ratio(noisy.j_max, largest_j)])
     factor = jnp.where(jnp.isfinite(limits.min()), limits.min(), 1.0)
-    noised = qubo if noisy.chip is None else spins
-    if analogue:
-        # Changes, not values: what is not quantised or noisy stays as it was to the last bit.
-        normals = jax.random.normal(program, fields.shape)
-        change_h = _change(noisy, fields, noisy.h_max / factor, noisy.sigma_h / factor, normals)
-        change_j = _coupling_changes(noisy, coupled, factor, couplings)
-        linear = spins.linear + 2.0 * change_h - 2.0 * change_j.matvec(jnp.ones_like(change_h))
-        noised = replace(spins, linear=linear, couplings=_summed(spins.couplings, change_j))
-    samples = noisy.sampler(key, noised, num_reads, initial)
-    wrong = jax.random.bernoulli(flip, noisy.readout_error, samples.bits.shape)
-    bits = jnp.where(wrong, 1 - samples.bits, samples.bits)
-    info = {**samples.info, "scale_factor": factor}
-    if noisy.chip is not None:
-        bits, info["chain_break_fraction"] = noisy.chip.vote(coin, bits)
-    return bits, info
+    if noisy.precision_bits is None and not noisy.sigma_h and not noisy.sigma_j:
+        return qubo if noisy.chip is None else spins, factor
+    # Changes, not values: what is not quantised or noisy stays as it was to the last bit.
+    normals = jax.random.normal(program, fields.shape)
+    change_h = _change(noisy, fields, noisy.h_max / factor, noisy.sigma_h / factor, normals)
+    change_j = _coupling_changes(noisy, coupled, factor, couplings)
+    linear = spins.linear + 2.0 * change_h - 2.0 * change_j.matvec(jnp.ones_like(change_h))
+    return replace(spins, linear=linear, couplings=_summed(spins.couplings, change_j)), factor
+
+
+@partial(jax.jit, static_argnums=0)
+def _read_out(noisy: Noisy, coin: jax.Array, flip: jax.Array, bits: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """The bits as the device reports them, chains voted."""
+    wrong = jax.random.bernoulli(flip, noisy.readout_error, bits.shape)
+    bits = jnp.where(wrong, 1 - bits, bits)
+    if noisy.chip is None:
+        return bits, {}
+    voted, broken = noisy.chip.vote(coin, bits)
+    return voted, {"chain_break_fraction": broken}
 
 
 _jitted = partial(jax.jit, static_argnums=(0, 1))(_programmed)

@@ -3,7 +3,11 @@
 import os
 import tempfile
 
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA's older generator makes code for CPUs in half the time; `XLA_FLAGS= pytest` tests programs of the newer one.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 
@@ -22,6 +26,24 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     ):
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # for workers and subprocesses
+
+
+_quick = False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compilation(request: pytest.FixtureRequest) -> None:
+    """Most programs run for milliseconds: compiled with few optimisations, but in the modules marked `optimised`."""
+    global _quick
+    before, _quick = _quick, request.node.get_closest_marker("optimised") is None
+    jax.config.update("jax_disable_most_optimizations", _quick)
+    if before and not _quick:
+        jax.clear_caches()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Optimised modules first: what they compiled serves the others, the other way round it may not."""
+    items.sort(key=lambda item: item.get_closest_marker("optimised") is None)
 
 
 def pytest_unconfigure() -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qjax.couplings import Sparse
 from qjax.encodings import Codebook, Direction, FixedPoint, Mask, Rounding, Sign, Ternary, encode
 from qjax.fitted import fitted
 from qjax.pullback import pull_back
@@ -36,15 +37,15 @@ def _objective(params, x, y):
 
 
 QUADRATICS = {
-    "least_squares": lambda: least_squares(PARAMS, "head/kernel", X, Y, ridge=0.1),
-    "least_squares with bias": lambda: least_squares(PARAMS, "head/kernel", X, Y, bias="head/bias", ridge=0.1),
-    "least_squares, features kept": lambda: least_squares(
-        PARAMS, "head/kernel", X, Y, bias="head/bias", ridge=0.1, keep_features=True
+    "least_squares": lambda p, x, y: least_squares(p, "head/kernel", x, y, ridge=0.1),
+    "least_squares with bias": lambda p, x, y: least_squares(p, "head/kernel", x, y, bias="head/bias", ridge=0.1),
+    "least_squares, features kept": lambda p, x, y: least_squares(
+        p, "head/kernel", x, y, bias="head/bias", ridge=0.1, keep_features=True
     ),
-    "layer_gram": lambda: layer_gram(PARAMS, "head/kernel", X, damping=0.01),
-    "gauss_newton": lambda: gauss_newton(_outputs, _loss, PARAMS, X, Y, damping=0.05),
-    "hessian": lambda: hessian(_objective, PARAMS, X, Y, leaves=["head/kernel", "head/bias"]),
-    "fitted": lambda: fitted(_objective, PARAMS, jax.random.key(3), X, Y, radius=0.5, num_samples=64, batch_size=32),
+    "layer_gram": lambda p, x, y: layer_gram(p, "head/kernel", x, damping=0.01),
+    "gauss_newton": lambda p, x, y: gauss_newton(_outputs, _loss, p, x, y, damping=0.05),
+    "hessian": lambda p, x, y: hessian(_objective, p, x, y, leaves=["head/kernel", "head/bias"]),
+    "fitted": lambda p, x, y: fitted(_objective, p, jax.random.key(3), x, y, radius=0.5, num_samples=64, batch_size=32),
 }
 
 ATOMS = jnp.asarray(RNG.normal(size=(4, F)), jnp.float32)
@@ -60,20 +61,20 @@ ENCODINGS = {
     "codebook of atoms": {"head/kernel": Codebook(ATOMS, axis=1)},
     "codebook of levels": {"head/kernel": Codebook(jnp.asarray([-0.5, 0.7]))},
     "direction": Direction({"head/kernel": jnp.asarray(RNG.normal(size=(4, F, C)), jnp.float32)}, bits=3),
+    "two leaves": {"head/kernel": Sign(), "head/bias": FixedPoint(bits=3)},
 }
-TWO_LEAVES = {"head/kernel": Sign(), "head/bias": FixedPoint(bits=3)}
+ON_THE_KERNEL = [name for name in ENCODINGS if name != "two leaves"]
 
 
 def _states(n):
-    """All 2^n, repeated up to the same number for every encoding: a quadratic's programs then serve all of them."""
     assert n <= 12
-    return np.resize(np.array(list(itertools.product([0, 1], repeat=n)), np.int8), (2**12, n))
+    return np.array(list(itertools.product([0, 1], repeat=n)), np.int8)
 
 
 def _tolerance(qubo):
-    dense = np.abs(np.asarray(qubo.couplings.to_dense())).sum()
-    size = np.abs(qubo.offset).sum() + np.abs(qubo.linear).sum() + 0.5 * dense * max(1, qubo.linear[..., 0].size)
-    return 1e-4 * float(np.max(qubo.scale)) * float(size)
+    dense = jnp.abs(qubo.couplings.to_dense()).sum()
+    size = jnp.abs(qubo.offset).sum() + jnp.abs(qubo.linear).sum() + 0.5 * dense * max(1, qubo.linear[..., 0].size)
+    return 1e-4 * qubo.scale.max() * size
 
 
 def _joint_energies(qubo, states):
@@ -81,45 +82,63 @@ def _joint_energies(qubo, states):
     if not qubo.batch_shape:
         return qubo.energies(states)
     channels = qubo.batch_shape[0]
-    split = np.moveaxis(states.reshape(len(states), channels, -1), 1, 0)
+    split = jnp.moveaxis(states.reshape(len(states), channels, -1), 1, 0)
     return qubo.energies(split).sum(0)
 
 
 @functools.cache
 def _quadratic(name):
-    return QUADRATICS[name]()
+    return jax.jit(QUADRATICS[name])(PARAMS, X, Y)
 
 
 @functools.cache
-def _values(name):
-    return jax.jit(jax.vmap(_quadratic(name)))
+def _encoding(name):
+    return encode(PARAMS, ENCODINGS[name])
 
 
-@pytest.mark.parametrize("encoding_name", [*ENCODINGS, "two leaves"])
+@functools.partial(jax.jit, static_argnums=0)
+def _pulled(forms, quadratic, encoding, states):
+    """The quadratic's values at all states; of every form the Qubo, its energies, and how near they must be."""
+    values = jax.vmap(quadratic)(_spread(encoding, encoding.decode(states), len(states)))
+    qubos = [pull_back(quadratic, encoding, form) for form in forms]
+    return values, [(qubo, _joint_energies(qubo, states), _tolerance(qubo)) for qubo in qubos]
+
+
+@pytest.mark.parametrize("encoding_name", ENCODINGS)
 @pytest.mark.parametrize("quadratic_name", QUADRATICS)
 def test_energy_is_the_quadratic_of_the_decoded_parameters(quadratic_name, encoding_name):
-    quadratic = _quadratic(quadratic_name)
-    encoding = encode(PARAMS, {**ENCODINGS, "two leaves": TWO_LEAVES}[encoding_name])
+    quadratic, encoding = _quadratic(quadratic_name), _encoding(encoding_name)
     if not set(encoding.paths) <= set(quadratic.centre):
         with pytest.raises(ValueError, match="head/bias"):
             pull_back(quadratic, encoding)
         return
-    states = _states(encoding.num_bits)
-    expected = _values(quadratic_name)(_spread(encoding.decode(states), len(states)))
-    # "auto" is "dense" but where the features were kept, and "sparse" starts from "dense".
-    kept = quadratic_name.endswith("kept")
-    for form in ("auto", "gram", "sparse", "implicit", *(("dense",) if kept else ())):
-        if form == "gram" and not _separates(quadratic_name, encoding_name, kept=True):
-            with pytest.raises(ValueError, match="gram"):
-                pull_back(quadratic, encoding, form)
-            continue
-        qubo = pull_back(quadratic, encoding, form)
-        separate = _separates(quadratic_name, encoding_name) and form in ("auto", "dense", "gram")
+    # "auto" is "dense" but where the features were kept.
+    forms = ["auto", "implicit", *(["dense"] if quadratic_name.endswith("kept") else [])]
+    if _separates(quadratic_name, encoding_name, kept=True):
+        forms.append("gram")
+    else:
+        with pytest.raises(ValueError, match="gram"):
+            jax.eval_shape(lambda q, e: pull_back(q, e, "gram"), quadratic, encoding)
+    expected, pulled = _pulled(tuple(forms), quadratic, encoding, _states(encoding.num_bits))
+    for form, (qubo, energies, tolerance) in zip(forms, pulled, strict=True):
+        separate = _separates(quadratic_name, encoding_name) and form != "implicit"
         assert qubo.batch_shape == ((C,) if separate else ())
         assert len(qubo.labels) == qubo.num_bits
-        energies = _joint_energies(qubo, states)
-        np.testing.assert_allclose(energies, expected, atol=_tolerance(qubo), rtol=0, err_msg=form)
-        assert float(energies.min()) == pytest.approx(float(expected.min()), abs=_tolerance(qubo))
+        np.testing.assert_allclose(energies, expected, atol=float(tolerance), rtol=0, err_msg=form)
+        assert float(energies.min()) == pytest.approx(float(expected.min()), abs=float(tolerance))
+
+
+# Every encoding and every quadratic at least once: "sparse" is made of what "dense" is.
+COVERED = list(zip(itertools.cycle(QUADRATICS), ON_THE_KERNEL, strict=False))
+
+
+@pytest.mark.parametrize(("quadratic_name", "encoding_name"), COVERED)
+def test_sparse_and_outside_jit(quadratic_name, encoding_name):
+    quadratic, encoding = _quadratic(quadratic_name), _encoding(encoding_name)
+    states = _states(encoding.num_bits)
+    qubo, (expected, _) = pull_back(quadratic, encoding, "sparse"), _pulled((), quadratic, encoding, states)
+    assert isinstance(qubo.couplings, Sparse) and qubo.batch_shape == () and len(qubo.labels) == qubo.num_bits
+    np.testing.assert_allclose(qubo.energies(states), expected, atol=float(_tolerance(qubo)), rtol=0)
 
 
 def _separates(quadratic_name, encoding_name, kept=False):
@@ -134,26 +153,21 @@ def _separates(quadratic_name, encoding_name, kept=False):
     )
 
 
-def _spread(params, count):
+def _spread(encoding, decoded, count):
     """Leaves that were left alone get the axis of the states too."""
-    return jax.tree.map(lambda p, o: p if p.ndim > o.ndim else jnp.broadcast_to(o, (count, *o.shape)), params, PARAMS)
+    return jax.tree.map(
+        lambda p, o: p if p.ndim > o.ndim else jnp.broadcast_to(o, (count, *o.shape)), decoded, encoding.params
+    )
 
 
-# Every encoding and every quadratic at least once.
-@pytest.mark.parametrize(
-    ("quadratic_name", "encoding_name"), list(zip(itertools.cycle(QUADRATICS), ENCODINGS, strict=False))
-)
-def test_float64(quadratic_name, encoding_name, monkeypatch):
+@pytest.mark.parametrize(("quadratic_name", "encoding_name"), COVERED)
+def test_float64(quadratic_name, encoding_name):
     with jax.enable_x64(True):
-        double = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64))
-        for name in ("PARAMS", "X", "Y"):
-            monkeypatch.setitem(globals(), name, double(globals()[name]))
-        quadratic = QUADRATICS[quadratic_name]()
-        encoding = encode(PARAMS, ENCODINGS[encoding_name])
-        states = _states(encoding.num_bits)
-        expected = jax.jit(jax.vmap(quadratic))(_spread(encoding.decode(states), len(states)))
-        for form in ("auto", "implicit"):
-            qubo = pull_back(quadratic, encoding, form)
-            energies = _joint_energies(qubo, states)
+        params, x, y = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), (PARAMS, X, Y))
+        quadratic = jax.jit(QUADRATICS[quadratic_name])(params, x, y)
+        encoding = jax.jit(lambda p: encode(p, ENCODINGS[encoding_name]))(params)
+        forms = ("auto", "implicit")
+        expected, pulled = _pulled(forms, quadratic, encoding, _states(encoding.num_bits))
+        for form, (_, energies, tolerance) in zip(forms, pulled, strict=True):
             assert energies.dtype == jnp.float64
-            np.testing.assert_allclose(energies, expected, atol=1e-5 * _tolerance(qubo), rtol=0, err_msg=form)
+            np.testing.assert_allclose(energies, expected, atol=1e-5 * float(tolerance), rtol=0, err_msg=form)

@@ -85,9 +85,9 @@ def test_local_models_have_the_derivatives_of_the_loss():
     def outputs(vector):
         return _outputs(qjax.leaves.replace(PARAMS, unravel(vector)), X, Y).reshape(-1)
 
-    jacobian = jax.jacobian(outputs)(flat)
+    jacobian = jax.jit(jax.jacobian(outputs))(flat)
     expected = {
-        "hessian": jax.hessian(objective)(flat),
+        "hessian": jax.jit(jax.hessian(objective))(flat),
         "gauss_newton": jacobian.T @ jacobian * (2.0 / (N * C)),
     }
     models = {
@@ -96,7 +96,7 @@ def test_local_models_have_the_derivatives_of_the_loss():
     }
     for name, model in models.items():
         product = jax.vmap(lambda v, m=model: jax.flatten_util.ravel_pytree(m.curvature.product(unravel(v)))[0])
-        dense = product(jnp.eye(flat.size))
+        dense = jax.jit(product)(jnp.eye(flat.size))
         np.testing.assert_allclose(dense, expected[name] + 0.1 * np.eye(flat.size), atol=1e-5, err_msg=name)
         slope = jax.flatten_util.ravel_pytree(model.gradient)[0]
         np.testing.assert_allclose(slope, jax.grad(objective)(flat), atol=1e-5)

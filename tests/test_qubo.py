@@ -179,13 +179,15 @@ def test_no_bits():
 
 
 def test_sparse_classes_hold_no_coupled_pair_and_merge_repeated_edges():
-    rng = np.random.default_rng(5)
-    rows, cols = rng.integers(0, 300, 2000), rng.integers(0, 300, 2000)
-    rows, cols = rows[rows != cols], cols[rows != cols]
-    sparse = Sparse.from_edges(300, rows, cols, np.ones(rows.size))
-    expected = np.zeros((300, 300), np.float32)
+    """A random graph with repeated edges, and a site joined to all: more neighbours than are unrolled."""
+    n, rng = 40, np.random.default_rng(5)
+    rows, cols = rng.integers(0, n, 200), rng.integers(0, n, 200)
+    rows, cols = np.append(rows[rows != cols], np.zeros(n - 1, int)), np.append(cols[rows != cols], np.arange(1, n))
+    sparse = Sparse.from_edges(n, rows, cols, np.ones(rows.size))
+    expected = np.zeros((n, n), np.float32)
     np.add.at(expected, (rows, cols), 1)
     expected = expected + expected.T
+    assert expected.max() > 1
     np.testing.assert_array_equal(sparse.to_dense(), expected)
     order, start = np.asarray(sparse.order), 0
     for sizes in sparse.classes:

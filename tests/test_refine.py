@@ -11,6 +11,8 @@ import pytest
 
 from qjax.refine import Refine, refine
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(5)
 ROWS, BATCH = 23, 4
 

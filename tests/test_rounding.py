@@ -1,5 +1,6 @@
 """Sequential rounding against its definition, brute force, and the pull-back's energies."""
 
+import functools
 import itertools
 
 import jax
@@ -11,7 +12,10 @@ from qjax import FixedPoint, Mask, Quadratic, Sign, encode, least_squares, minim
 from qjax.curvature import Matrix
 from qjax.rounding import sequential
 
+_sequential = jax.jit(sequential, static_argnums=3)
 
+
+@functools.cache
 def _problem(seed=0, width=6, channels=3, samples=40, bits=2):
     """A correlated least-squares layer, (quadratic, encoding)."""
     rng = np.random.default_rng(seed)
@@ -53,15 +57,15 @@ def _by_hand(quadratic, encoding):
 
 def test_zero_temperature_is_babais_nearest_plane():
     quadratic, encoding = _problem()
-    bits = sequential(jax.random.key(0), quadratic, encoding)
+    bits = _sequential(jax.random.key(0), quadratic, encoding)
     assert bits.shape == (1, encoding.num_bits) and bits.dtype == jnp.int8
     np.testing.assert_allclose(encoding.decode(bits[0])["kernel"], _by_hand(quadratic, encoding), rtol=1e-5, atol=1e-5)
 
 
 def test_a_matrix_on_the_leaf_rounds_like_the_gram_matrix_it_repeats():
     quadratic, encoding = _problem()
-    shared = sequential(jax.random.key(0), quadratic, encoding, num_reads=2)
-    whole = sequential(jax.random.key(0), _as_matrix(quadratic), encoding, num_reads=2)
+    shared = _sequential(jax.random.key(0), quadratic, encoding, 2)
+    whole = _sequential(jax.random.key(0), _as_matrix(quadratic), encoding, 2)
     np.testing.assert_array_equal(shared, whole)
 
 
@@ -72,7 +76,7 @@ def test_error_feedback_beats_plain_rounding():
         quadratic, encoding = _problem(seed, width=16, samples=80)
         floor = quadratic(minimiser(quadratic, encoding.params))
         states = jnp.stack(
-            [encoding.nearest(encoding.params), sequential(jax.random.key(seed), quadratic, encoding)[0]]
+            [encoding.nearest(encoding.params), _sequential(jax.random.key(seed), quadratic, encoding)[0]]
         )
         for kept, state in zip((nearest, babai), states, strict=True):
             kept.append(float(quadratic(encoding.decode(state)) - floor))
@@ -90,7 +94,7 @@ def test_reads_at_one_parameter_follow_the_boltzmann_law():
     law = np.exp(-(energies - energies.min()) / temperature)
     law /= law.sum()
     reads = 20000
-    drawn = np.asarray(sequential(jax.random.key(1), quadratic, encoding, reads, temperature))
+    drawn = np.asarray(_sequential(jax.random.key(1), quadratic, encoding, reads, temperature))
     counts = np.bincount(2 * drawn[:, 0] + drawn[:, 1], minlength=4)
     assert (((counts - reads * law) ** 2) / (reads * law)).sum() < 25
 
@@ -98,8 +102,8 @@ def test_reads_at_one_parameter_follow_the_boltzmann_law():
 def test_a_temperature_a_read_mixes_babai_and_klein():
     quadratic, encoding = _problem(width=12)
     heat = jnp.asarray([0.0] + [1.0] * 7)
-    reads = sequential(jax.random.key(2), quadratic, encoding, 8, heat)
-    np.testing.assert_array_equal(reads[0], sequential(jax.random.key(3), quadratic, encoding)[0])
+    reads = _sequential(jax.random.key(2), quadratic, encoding, 8, heat)
+    np.testing.assert_array_equal(reads[0], _sequential(jax.random.key(3), quadratic, encoding)[0])
     assert len(np.unique(np.asarray(reads), axis=0)) == 8
 
 

@@ -10,6 +10,8 @@ from experiments.baselines import CMAES, LBFGS, Adam, Relaxed, Spectral
 from experiments.landscapes import Landscape, glass
 from qjax import Qubo
 
+pytestmark = pytest.mark.optimised
+
 
 def _bowl(x: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
     return jnp.sum(data["weights"] * (x - data["centre"]) ** 2)

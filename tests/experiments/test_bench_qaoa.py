@@ -7,6 +7,8 @@ from experiments.bench_qaoa import BenchQaoa, bench_qaoa, table
 from experiments.cells import UsageError
 from experiments.maxcut import NAMED, maxcut, named, random_regular
 
+pytestmark = pytest.mark.optimised
+
 SMALL = BenchQaoa(
     bits=6, layers=2, steps=5, repeats=1, weighted_bits=6, weighted_layers=2, weighted_steps=10, weighted_graphs=1
 )

@@ -16,6 +16,8 @@ from experiments.patch_features import PatchFeatures, features
 from experiments.straight_through import Schedule
 from qjax import samplers
 
+pytestmark = pytest.mark.optimised
+
 SCHEDULE = Schedule(batch_size=100, continuous_steps=100, scale_steps=20, steps=40, long_steps=80)
 CONFIG = LowBit(
     dataset="digits",
@@ -44,6 +46,12 @@ def start(network):
     return straight_through.continuous(SCHEDULE, jax.random.key(0), network.train, 10, Account())
 
 
+@pytest.fixture(scope="module")
+def formulated(network, start):
+    """(problem, first states, rounded states)"""
+    return jax.jit(Formulation(CONFIG))(jax.random.key(1), start, *network.train)
+
+
 def test_features_are_standardised_and_split_without_overlap(network):
     x, y = network.train
     assert x.shape == (1200, 8) and y.shape == (1200,) and network.validation[0].shape == (300, 8)
@@ -53,20 +61,20 @@ def test_features_are_standardised_and_split_without_overlap(network):
     assert not np.allclose(other.train[0], x)
 
 
-def test_the_formulated_problem_is_the_loss_to_second_order(network, start):
+def test_the_formulated_problem_is_the_loss_to_second_order(network, start, formulated):
     # At the continuous weights themselves value and slope are exact; the energies of bits are the model's.
-    problem, first, _ = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
+    problem, first, _ = formulated
     quadratic = problem.quadratic
     np.testing.assert_allclose(quadratic(start), straight_through.head_loss(start, network.train), rtol=1e-5)
     slope = jax.grad(straight_through.head_loss)(start, network.train)["kernel"]
     np.testing.assert_allclose(quadratic.gradient["kernel"], slope, atol=1e-6)
     assert first.shape == (CONFIG.num_reads, 80)
-    modelled = jnp.stack([quadratic(problem.encoding.decode(bits)) for bits in first])
+    modelled = jax.vmap(lambda bits: quadratic(problem.encoding.decode(bits)))(first)
     np.testing.assert_allclose(problem.qubo.energies(first), modelled, rtol=1e-4)
 
 
-def test_first_states_differ_and_end_with_the_present_weights(network, start):
-    problem, first, _ = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
+def test_first_states_differ_and_end_with_the_present_weights(start, formulated):
+    problem, first, _ = formulated
     energies = problem.qubo.energies(first)
     np.testing.assert_array_equal(first[-1], problem.encoding.nearest(start))
     assert len(np.unique(np.asarray(first), axis=0)) == CONFIG.num_reads
@@ -75,8 +83,8 @@ def test_first_states_differ_and_end_with_the_present_weights(network, start):
     assert float(energies.max()) < float(random.mean())
 
 
-def test_the_rounded_control_is_the_rounded_minimiser(network, start):
-    problem, _, first = Formulation(CONFIG)(jax.random.key(1), start, *network.train)
+def test_the_rounded_control_is_the_rounded_minimiser(start, formulated):
+    problem, _, first = formulated
     assert len(np.unique(np.asarray(first), axis=0)) == 1
     # The continuous weights are near their optimum, so that few signs differ from theirs.
     assert float((first[0] != problem.encoding.nearest(start)).mean()) < 0.25

@@ -26,8 +26,8 @@ def test_gradients_of_both_forms_are_equal() -> None:
 
     def slopes(form: models.Form) -> Any:
         network = models.get("patch", filters=8, form=form)
-        params = network.init(jax.random.key(1), images)
-        return jax.grad(lambda p: (network.apply(p, images) ** 2).mean())(params)
+        params = jax.jit(network.init)(jax.random.key(1), images)
+        return jax.jit(jax.grad(lambda p: (network.apply(p, images) ** 2).mean()))(params)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), slopes("patches"), slopes("conv"))
 
@@ -36,7 +36,7 @@ def test_gradients_of_both_forms_are_equal() -> None:
 def test_every_network_gives_one_logit_a_class(name: str, shape: tuple[int, ...]) -> None:
     network = models.get(name, num_classes=7)
     images = jnp.zeros((3, *shape), jnp.uint8)
-    logits = network.apply(network.init(jax.random.key(0), images), images)
+    logits, _ = jax.jit(network.init_with_output)(jax.random.key(0), images)
     assert logits.shape == (3, 7)
 
 

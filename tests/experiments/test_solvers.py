@@ -19,6 +19,8 @@ from experiments.peers import Peer
 from qjax import samplers
 from tests.samplers.problems import all_states
 
+pytestmark = pytest.mark.optimised
+
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "solvers/summary.json").read_text())["rows"]

@@ -13,6 +13,8 @@ from experiments.landscapes import FUNCTIONS, function, glass
 from experiments.quantum_search import Continuous, FittedHybrid, GlassHybrid
 from qjax import samplers
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
 def test_functions_have_their_minimum_where_they_say(kind):

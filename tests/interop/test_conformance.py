@@ -23,8 +23,14 @@ from qjax.interop.bqm import from_bqm, to_sampleset
 SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 5},
     "bifurcation": {"num_steps": 10},
-    "qaoa": {"num_layers": 1, "num_steps": 1},
     "decompose": {"sampler": samplers.Exact(), "num_rounds": 2, "sub_reads": 1},
+    "mean_field": {"num_steps": 10},
+    "neal": {"num_sweeps": 5},
+    "path_integral": {"num_sweeps": 5, "num_slices": 4},
+    "population": {"num_betas": 3, "sweeps_per_beta": 1, "population_size": 2},
+    "qaoa": {"num_layers": 1, "num_steps": 1},
+    "tabu": {"num_sweeps": 5},
+    "temper": {"num_sweeps": 5, "num_betas": 3},
 }
 BQM = dimod.BinaryQuadraticModel({"a": 0.5, 3: -1.0, ("c", 1): 0.0}, {("a", 3): 2.0, (3, ("c", 1)): -1.5}, 0.25, "SPIN")
 
@@ -33,7 +39,7 @@ def adapted(name: str) -> Any:
     return as_dimod(samplers.get(name, **SETTINGS.get(name, {})))
 
 
-@pytest.mark.parametrize("name", samplers.names())
+@pytest.mark.parametrize("name", samplers.names(), scope="module")
 def test_every_sampler_passes_dimods_tests(name: str) -> None:
     sampler = adapted(name)
     dimod.testing.assert_sampler_api(sampler)
@@ -49,10 +55,10 @@ def test_every_sampler_passes_dimods_tests(name: str) -> None:
 
 
 @pytest.mark.parametrize("vartype", ["SPIN", "BINARY"])
-@pytest.mark.parametrize("name", samplers.names())
+@pytest.mark.parametrize("name", samplers.names(), scope="module")
 def test_energies_timing_and_serialisation(name: str, vartype: str) -> None:
     bqm = BQM.change_vartype(vartype, inplace=False)
-    answer = adapted(name).sample(bqm, num_reads=4, seed=1)
+    answer = adapted(name).sample(bqm, seed=1)
     dimod.testing.assert_sampleset_energies(answer, bqm)
     assert answer.vartype is bqm.vartype and list(answer.variables) == list(bqm.variables)
     assert {"preprocessing_ns", "sampling_ns", "postprocessing_ns"} == set(answer.info["timing"])

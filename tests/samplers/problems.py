@@ -1,4 +1,4 @@
-"""Small problems for the sampler tests: one energy in every form of couplings."""
+"""Small problems for the sampler tests: every form of couplings, and energies by plain numpy."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from qjax.couplings import Dense, Gram, Implicit, Sparse
+from qjax.couplings import Couplings, Dense, Gram, Implicit, Sparse
 from qjax.qubo import Qubo
 
 FORMS = ("dense", "sparse", "gram", "implicit")
 
 
 def couplings(form: str, n: int = 10, seed: int = 0) -> Any:
-    """The same integer couplings M = offdiag(A'A) in the named form."""
+    """Integer couplings offdiag(A'A) in the named form; implicit ones keep a diagonal besides.
+
+    Sparse ones join neighbours in a row: two colour classes, by which they are swept from 12 bits on.
+    """
     factor = np.random.default_rng(seed).integers(-2, 3, (4, n)).astype(np.float32)
-    whole = factor.T @ factor
-    matrix = whole - np.diag(np.diag(whole))
-    rows, cols = np.triu_indices(n, 1)
+    matrix = factor.T @ factor
+    np.fill_diagonal(matrix, 0)
     match form:
         case "dense":
             return Dense(jnp.asarray(matrix))
         case "sparse":
-            return Sparse.from_edges(n, rows, cols, matrix[rows, cols])
+            rows = np.arange(max(n - 1, 0))
+            return Sparse.from_edges(n, rows, rows + 1, matrix[rows, rows + 1])
         case "gram":
             return Gram(jnp.asarray(factor))
         case _:
-            return Implicit(Partial(_product, jnp.asarray(matrix)), n, jnp.zeros(n))
+            diagonal = (np.arange(n) % 3).astype(np.float32)
+            return Implicit(Partial(product, jnp.asarray(matrix + np.diag(diagonal))), n, jnp.asarray(diagonal))
 
 
-def _product(matrix: jax.Array, x: jax.Array) -> jax.Array:
+def product(matrix: jax.Array, x: jax.Array) -> jax.Array:
     return matrix.astype(x.dtype) @ x
 
 
@@ -48,8 +52,26 @@ def all_states(n: int) -> np.ndarray:
     return ((np.arange(2**n)[:, None] >> np.arange(n)[None, :]) & 1).astype(np.int8)
 
 
+def energies(problem: Qubo, states: Any) -> np.ndarray:
+    """E of states (*batch, ..., n) as it is written, in double precision: (*batch, ...)."""
+    linear, offset, scale = (np.asarray(a, np.float64) for a in (problem.linear, problem.offset, problem.scale))
+    states, matrix = np.asarray(states, np.float64), matrix_of(problem.couplings)
+    middle = (1,) * (states.ndim - linear.ndim)
+    offset, scale = (a.reshape((*problem.batch_shape, *middle)) for a in (offset, scale))
+    linear = linear.reshape((*problem.batch_shape, *middle, problem.num_bits))
+    return scale * (offset + ((linear + 0.5 * states @ matrix) * states).sum(-1))
+
+
+def matrix_of(held: Couplings) -> np.ndarray:
+    """M with its diagonal, (n, n)."""
+    if not isinstance(held, Sparse):
+        return np.asarray(held.to_dense(), np.float64)
+    (rows, cols, weights), matrix = held.edges(), np.zeros((held.size, held.size))
+    matrix[rows, cols] = matrix[cols, rows] = weights
+    return matrix
+
+
 def lowest(problem: Qubo) -> np.ndarray:
     """The exact minimum by plain enumeration, (*batch,)."""
     states = all_states(problem.num_bits)
-    wide = np.broadcast_to(states, (*problem.batch_shape, *states.shape))
-    return np.asarray(problem.energies(wide)).min(-1)
+    return energies(problem, np.broadcast_to(states, (*problem.batch_shape, *states.shape))).min(-1)

@@ -27,10 +27,11 @@ CASES = (
 
 def main() -> None:
     assert len(jax.devices()) == 8, jax.devices()
+    jax.config.update("jax_disable_most_optimizations", True)  # as in conftest.py
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("reads",))
     same = []
     for name, form, fields in CASES:
-        qubo, sampler = problems.qubo(form, n=9, batch=(2,)), samplers.get(name, **fields)
+        qubo, sampler = problems.qubo(form, n=12, batch=(2,)), samplers.get(name, **fields)
         alone = sampler(jax.random.key(5), qubo, 16)
         spread = samplers.Sharded(sampler, mesh)(jax.random.key(5), qubo, 16)
         assert len(spread.bits.sharding.device_set) == 8

@@ -6,6 +6,8 @@ import pytest
 
 from qjax import Qubo, samplers
 
+pytestmark = pytest.mark.optimised
+
 N = 64
 
 

@@ -18,7 +18,15 @@ from qjax.qubo import Qubo
 from qjax.samplers import clusters, streams, sweeps
 from tests.samplers import problems
 
+pytestmark = pytest.mark.optimised
+
 _FALSE_FAILURE = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def _by_colour_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of six bits is crowded, and would be taken for a matrix."""
+    monkeypatch.setattr(sweeps, "by_classes", lambda couplings: True)
 
 
 @pytest.mark.parametrize(

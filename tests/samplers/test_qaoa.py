@@ -14,9 +14,15 @@ from qjax.samplers import angles, statevector
 from qjax.samplers.qaoa import QAOA, Cost, cost_of
 from tests.samplers import problems
 
+pytestmark = pytest.mark.optimised
+
 GRAPHS = {name: named(name) for name in NAMED} | {"random": (12, random_regular(12, 0))}
 
 
+evolved = jax.jit(statevector.evolved)
+
+
+@jax.jit
 def alone(qubo: Qubo) -> tuple[Cost, jax.Array]:
     """The cost of a problem, and of all its states."""
     cost = cost_of(qubo)
@@ -43,10 +49,10 @@ def test_the_state_is_that_of_plain_matrices(n: int) -> None:
     states = problems.all_states(n)
     np.testing.assert_allclose(cost.mean + cost.unit * costs, qubo.energies(states), rtol=1e-5, atol=1e-4)
     gammas, betas = draw.uniform(0, 1, (2, 3))
-    state = statevector.evolved(jnp.asarray([gammas, betas], jnp.float32), costs)
+    state = evolved(jnp.asarray([gammas, betas], jnp.float32), costs)
     expected = by_matrices(gammas, betas, np.asarray(costs, float))
     np.testing.assert_allclose(np.asarray(state[0]) + 1j * np.asarray(state[1]), expected, atol=2e-6)
-    value = statevector.expectation(jnp.asarray([gammas, betas], jnp.float32), costs)
+    value = jax.jit(statevector.expectation)(jnp.asarray([gammas, betas], jnp.float32), costs)
     np.testing.assert_allclose(value, (abs(expected) ** 2 * np.asarray(costs, float)).sum(), atol=1e-5)
 
 
@@ -65,8 +71,8 @@ def test_gradients_are_those_of_the_plain_circuit() -> None:
 
     draw = np.random.default_rng(0)
     theta, costs = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in ((2, 3), (16,)))
-    ours = jax.grad(statevector.expectation, (0, 1))(theta, costs)
-    theirs = jax.grad(plain, (0, 1))(theta, costs)
+    ours = jax.jit(jax.grad(statevector.expectation, (0, 1)))(theta, costs)
+    theirs = jax.jit(jax.grad(plain, (0, 1)))(theta, costs)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
@@ -141,7 +147,7 @@ def test_shots_follow_the_state() -> None:
     qubo = problems.qubo("dense", n=5)
     samples = QAOA(num_layers=2, num_steps=5, return_states="last")(jax.random.key(1), qubo, 20000)
     _, costs = alone(qubo)
-    weights = np.asarray(statevector.probabilities(statevector.evolved(samples.info["angles"], costs)))
+    weights = np.asarray(statevector.probabilities(evolved(samples.info["angles"], costs)))
     counts = np.bincount(np.asarray(samples.bits) @ 2 ** np.arange(5), minlength=32)
     seen = weights * 20000 > 5
     assert (((counts - weights * 20000) ** 2 / (weights * 20000))[seen]).sum() < 75

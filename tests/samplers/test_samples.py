@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Implicit, Sparse
+from qjax.couplings import Sparse
 from qjax.qubo import Qubo
 from qjax.samplers import Samples, rows
 from tests.samplers import problems
@@ -185,10 +185,8 @@ def test_rows_beyond_the_size_of_a_matrix(form: str, monkeypatch: pytest.MonkeyP
     """Neighbour lists and products with unit vectors give the rows of the matrix; a diagonal is left out."""
     monkeypatch.setattr(rows, "_DENSE_LIMIT", 4)
     held = problems.couplings(form)
-    matrix = np.asarray(held.to_dense())
-    if form == "implicit":
-        wide = jnp.asarray(matrix) + 3 * jnp.eye(10)
-        held = Implicit(jax.tree_util.Partial(problems._product, wide), 10, jnp.full(10, 3.0))
+    matrix = problems.matrix_of(held)
+    np.fill_diagonal(matrix, 0)
     index, states = np.array([3, 0, 3, 9]), np.random.default_rng(0).integers(0, 2, (4, 10)).astype(np.float32)
     view = rows.Rows(held)
     np.testing.assert_allclose(view.rows(jnp.asarray(index), jnp.eye(10)[index]), matrix[index])
@@ -226,12 +224,12 @@ def test_bifurcation_estimates_an_unknown_diagonal() -> None:
 
 
 def test_a_complete_graph_given_as_sparse_and_a_disconnected_one() -> None:
-    rng = np.random.default_rng(2)
-    rows, cols = np.triu_indices(40, 1)
-    weights = rng.choice([-1, 1], rows.size)
-    complete = Sparse.from_edges(40, rows, cols, weights)
-    dense = Qubo.from_terms(np.zeros(40, np.float32), complete.to_dense())
-    crowded = Qubo.from_terms(np.zeros(40, np.float32), complete)
+    """18 bits: more neighbours than are unrolled."""
+    n, rng = 18, np.random.default_rng(2)
+    rows, cols = np.triu_indices(n, 1)
+    complete = Sparse.from_edges(n, rows, cols, rng.choice([-1, 1], rows.size))
+    dense = Qubo.from_terms(np.zeros(n, np.float32), problems.matrix_of(complete))
+    crowded = Qubo.from_terms(np.zeros(n, np.float32), complete)
     sampler = samplers.Anneal(60)
     np.testing.assert_array_equal(
         sampler(jax.random.key(0), crowded, 8).lowest, sampler(jax.random.key(0), dense, 8).lowest

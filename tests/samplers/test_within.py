@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
@@ -92,15 +91,6 @@ def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
         assert starts[:4] == ([None, None, 1, 0] if name == "tabu" else [None] * len(starts[:4]))
 
 
-@pytest.fixture
-def _quick_compilation() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-
-
-@pytest.mark.usefixtures("_quick_compilation")
 @pytest.mark.parametrize("name", ["anneal", "bifurcation", "tabu"])
 def test_stretched_samplers_find_the_minimum_by_one_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: dict[str, Any] = {"num_sweeps": 10}
