@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import replicas, streams, sweeps
+from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
@@ -95,7 +95,7 @@ class Population(Sampler):
         return _State(inner, energy, log_partition, jnp.ones_like(log_partition), first, energy[:, 0] * _sign(task))
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         scale = task.spread(task.qubo.scale)
         weights = task.spread(problem.betas[t]) * scale
         before = jnp.where(t > 0, task.spread(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale

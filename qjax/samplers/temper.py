@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.couplings import Sparse
-from qjax.samplers import clusters, columns, replicas, streams, sweeps
+from qjax.samplers import acceptance, clusters, columns, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
@@ -136,7 +136,7 @@ class Temper(Sampler):
         return _State(inner, energy, best, first, exchanged)
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         weights = jnp.broadcast_to(problem.weights[:, None, :], state.energy.shape)
         inner, change = problem.sweeper.sweep(state.inner, rule, weights.reshape(-1), problem.ladders.seeds, t + 1)
         energy = state.energy + change.reshape(state.energy.shape)
@@ -179,15 +179,11 @@ class Temper(Sampler):
         """One isoenergetic move between the two replicas of every rung."""
         couplings = task.qubo.couplings
         assert isinstance(couplings, Sparse)
-        wide = [x.reshape((-1, *energy.shape)) for x in inner]
-        a, b = (tuple(x[:, :, k].reshape((x.shape[0], -1)) for x in wide) for k in range(2))
+        wide = inner.reshape((-1, *energy.shape))
+        a, b = (wide[:, :, k].reshape((wide.shape[0], -1)) for k in range(2))
         seeds = problem.seeds.reshape((2, *energy.shape))[:, :, 0].reshape((2, -1))
         a, b = clusters.exchange(couplings, a, b, seeds, self.num_sweeps + t)
-        pairs = energy[:, 0].shape
-        joined = tuple(
-            jnp.stack([x.reshape((-1, *pairs)), y.reshape((-1, *pairs))], axis=2).reshape((x.shape[0], -1))
-            for x, y in zip(a, b, strict=True)
-        )
+        joined = jnp.stack([x.reshape((-1, *energy[:, 0].shape)) for x in (a, b)], axis=2).reshape(inner.shape)
         return joined, problem.sweeper.energies(joined, often=True).reshape(energy.shape)
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
