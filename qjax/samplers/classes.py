@@ -250,7 +250,7 @@ def _limits(
     level = rule.level(uniform, x)
     level = level if bias is None else level - bias
     huge = float(np.finfo(level.dtype).max) / 4
-    inverse = jnp.where(weights == 0, huge, jnp.clip(1 / weights, -huge, huge))
+    inverse = jnp.where(weights == 0, huge, jnp.clip(1 / jnp.where(weights == 0, 1, weights), -huge, huge))
     largest = level * inverse[None, :] - linear
     below = ((x == 0) ^ (weights < 0)[None, :]) if rule.strict else None
     if not jnp.issubdtype(dtype, jnp.integer):

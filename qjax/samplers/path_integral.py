@@ -16,7 +16,7 @@ from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import automatic_range
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
-_SLICE_PART = 0.6
+_SLICE_PART = 0.43
 # Automatic transverse fields in units of the slices' temperature P T: at the start slices are free of one another
 # (tanh 3 = 0.995), at the end neighbours differ at one site in 10^4.
 _GAMMA_RANGE = (3.0, 1e-4)

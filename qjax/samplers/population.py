@@ -14,6 +14,9 @@ from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
+# The first weights lead from beta = 0 to the hot end: that of an anneal would leave few replicas.
+_HOT_PART = 1 / 4
+
 
 class _Problem(NamedTuple):
     sweeper: sweeps.Sweeper
@@ -78,6 +81,8 @@ class Population(Sampler):
         members = task.replicated(self.population_size)
         if self.beta_schedule is None:
             hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            if self.beta_range is None:
+                hot = _HOT_PART * hot
             betas = between(hot, cold, self.num_betas, self.beta_schedule_type)
         else:
             betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]

@@ -16,9 +16,6 @@ from qjax.samplers import acceptance, clusters, columns, replicas, streams, swee
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
-# Where the automatic ladder begins between the hot and the cold end of the range of an anneal, geometrically: hotter
-# rungs decorrelate no faster, and need exchanges through all of them.
-_HOT_PART = 1 / 3
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
 _CLUSTER_EVERY = 5
 # Mean number of neighbours up to which cluster moves are made unasked; beyond, the sites that differ are one cluster.
@@ -113,8 +110,6 @@ class Temper(Sampler):
             raise ValueError(f"return_rung must name one of the {rungs} betas, got {self.return_rung}")
         if self.betas is None:
             hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
-            if self.beta_range is None:
-                hot = hot ** (1 - _HOT_PART) * cold**_HOT_PART
             betas = between(hot, cold, rungs)
         else:
             betas = jnp.broadcast_to(jnp.asarray(self.betas, dtype)[:, None], (rungs, task.num_problems))

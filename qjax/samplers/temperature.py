@@ -3,7 +3,9 @@
 A few random states are quenched by sweeps at zero temperature. In the minima so reached, let g > 0 be the costs of
 single flips:
 
-    hot    beta = ln 2 / (2 mean g): flips out of a minimum are accepted more often than not
+    hot    beta = 2 ln 2 / mean g: a mean flip out of a minimum is accepted one time in four. Measured on the Gset and
+           Biq Mac files and a random +-1 complete graph, 100 and 1000 sweeps: median gaps are up to three times
+           smaller than from a quarter of this beta, as good as from twice, and much worse from four times
     cold   beta at which the flips, taken as independent, hold less than a hundredth of one mean gap of energy:
            sum_i g_i exp(-beta g_i) = 0.01 mean g
 
@@ -26,6 +28,7 @@ from qjax.samplers import acceptance, streams, swaps, sweeps
 from qjax.samplers.classes import Classes
 
 _QUENCH_SWEEPS = 10
+_HOT = 2 * math.log(2)
 _PROBES = 16
 # Of large problems fewer states say as much.
 _PROBED_BITS = 2**17
@@ -108,7 +111,7 @@ def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = No
     counted = relative > 1e-6
     count = jnp.sum(counted, axis=(0, 2)).astype(gaps.dtype)
     mean = jnp.where(count > 0, jnp.sum(relative, axis=(0, 2)) / jnp.maximum(count, 1), 1)
-    hot = jnp.log(2.0).astype(gaps.dtype) / (2 * mean)
+    hot = _HOT / mean
 
     def excess(beta: jax.Array) -> jax.Array:
         energy = relative * jnp.exp(-jnp.minimum(beta[None, :, None] * relative, 80))
