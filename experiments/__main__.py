@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import bench_bqm, bench_build, bench_qaoa, bench_refine, hardware, solvers, table1
+from experiments import bench_bqm, bench_build, bench_qaoa, bench_refine, bench_samplers, hardware, solvers, table1
 from experiments.bench_bqm import BenchBqm
 from experiments.bench_build import BenchBuild
 from experiments.bench_qaoa import BenchQaoa
 from experiments.bench_refine import BenchRefine
+from experiments.bench_samplers import BenchSamplers
 from experiments.benchmark import benchmark, smaller
 from experiments.cells import StoreError, UsageError
 from experiments.data import DataUnavailable
@@ -95,6 +96,20 @@ def run_bench_refine(
     benchmark("bench-refine", config, bench_refine.bench_refine, bench_refine.table, out, _console())
 
 
+def run_bench_samplers(
+    config: Annotated[BenchSamplers, Flat] = BenchSamplers(),  # noqa: B008 (frozen)
+    out: Path = RESULTS,
+    smoke: bool = False,
+) -> None:
+    """Samplers against a peer's proposals, bare matmuls and Hessian products; seconds to compile. About 6 minutes on
+    2 cores."""
+    if smoke:
+        config = smaller(config, reads=8, sweeps=2, peer_sweeps=2, dense_bits=60, dense_reads=4, steps=25, repeats=1)
+        config = smaller(config, batch_bits=24, problems=4, problem_reads=2, implicit_widths=(4, 5))
+        config = smaller(config, implicit_batch=4, implicit_reads=2, compiled=("greedy",))
+    benchmark("bench-samplers", config, bench_samplers.bench_samplers, bench_samplers.table, out, _console())
+
+
 def _console() -> Console:
     # A log has no width of its own; 80 columns would break every table.
     console = Console()
@@ -109,6 +124,7 @@ EXPERIMENTS: dict[str, Any] = {
     "bench-bqm": run_bench_bqm,
     "bench-qaoa": run_bench_qaoa,
     "bench-refine": run_bench_refine,
+    "bench-samplers": run_bench_samplers,
 }
 
 
@@ -150,7 +166,7 @@ def quick_compilation(arguments: list[str]) -> None:
 def device_a_core(arguments: list[str]) -> None:
     """Reads are spread over one XLA device a core, in this process alone: one program on several threads is slower
     than several programs on one thread each, for operations as small as those of a sweep."""
-    if arguments[1:2] == ["solvers"]:
+    if arguments[1:2] in (["solvers"], ["bench-samplers"]):
         flags = f"--xla_force_host_platform_device_count={cores()} --xla_cpu_multi_thread_eigen=false"
         os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
 

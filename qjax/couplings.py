@@ -21,7 +21,8 @@ from jax.tree_util import Partial, register_dataclass
 
 from qjax.coloring import blocks_of
 
-_UNROLLED_NEIGHBOURS = 16
+# More values than these are multiplied: every level costs a copy of the state.
+_MOST_LEVELS = 2
 _PRODUCTS_AT_ONCE = 64
 
 
@@ -54,7 +55,7 @@ class Dense:
 @partial(
     register_dataclass,
     data_fields=["order", "position", "neighbours", "weights"],
-    meta_fields=["classes", "integer_dtype"],
+    meta_fields=["classes", "integer_dtype", "levels"],
 )
 @dataclass(frozen=True)
 class Sparse:
@@ -70,6 +71,8 @@ class Sparse:
                 in the smallest type that also holds every sum of absolute couplings of a site
     classes     static: for each colour class the sizes of its buckets; buckets follow one another in sorted order
     integer_dtype  static: "int8", "int16", "int32", or None for real couplings
+    levels      static: the values that integer couplings take, where they are few (Max-Cut has one, +-J two): sums
+                over neighbours then need no products. None elsewhere
     """
 
     order: jax.Array
@@ -78,6 +81,7 @@ class Sparse:
     weights: tuple[jax.Array, ...]
     classes: tuple[tuple[int, ...], ...]
     integer_dtype: str | None
+    levels: tuple[int, ...] | None = None
 
     @staticmethod
     def from_edges(n: int, rows: Any, cols: Any, weights: Any) -> Sparse:
@@ -134,6 +138,7 @@ class Sparse:
             tuple(padded),
             blocks.classes,
             integer_dtype,
+            _levels(merged) if integer_dtype else None,
         )
 
     @property
@@ -146,20 +151,32 @@ class Sparse:
 
     def matvec(self, x: jax.Array) -> jax.Array:
         """Mx for x (..., n)."""
-        sorted_x = jnp.take(x, self.order, axis=-1)
-        sums = []
-        for index, weight in zip(self.neighbours, self.weights, strict=True):
-            weight = weight.astype(x.dtype)
-            if weight.shape[-1] <= _UNROLLED_NEIGHBOURS:
-                total = jnp.zeros((*x.shape[:-1], index.shape[0]), x.dtype)
-                for k in range(weight.shape[-1]):
-                    term = jnp.take(sorted_x, index[:, k], axis=-1, mode="clip")
-                    total = total + term * jnp.broadcast_to(weight[:, k], term.shape)
-            else:
-                total = jnp.einsum("...mk,mk->...m", jnp.take(sorted_x, index, axis=-1, mode="clip"), weight)
-            sums.append(total)
-        result = jnp.concatenate(sums, axis=-1) if sums else jnp.zeros_like(x)
-        return jnp.take(result, self.position, axis=-1)
+        if x.size == 0:
+            return x
+        columns = jnp.take(x.reshape((-1, self.size)).T, self.order, axis=0)
+        image = jnp.take(self.sums(columns), self.position, axis=0)
+        return image.T.reshape(x.shape)
+
+    def sums(self, columns: jax.Array) -> jax.Array:
+        """Mx for x (n, C) in sorted order, in the dtype of x: one gather for all buckets of about the same degree,
+        which compiles fast (qjax.samplers.classes has the form that runs fast)."""
+        groups: dict[int, list[int]] = {}
+        for bucket, index in enumerate(self.neighbours):
+            groups.setdefault(max(index.shape[1] - 1, 0).bit_length(), []).append(bucket)
+        found: dict[int, jax.Array] = {}
+        for members in groups.values():
+            width = max(self.neighbours[bucket].shape[1] for bucket in members)
+            index, weight = (
+                jnp.concatenate([jnp.pad(parts[b], ((0, 0), (0, width - parts[b].shape[1]))) for b in members])
+                for parts in (self.neighbours, self.weights)
+            )
+            terms = jnp.take(columns, index.reshape(-1), axis=0, mode="clip").reshape((*index.shape, columns.shape[1]))
+            image = jnp.sum(terms * weight.astype(columns.dtype)[:, :, None], axis=1, dtype=columns.dtype)
+            start = 0
+            for bucket in members:
+                found[bucket] = image[start : start + self.neighbours[bucket].shape[0]]
+                start += self.neighbours[bucket].shape[0]
+        return jnp.concatenate([found[b] for b in range(len(found))]) if found else jnp.zeros_like(columns)
 
     def row(self, index: jax.Array | int) -> jax.Array:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))
@@ -333,6 +350,11 @@ def _restricted_matvec(keep: jax.Array, couplings: Couplings, x: jax.Array) -> j
 
 def _traced(tree: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _levels(weights: np.ndarray) -> tuple[int, ...] | None:
+    values = np.unique(weights)
+    return tuple(int(v) for v in values) if values.size <= _MOST_LEVELS else None
 
 
 def _integer_dtype(n: int, rows: np.ndarray, weights: np.ndarray) -> str | None:

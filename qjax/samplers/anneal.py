@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import streams, swaps, sweeps
+from qjax.samplers import acceptance, streams, swaps, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
@@ -89,7 +89,7 @@ class Anneal(Sampler):
         return _State(inner, energy, problem.sweeper.snapshot(inner), energy)
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         weights = task.spread(problem.betas[t] * task.qubo.scale)
         inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, t + 1)
         if self.return_states == "last":

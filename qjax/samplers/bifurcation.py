@@ -87,7 +87,7 @@ class Bifurcation(Sampler):
         diagonal = columns.kept_diagonal(couplings, dtype)
 
         def product(v: jax.Array) -> jax.Array:
-            return columns.spin_product(couplings, diagonal, v)
+            return columns.spin_product(couplings, diagonal, v, often=False)
 
         smallest, largest = extreme_eigenvalues(product, n, dtype)
         # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.

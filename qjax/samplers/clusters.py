@@ -25,54 +25,39 @@ _MOST_PASSES = 64
 
 
 def exchange(
-    couplings: Sparse, a: tuple[jax.Array, ...], b: tuple[jax.Array, ...], seeds: jax.Array, step: jax.Array
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-    """One move between the columns of a and b: tuples of blocks (m, C) in the couplings' sorted order; seeds (2, C)."""
-    differ = tuple((x != y).astype(jnp.int8) for x, y in zip(a, b, strict=True))
-    chance = streams.uniforms(seeds, step, jnp.arange(couplings.size))
-    first = jnp.argmax(jnp.where(columns.stack(differ) == 1, chance, 0), axis=0)
-    here = (jnp.arange(couplings.size)[:, None] == first[None, :]).astype(jnp.int8)
-    cluster, start = [], 0
-    for part in differ:
-        cluster.append(part & here[start : start + part.shape[0]])
-        start += part.shape[0]
+    couplings: Sparse, a: jax.Array, b: jax.Array, seeds: jax.Array, step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One move between the columns of a and b, 0/1 (n, C) in the couplings' sorted order; seeds (2, C)."""
+    differ = (a != b).astype(jnp.int8)
+    sites = jnp.arange(couplings.size)
+    first = jnp.argmax(jnp.where(differ == 1, streams.uniforms(seeds, step, sites), 0), axis=0)
+    cluster = differ & (sites[:, None] == first[None, :]).astype(jnp.int8)
 
     def unfinished(carry: Any) -> jax.Array:
         return jnp.any(carry[1]) & (carry[2] < _MOST_PASSES)
 
     def grow(carry: Any) -> Any:
-        blocks, _, passes = carry
-        grown = _pass(couplings, blocks, differ, passes)
-        changed = [jnp.any(old != new, axis=0) for old, new in zip(blocks, grown, strict=True)]
-        return grown, jnp.any(jnp.stack(changed), axis=0), passes + 1
+        old, _, passes = carry
+        grown = _pass(couplings, old, differ)
+        return grown, jnp.any(old != grown, axis=0), passes + 1
 
-    state = (tuple(cluster), jnp.ones(first.shape, bool), jnp.int32(0))
-    blocks, growing, _ = lax.while_loop(unfinished, grow, state)
-    moved = [(part == 1) & ~growing[None, :] for part in blocks]
-    new_a = tuple(jnp.where(part, y, x) for part, x, y in zip(moved, a, b, strict=True))
-    new_b = tuple(jnp.where(part, x, y) for part, x, y in zip(moved, a, b, strict=True))
-    return new_a, new_b
+    state = (cluster, jnp.ones(first.shape, bool), jnp.int32(0))
+    cluster, growing, _ = lax.while_loop(unfinished, grow, state)
+    moved = (cluster == 1) & ~growing[None, :]
+    return jnp.where(moved, b, a), jnp.where(moved, a, b)
 
 
-def _pass(
-    couplings: Sparse, cluster: tuple[jax.Array, ...], inside: tuple[jax.Array, ...], step: jax.Array
-) -> tuple[jax.Array, ...]:
+def _pass(couplings: Sparse, cluster: jax.Array, inside: jax.Array) -> jax.Array:
     """The cluster with the neighbours added that are inside, class after class."""
-    blocks, bucket = list(cluster), 0
+    near, start, bucket = jnp.zeros_like(cluster), 0, 0
     for sizes in couplings.classes:
-        whole = columns.stack(blocks)
-        for _ in sizes:
-            near = _fenced_any(whole, couplings.neighbours[bucket], step)
-            blocks[bucket] = blocks[bucket] | (near & inside[bucket])
-            bucket += 1
-    return tuple(blocks)
-
-
-def _fenced_any(whole: jax.Array, index: jax.Array, step: jax.Array) -> jax.Array:
-    """With the fence around the gathers of qjax.samplers.sweeps: a condition that is always true."""
-
-    def none() -> jax.Array:
-        return jnp.zeros((index.shape[0], whole.shape[1]), whole.dtype)
-
-    near: jax.Array = lax.cond(step >= 0, lambda: columns.neighbour_any(whole, index), none)
-    return near
+        begin = start
+        for m in sizes:
+            # Written in place, so that the gathers become one kernel (qjax.samplers.classes).
+            near = lax.dynamic_update_slice_in_dim(
+                near, columns.neighbour_any(cluster, couplings.neighbours[bucket]), start, 0
+            )
+            start, bucket = start + m, bucket + 1
+        part = cluster[begin:start] | (near[begin:start] & inside[begin:start])
+        cluster = lax.dynamic_update_slice_in_dim(cluster, part, begin, 0)
+    return cluster

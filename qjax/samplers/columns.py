@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from qjax.couplings import Couplings, Dense, Gram, Implicit, Sparse
 from qjax.couplings import zero_diagonal as without_diagonal
@@ -36,8 +37,9 @@ def zero_diagonal_terms(qubo: Qubo) -> tuple[jax.Array, jax.Array | None]:
     return linear + 0.5 * diagonal[:, None], diagonal
 
 
-def apply(couplings: Couplings, x: jax.Array) -> jax.Array:
-    """Mx for x (n, C) of a floating dtype, the couplings' own diagonal included."""
+def apply(couplings: Couplings, x: jax.Array, often: bool = True) -> jax.Array:
+    """Mx for x (n, C) of a floating dtype, the couplings' own diagonal included; often=False: compiled sooner where
+    the couplings are sparse, and slower."""
     match couplings:
         case Dense(matrix):
             return jnp.matmul(matrix.astype(x.dtype), x, precision="highest")
@@ -47,11 +49,15 @@ def apply(couplings: Couplings, x: jax.Array) -> jax.Array:
             return jnp.matmul(factor.T, image, precision="highest") - couplings.squares.astype(x.dtype)[:, None] * x
         case Sparse():
             ordered = jnp.take(x, couplings.order, axis=0, mode="clip")
-            sums = [
-                neighbour_sums(ordered, index, weight.astype(x.dtype))
-                for index, weight in zip(couplings.neighbours, couplings.weights, strict=True)
-            ]
-            return jnp.take(stack(sums), couplings.position, axis=0, mode="clip")
+            if not often:
+                return jnp.take(couplings.sums(ordered), couplings.position, axis=0, mode="clip")
+            # Written in place, so that the gathers of a bucket become one kernel (qjax.samplers.classes).
+            sums, start = ordered, 0
+            for index, weight in zip(couplings.neighbours, couplings.weights, strict=True):
+                part = neighbour_sums(ordered, index, weight.astype(x.dtype))
+                sums = lax.dynamic_update_slice_in_dim(sums, part, start, 0)
+                start += index.shape[0]
+            return jnp.take(sums, couplings.position, axis=0, mode="clip")
         case _:
             return couplings.matvec(x.T).T
 
@@ -67,9 +73,9 @@ def kept_diagonal(couplings: Couplings, dtype: jnp.dtype) -> jax.Array | None:
     return jnp.mean(z * apply(couplings, z), axis=1)
 
 
-def spin_product(couplings: Couplings, diagonal: jax.Array | None, x: jax.Array) -> jax.Array:
+def spin_product(couplings: Couplings, diagonal: jax.Array | None, x: jax.Array, often: bool = True) -> jax.Array:
     """Kx (n, C) with K = 1/4 offdiag(M), the couplings of the spins."""
-    image = apply(couplings, x)
+    image = apply(couplings, x, often)
     return 0.25 * (image if diagonal is None else image - diagonal[:, None] * x)
 
 
@@ -77,15 +83,14 @@ def signs(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jnp.ones_like(x), -jnp.ones_like(x))
 
 
-def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array, unroll: bool = True) -> jax.Array:
+def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
     """sum_k weight[:, k] state[index[:, k]] for state (n, C), index and weight (m, k) -> (m, C), in the state's dtype.
 
-    One gather a neighbour is the fast form on CPU; few long lists, or unroll=False, take one gather in all and
-    compile faster.
+    One gather a neighbour is the fast form on CPU; few long lists take one gather in all and compile faster.
     """
     m, degree = index.shape
     weight = weight.astype(state.dtype)
-    if unroll and not _gathers_at_once(m, degree):
+    if not _gathers_at_once(m, degree):
         total = jnp.zeros((m, state.shape[1]), state.dtype)
         for k in range(degree):
             total = total + jnp.take(state, index[:, k], axis=0, mode="clip") * weight[:, k][:, None]
@@ -113,12 +118,6 @@ def stack(blocks: Sequence[jax.Array]) -> jax.Array:
 def dense_matrix(couplings: Couplings) -> jax.Array:
     """M (n, n) with a zero diagonal."""
     return without_diagonal(couplings.to_dense())
-
-
-def unrolled_gathers(couplings: Sparse) -> int:
-    """How many gathers one pass over the couplings unrolls to: what decides its compile time."""
-    shapes = [index.shape for index in couplings.neighbours]
-    return sum(1 if _gathers_at_once(m, degree) else degree for m, degree in shapes)
 
 
 def stored_couplings(couplings: Sparse) -> int:

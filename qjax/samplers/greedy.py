@@ -12,7 +12,7 @@ import numpy as np
 
 from qjax.couplings import Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import columns, streams, swaps, sweeps
+from qjax.samplers import acceptance, columns, streams, swaps, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
 from qjax.samplers.rows import Rows
 
@@ -93,7 +93,7 @@ class Greedy(Sampler):
 
     def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
         if isinstance(state, _Swept):
-            inner, change = problem.sweep(state.inner, sweeps.descend, _sign(task), task.seeds, t)
+            inner, change = problem.sweep(state.inner, acceptance.descend, _sign(task), task.seeds, t)
             return _Swept(inner, change != 0)
         if isinstance(state, _Exchanged):
             return self._exchange(task, problem, t, state)

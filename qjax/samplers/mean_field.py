@@ -75,7 +75,9 @@ class MeanField(Sampler):
     def prepare(self, task: Task) -> _Problem:
         couplings, dtype = task.qubo.couplings, task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
-        smallest, _ = extreme_eigenvalues(lambda v: columns.spin_product(couplings, diagonal, v), task.num_bits, dtype)
+        smallest, _ = extreme_eigenvalues(
+            lambda v: columns.spin_product(couplings, diagonal, v, often=False), task.num_bits, dtype
+        )
         fields = task.qubo.ising().fields.T
         peak = jnp.max(jnp.abs(fields), axis=0)
         rms = peak * jnp.sqrt(jnp.mean(jnp.square(fields / jnp.where(peak > 0, peak, 1)[None, :]), axis=0))

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import replicas, streams, sweeps
+from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import automatic_range
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
-_SLICE_PART = 0.6
+_SLICE_PART = 0.43
 # Automatic transverse fields in units of the slices' temperature P T: at the start slices are free of one another
 # (tanh 3 = 0.995), at the end neighbours differ at one site in 10^4.
 _GAMMA_RANGE = (3.0, 1e-4)
@@ -111,7 +111,7 @@ class PathIntegral(Sampler):
         return _State(even, odd, energies, best, energies[0, :, 0])
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         view, shape = problem.sweeper, state.energies.shape[1:]
         weights = problem.halves.spread(problem.weights)
         coupling = problem.halves.spread(-0.5 * jnp.log(jnp.tanh(problem.gammas[t])))

@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import replicas, streams, sweeps
+from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
+
+# The first weights lead from beta = 0 to the hot end: that of an anneal would leave few replicas.
+_HOT_PART = 1 / 4
 
 
 class _Problem(NamedTuple):
@@ -78,6 +81,8 @@ class Population(Sampler):
         members = task.replicated(self.population_size)
         if self.beta_schedule is None:
             hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            if self.beta_range is None:
+                hot = _HOT_PART * hot
             betas = between(hot, cold, self.num_betas, self.beta_schedule_type)
         else:
             betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]
@@ -95,7 +100,7 @@ class Population(Sampler):
         return _State(inner, energy, log_partition, jnp.ones_like(log_partition), first, energy[:, 0] * _sign(task))
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         scale = task.spread(task.qubo.scale)
         weights = task.spread(problem.betas[t]) * scale
         before = jnp.where(t > 0, task.spread(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale

@@ -16,7 +16,8 @@ from jax import lax
 
 from qjax.qubo import Qubo
 from qjax.samplers import columns, streams
-from qjax.samplers.sweeps import Rule, Spread
+from qjax.samplers.acceptance import Rule
+from qjax.samplers.sweeps import Spread
 
 _BLOCK = 32
 _DENSE_LIMIT = 8192

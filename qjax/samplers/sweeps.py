@@ -9,14 +9,14 @@ every bit once:
     classes   (sparse) one colour class at a time: its bits are not coupled, so updating all of them at once is exact
 
 Both leave the Boltzmann law exp(-beta E) invariant under `metropolis` and `heat_bath` (a block updated at once would
-not).
+not). Blocks are in this file, classes in qjax.samplers.classes, the rules in qjax.samplers.acceptance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from jax import lax
 from qjax.couplings import Gram, Implicit, Sparse
 from qjax.qubo import Qubo
 from qjax.samplers import columns, streams
+from qjax.samplers.acceptance import Rule
+from qjax.samplers.classes import Classes, kernel_gathers
 
 # Bits of a block: measured on 2 CPU cores at n = 2000, 64 reads: 16: 10.9, 32: 12.4, 64: 14.0, 128: 22.8 ms a sweep.
 _BLOCK = 16
@@ -33,39 +35,6 @@ _DENSE_LIMIT = 8192
 _MOST_GATHERS = 2000
 
 Spread = Callable[[jax.Array], jax.Array]
-
-
-class Rule(NamedTuple):
-    """How bits are updated: `noise` of uniform numbers, then the new bits `decide(field, x, noise)`, field = beta
-    scale f.
-
-    Two steps, so that the logarithms of a whole sweep are taken in one pass.
-    """
-
-    noise: Callable[[jax.Array], jax.Array]
-    decide: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-
-
-def _flip_below(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    change = (1 - 2 * x).astype(field.dtype) * field
-    return jnp.where(change <= noise.astype(field.dtype), 1 - x, x)
-
-
-def _one_below(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    return (field < noise.astype(field.dtype)).astype(x.dtype)
-
-
-def _flip_down(field: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-    del noise
-    return jnp.where((1 - 2 * x).astype(field.dtype) * field < 0, 1 - x, x)
-
-
-# Flip with probability min(1, exp(-(1-2x) field)).
-metropolis = Rule(lambda u: -jnp.log(u), _flip_below)
-# x = 1 with probability 1 / (1 + exp(field)).
-heat_bath = Rule(lambda u: jnp.log1p(-u) - jnp.log(u), _one_below)
-# Flip where that lowers the energy: the limit of zero temperature.
-descend = Rule(lambda u: u, _flip_down)
 
 
 class Sweeper(Protocol):
@@ -96,10 +65,8 @@ class Sweeper(Protocol):
         compilation."""
 
 
-def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
+def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
     """The layout that suits the couplings of a Qubo with batch (P,); spread takes (..., P) to (..., C).
-
-    unroll=False compiles faster and runs slower: for a few sweeps.
 
     Errors: ValueError for implicit couplings without a diagonal.
     """
@@ -107,7 +74,7 @@ def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
     couplings, n = qubo.couplings, qubo.num_bits
     if isinstance(couplings, Sparse):
         if by_classes(couplings):
-            return _Classes(couplings, linear, spread, unroll)
+            return Classes(couplings, linear, spread)
     elif isinstance(couplings, Gram):
         # A sweep costs n^2 a read through the matrix and 2 N n through the factor.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
@@ -120,9 +87,9 @@ def sweeper(qubo: Qubo, spread: Spread, unroll: bool = True) -> Sweeper:
 
 
 def by_classes(couplings: Sparse) -> bool:
-    """Whether sparse couplings are swept by colour classes: their states are then tuples of blocks in sorted order."""
+    """Whether sparse couplings are swept by colour classes: their states are then in sorted order."""
     n = couplings.size
-    crowded = 6 * columns.stored_couplings(couplings) > n * n or columns.unrolled_gathers(couplings) > _MOST_GATHERS
+    crowded = 6 * columns.stored_couplings(couplings) > n * n or kernel_gathers(couplings) > _MOST_GATHERS
     return n > _DENSE_LIMIT or not crowded
 
 
@@ -258,80 +225,3 @@ class _Blocks:
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
         return jnp.sum(state[0] * (0.5 * self._image(state) + self._spread(self._linear)), axis=0)
-
-
-class _Classes:
-    """Colour classes updated at once; the state is a tuple of blocks, one a degree bucket, in the couplings' sorted
-    order.
-
-    Integer couplings keep integer sums (their dtype holds every sum), so energies and bits are exact.
-    """
-
-    def __init__(self, couplings: Sparse, linear: jax.Array, spread: Spread, unroll: bool) -> None:
-        self._couplings, self._spread, self._unroll = couplings, spread, unroll
-        self._linear = jnp.take(linear, couplings.order, axis=0)
-        self._dtype = linear.dtype if couplings.integer_dtype is None else jnp.dtype(couplings.integer_dtype)
-        self._starts, start = [], 0
-        for index in couplings.neighbours:
-            self._starts.append(start)
-            start += index.shape[0]
-
-    def load(self, bits: jax.Array) -> Any:
-        x = jnp.take(bits, self._couplings.order, axis=0).astype(self._dtype)
-        return tuple(x[s : s + i.shape[0]] for s, i in zip(self._starts, self._couplings.neighbours, strict=True))
-
-    def snapshot(self, state: Any) -> Any:
-        return state
-
-    def unload(self, snapshot: Any) -> jax.Array:
-        return jnp.take(columns.stack(snapshot), self._couplings.position, axis=0).astype(jnp.int8)
-
-    def _field(self, whole: jax.Array, bucket: int, step: jax.Array) -> jax.Array:
-        index, weight = self._couplings.neighbours[bucket], self._couplings.weights[bucket]
-        start = self._starts[bucket]
-
-        def sums() -> jax.Array:
-            return columns.neighbour_sums(whole, index, weight, self._unroll)
-
-        # Always true, which XLA cannot know: a fence around the gathers. Fused into what reads them, or split into one
-        # kernel each, they run and compile many times slower (an optimization_barrier is gone before CPU fusion).
-        image = lax.cond(step >= 0, sums, lambda: jnp.zeros((index.shape[0], whole.shape[1]), whole.dtype))
-        linear = self._spread(self._linear[start : start + index.shape[0]])
-        return jnp.asarray(image).astype(self._linear.dtype) + linear
-
-    def sweep(
-        self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
-    ) -> tuple[Any, jax.Array]:
-        blocks, bucket = list(state), 0
-        weights = weights.astype(self._linear.dtype)
-        n = self._couplings.size
-        noise = rule.noise(streams.uniforms(seeds, step, jnp.arange(n)))
-        changes = []
-        for sizes in self._couplings.classes:
-            whole = columns.stack(blocks)
-            for size in sizes:
-                start, old = self._starts[bucket], blocks[bucket]
-                field = self._field(whole, bucket, step)
-                scaled = field * weights[None, :]
-                if bias is not None:
-                    scaled = scaled + bias[bucket]
-                new = rule.decide(scaled, old, noise[start : start + size])
-                changes.append((new - old).astype(field.dtype) * field)
-                blocks[bucket] = new
-                bucket += 1
-        return tuple(blocks), jnp.sum(columns.stack(changes), axis=0)
-
-    def gaps(self, state: Any) -> jax.Array:
-        whole = columns.stack(state)
-        fields = columns.stack([self._field(whole, b, jnp.int32(0)) for b in range(len(state))])
-        return (1 - 2 * whole).astype(fields.dtype) * fields
-
-    def energies(self, state: Any, often: bool = False) -> jax.Array:
-        couplings, dtype = self._couplings, self._linear.dtype
-        whole, total, start = columns.stack(state), jnp.zeros(state[0].shape[1], dtype), 0
-        for x, index, weight in zip(state, couplings.neighbours, couplings.weights, strict=True):
-            image = columns.neighbour_sums(whole, index, weight, unroll=often).astype(dtype)
-            linear = self._spread(self._linear[start : start + x.shape[0]])
-            total = total + jnp.sum(x.astype(dtype) * (0.5 * image + linear), axis=0)
-            start += x.shape[0]
-        return total

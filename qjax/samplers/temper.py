@@ -12,13 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.couplings import Sparse
-from qjax.samplers import clusters, columns, replicas, streams, sweeps
+from qjax.samplers import acceptance, clusters, columns, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.temperature import between, check_betas, check_range, range_of
 
-# Where the automatic ladder begins between the hot and the cold end of the range of an anneal, geometrically: hotter
-# rungs decorrelate no faster, and need exchanges through all of them.
-_HOT_PART = 1 / 3
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
 _CLUSTER_EVERY = 5
 # Mean number of neighbours up to which cluster moves are made unasked; beyond, the sites that differ are one cluster.
@@ -113,8 +110,6 @@ class Temper(Sampler):
             raise ValueError(f"return_rung must name one of the {rungs} betas, got {self.return_rung}")
         if self.betas is None:
             hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
-            if self.beta_range is None:
-                hot = hot ** (1 - _HOT_PART) * cold**_HOT_PART
             betas = between(hot, cold, rungs)
         else:
             betas = jnp.broadcast_to(jnp.asarray(self.betas, dtype)[:, None], (rungs, task.num_problems))
@@ -136,7 +131,7 @@ class Temper(Sampler):
         return _State(inner, energy, best, first, exchanged)
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        rule = sweeps.metropolis if self.acceptance == "metropolis" else sweeps.heat_bath
+        rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         weights = jnp.broadcast_to(problem.weights[:, None, :], state.energy.shape)
         inner, change = problem.sweeper.sweep(state.inner, rule, weights.reshape(-1), problem.ladders.seeds, t + 1)
         energy = state.energy + change.reshape(state.energy.shape)
@@ -179,15 +174,11 @@ class Temper(Sampler):
         """One isoenergetic move between the two replicas of every rung."""
         couplings = task.qubo.couplings
         assert isinstance(couplings, Sparse)
-        wide = [x.reshape((-1, *energy.shape)) for x in inner]
-        a, b = (tuple(x[:, :, k].reshape((x.shape[0], -1)) for x in wide) for k in range(2))
+        wide = inner.reshape((-1, *energy.shape))
+        a, b = (wide[:, :, k].reshape((wide.shape[0], -1)) for k in range(2))
         seeds = problem.seeds.reshape((2, *energy.shape))[:, :, 0].reshape((2, -1))
         a, b = clusters.exchange(couplings, a, b, seeds, self.num_sweeps + t)
-        pairs = energy[:, 0].shape
-        joined = tuple(
-            jnp.stack([x.reshape((-1, *pairs)), y.reshape((-1, *pairs))], axis=2).reshape((x.shape[0], -1))
-            for x, y in zip(a, b, strict=True)
-        )
+        joined = jnp.stack([x.reshape((-1, *energy[:, 0].shape)) for x in (a, b)], axis=2).reshape(inner.shape)
         return joined, problem.sweeper.energies(joined, often=True).reshape(energy.shape)
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
