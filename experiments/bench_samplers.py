@@ -231,7 +231,7 @@ def implicit_cost(config: BenchSamplers) -> tuple[int, float, float, float]:
     quadratic = gauss_newton(outputs, loss, params, images, labels, damping=1e-3)
     qubo = pull_back(quadratic, encode(params, {"first": Sign(), "second": Sign()}), form="implicit")
     reads, steps, n = config.implicit_reads, config.implicit_steps, qubo.num_bits
-    sampler = samplers.Bifurcation(num_steps=steps, variant="ballistic", readout_every=steps)
+    sampler = samplers.Bifurcation(num_steps=steps, readout_every=steps)
 
     def step(stretch: int) -> float:
         key = jax.random.key(config.seed)

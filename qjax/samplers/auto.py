@@ -28,17 +28,22 @@ class Choice(NamedTuple):
 # for accelerators, wait for measurements: `python -m experiments solvers` is there for them.
 CHOICES = (
     Choice(Exact(), "n <= 16 bits"),
-    # G22 (n = 2000, 1 % coupled), 5-6 s: anneal 13358, bifurcation codes 13298 .. 13356. G35: anneal 7674, codes of
-    # bifurcation 7626. Where few bits are coupled a sweep costs less than one product, and single flips find more.
+    # Cuts after 1 and 5 s (2 cores, 128 reads), beside dwave-samplers' anneal (16 reads): G22 13357, 13358 (13339,
+    # 13358); G35 7667, 7674 (7635, 7666); G55 10243, 10286 (10196, 10249); G32 1402, 1408 (1400, 1402); the four Biq
+    # Mac files at their best known within 0.5 s. Bifurcation codes, 5-6 s: G22 13298 .. 13356, G35 7626. Where few bits
+    # are coupled a sweep costs less than one product, and single flips find more.
     Choice(Anneal(), "sparse couplings, swept by colour classes"),
     # A single flip of implicit couplings costs whole products, and needs a diagonal that may be unknown.
-    Choice(Bifurcation(variant="ballistic"), "implicit couplings"),
+    Choice(Bifurcation(), "implicit couplings"),
     # Where strong fields are usual (bqp, gka, Gram forms of few weights); not measured against the next row.
     Choice(Anneal(), "dense or Gram couplings, n < 400"),
-    # A rounded least-squares head of 512 bits, median energy above its offset: ballistic 7.4, discrete 143.
-    Choice(Bifurcation(variant="ballistic"), "Gram couplings"),
-    # Random +-1 complete graph of n = 2000, 5.5 s: bifurcation cuts 34734 (median 34592), single-flip codes 34265 to
-    # 34611 in 16 to 55 s. On a GPU the more so: its steps are matmuls, a sweep is n steps one after another.
+    # Least squares on 256 correlated features of 2 bits, 64 reads x 1000 steps, median energy: generalized (A = 0.4 to
+    # 0.6) 0.10 to 0.11, ballistic 0.096, discrete 1.6; anneal of 300 sweeps 0.093. 128 features of 4 bits: 0.043,
+    # 0.042, 0.60; anneal 0.031. Single flips win where a sweep is affordable, at a few hundred bits.
+    Choice(Bifurcation(), "Gram couplings"),
+    # Random +-1 complete graphs, best energy after 1, 2, 5 s (2 cores, 128 reads). n = 2000: generalized (A = 0.4)
+    # -67852, -67882, -67902; discrete -67128, -67456, -67792; anneal -67116, -67116, -67726. n = 500: both -8482 within
+    # 0.5 s, anneal in 2 s. On a GPU the more so: a step is a matmul, a sweep n steps one after another.
     Choice(Bifurcation(), "dense couplings"),
 )
 _EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)

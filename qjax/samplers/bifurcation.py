@@ -45,6 +45,10 @@ class Bifurcation(Sampler):
     variant "generalized": ballistic, and every oscillator has a pump p of its own in place of 1 - a, from 1 to 0:
     p -= (1 - A x^2) p / (steps left). A = `nonlinearity`: 0 is nearly ballistic, quality grows up to an edge of chaos
     (1.3 to 1.5 on planted Wishart glasses with strength 0.9, ten times the hits of ballistic) and collapses beyond.
+    The default is never far from the best, at strength 1. Random +-1 complete graphs, median of 64 reads x 300 steps,
+    A = 0.3 against discrete: n = 2000 -67909 (-67318), n = 4000 -191143 (-189639); with 1000 steps -67918 (-67857),
+    while the best read is discrete's by 0.04 %. Gram matrices of correlated features, median: as ballistic (0.04 to
+    0.1 above the least squares), discrete 0.4 to 1.6.
     c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: for random
     couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0 lambda_max)) keeps the stiffest
     mode stable.
@@ -55,11 +59,11 @@ class Bifurcation(Sampler):
     """
 
     num_steps: int = 1000
-    variant: str = "discrete"
+    variant: str = "generalized"
     time_step: float = 1.0
     strength: float = 1.0
     heat: float = 0.0
-    nonlinearity: float = 1.3
+    nonlinearity: float = 0.3
     readout_every: int = 25
     return_states: str = "best"
 

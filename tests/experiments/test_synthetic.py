@@ -81,7 +81,9 @@ def test_hybrid_solves_a_glass_that_random_bits_do_not():
     # 64 reads that each succeed with p > 0.5 here; random bits hit a 1 in 2^47 state.
     problem = glass(48, 1.0, 1.0, seed=0)
     hybrid = GlassHybrid(
-        samplers.get("bifurcation", variant="generalized", strength=0.9, num_steps=300), 64, num_steps=100
+        samplers.get("bifurcation", variant="generalized", strength=0.9, nonlinearity=1.3, num_steps=300),
+        64,
+        num_steps=100,
     )
     solved, random = Account(), Account()
     assert problem.solved(problem.gap(hybrid(jax.random.key(0), problem, solved)))

@@ -44,7 +44,7 @@ def test_the_choice(case: str) -> None:
     assert type(chosen) is kind
     assert getattr(chosen, "num_sweeps", getattr(chosen, "num_steps", 7)) == 7
     if kind is samplers.Bifurcation:
-        assert chosen.variant == ("discrete" if case == "dense" else "ballistic")
+        assert chosen.variant == "generalized"
 
 
 def test_bits_are_those_of_the_choice_and_info_names_it() -> None:
