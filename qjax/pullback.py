@@ -36,10 +36,9 @@ DENSE_LIMIT = 16384
 def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", dense_limit: int = DENSE_LIMIT) -> Qubo:
     """The Qubo with E(x) = q(p(x)) for every state x of the encoding.
 
-    form: "auto", or the couplings wanted: "dense", "gram" (for `least_squares(keep_features=True)`), "sparse"
-    (exact zeros
-    left out, on the host), "implicit". A quadratic that separates into channels gives a Qubo with batch (C,), its bits
-    the encoding's in order: reshape (C, n / C) -> (n,), and E summed over the batch is q. "implicit" and "sparse"
+    form: "auto", or the couplings wanted: "dense", "gram" (for `least_squares(keep_features=True)`), "sparse" (exact
+    zeros left out, on the host), "implicit". A quadratic that separates into channels gives a Qubo with batch (C,), its
+    bits the encoding's in order: reshape (C, n / C) -> (n,), and E summed over the batch is q. "implicit" and "sparse"
     never separate.
     Errors: ValueError for an encoded leaf that the quadratic does not hold, or a form that this pair does not have.
     """

@@ -64,6 +64,8 @@ ENCODINGS = {
     "two leaves": {"head/kernel": Sign(), "head/bias": FixedPoint(bits=3)},
 }
 ON_THE_KERNEL = [name for name in ENCODINGS if name != "two leaves"]
+OF_THE_KERNEL = ("least_squares", "layer_gram")  # quadratics that do not hold the bias
+PAIRS = [(q, e) for q in QUADRATICS for e in ENCODINGS if e in ON_THE_KERNEL or q not in OF_THE_KERNEL]
 
 
 def _states(n):
@@ -108,7 +110,7 @@ def _pulled(forms, quadratic, encoding, states):
 @pytest.mark.parametrize("quadratic_name", QUADRATICS)
 def test_energy_is_the_quadratic_of_the_decoded_parameters(quadratic_name, encoding_name):
     quadratic, encoding = _quadratic(quadratic_name), _encoding(encoding_name)
-    if not set(encoding.paths) <= set(quadratic.centre):
+    if (quadratic_name, encoding_name) not in PAIRS:
         with pytest.raises(ValueError, match="head/bias"):
             pull_back(quadratic, encoding)
         return
@@ -128,11 +130,11 @@ def test_energy_is_the_quadratic_of_the_decoded_parameters(quadratic_name, encod
         assert float(energies.min()) == pytest.approx(float(expected.min()), abs=float(tolerance))
 
 
-# Every encoding and every quadratic at least once: "sparse" is made of what "dense" is.
+# Every encoding and every quadratic at least once.
 COVERED = list(zip(itertools.cycle(QUADRATICS), ON_THE_KERNEL, strict=False))
 
 
-@pytest.mark.parametrize(("quadratic_name", "encoding_name"), COVERED)
+@pytest.mark.parametrize(("quadratic_name", "encoding_name"), PAIRS)
 def test_sparse_and_outside_jit(quadratic_name, encoding_name):
     quadratic, encoding = _quadratic(quadratic_name), _encoding(encoding_name)
     states = _states(encoding.num_bits)
