@@ -37,7 +37,7 @@ def run_table1(config: Annotated[Table1, Flat]) -> None:
 def run_hardware(config: Annotated[Hardware, Flat]) -> None:
     """The hybrid step on small problems by exact, annealed, mock-processor, noisy and gate-based sampling.
 
-    About 3 minutes on 2 cores; --smoke under a minute. Interrupted, the same command resumes.
+    About a minute on 2 cores; --smoke less. Interrupted, the same command resumes.
     """
     hardware.run(config, _console())
 

@@ -1,7 +1,7 @@
 """The hybrid step under every kind of hardware, real or imitated: the command, its tables and files.
 
     python -m experiments hardware --smoke      under a minute on 2 cores: every part once
-    python -m experiments hardware              3 seeds, about 3 minutes on 2 cores
+    python -m experiments hardware              3 seeds, about a minute on 2 cores
     python -m experiments hardware --full       10 seeds
 
 Mock rows are software: see `experiments.hardware_cells`.
@@ -33,7 +33,7 @@ NOTES = (
 class Hardware(Scaled):
     """The hybrid step on small problems: energies, chain breaks and seconds by phase under each sampler.
 
-    About 3 minutes on 2 cores; --smoke under one minute. Interrupted, the same command resumes.
+    About a minute on 2 cores; --smoke less. Interrupted, the same command resumes.
     """
 
     full: bool = False
