@@ -9,7 +9,10 @@ from experiments.__main__ import main
 from experiments.bench_samplers import _row, table
 
 
-def test_smoke_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_smoke_run_measures_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in conftest.py, for the process of its own
     assert main(["bench-samplers", "--smoke", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "bench-samplers" / "summary.json").read_text())
     measures = [row["measure"] for row in found["rows"]]

@@ -19,6 +19,7 @@ READS = 8
 
 
 def main() -> None:
+    jax.config.update("jax_disable_most_optimizations", True)  # as in conftest.py
     port, process = int(sys.argv[1]), int(sys.argv[2])
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
     assert len(jax.devices()) == 2 and len(jax.local_devices()) == 1, jax.devices()
