@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qjax.couplings import Implicit
 from qjax.samplers import columns, streams
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
@@ -93,7 +94,7 @@ class Bifurcation(Sampler):
         def product(v: jax.Array) -> jax.Array:
             return columns.spin_product(couplings, diagonal, v, often=False)
 
-        smallest, largest = extreme_eigenvalues(product, n, dtype)
+        smallest, largest = extreme_eigenvalues(product, n, dtype, isinstance(couplings, Implicit))
         # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.
         depth = jnp.maximum(-smallest, 0)
         fields = task.qubo.ising().fields.T
