@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.couplings import Implicit
 from qjax.samplers import columns, streams
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
@@ -45,7 +44,7 @@ class Bifurcation(Sampler):
     variant "discrete": z = sign x and m = 1.
     variant "generalized": ballistic, and every oscillator has a pump p of its own in place of 1 - a, from 1 to 0:
     p -= (1 - A x^2) p / (steps left). A = `nonlinearity`: 0 is nearly ballistic, quality grows up to an edge of chaos
-    (1.3 to 1.5 on planted Wishart glasses with strength 0.9, ten times the hits of ballistic) and collapses beyond.
+    (1.3 to 1.5 on planted Wishart glasses with strength 0.95, ten times the hits of ballistic) and collapses beyond.
     The default is never far from the best, at strength 1. Random +-1 complete graphs, median of 64 reads x 300 steps,
     A = 0.3 against discrete: n = 2000 -67909 (-67318), n = 4000 -191143 (-189639); with 1000 steps -67918 (-67857),
     while the best read is discrete's by 0.04 %. Gram matrices of correlated features, median: as ballistic (0.04 to
@@ -94,7 +93,7 @@ class Bifurcation(Sampler):
         def product(v: jax.Array) -> jax.Array:
             return columns.spin_product(couplings, diagonal, v, often=False)
 
-        smallest, largest = extreme_eigenvalues(product, n, dtype, isinstance(couplings, Implicit))
+        smallest, largest = extreme_eigenvalues(product, n, dtype)
         # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.
         depth = jnp.maximum(-smallest, 0)
         fields = task.qubo.ising().fields.T

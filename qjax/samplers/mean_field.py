@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from qjax.couplings import Implicit
 from qjax.samplers import columns, streams
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
@@ -77,10 +76,7 @@ class MeanField(Sampler):
         couplings, dtype = task.qubo.couplings, task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
         smallest, _ = extreme_eigenvalues(
-            lambda v: columns.spin_product(couplings, diagonal, v, often=False),
-            task.num_bits,
-            dtype,
-            isinstance(couplings, Implicit),
+            lambda v: columns.spin_product(couplings, diagonal, v, often=False), task.num_bits, dtype
         )
         fields = task.qubo.ising().fields.T
         peak = jnp.max(jnp.abs(fields), axis=0)

@@ -1,4 +1,4 @@
-"""The ends of the spectrum of the couplings, by power iterations with products only."""
+"""The ends of the spectrum of the couplings, by products only."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_ITERATIONS = 24
-_VECTORS = 4
-# A product of implicit couplings costs as much as a step of a read: their spectrum must not cost more than the steps.
-_IMPLICIT_VECTORS = 1
+_PRODUCTS = 24
+
+_Carry = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def extreme_eigenvalues(
-    product: Callable[[jax.Array], jax.Array], n: int, dtype: jnp.dtype, implicit: bool = False
+    product: Callable[[jax.Array], jax.Array], n: int, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
-    """(smallest, largest) eigenvalue of a symmetric matrix given by its product on (n, c), to some 5 %; by 72 products
-    with 4 vectors, with 1 where it is implicit.
+    """(smallest, largest) eigenvalue of a symmetric matrix of trace zero, n >= 1, given by its product on (n, 1).
 
-    First the radius by power iterations, then both ends by iterations with the spectrum shifted to one side.
-    Rayleigh quotients approach the ends from inside. Huge and tiny coefficients are safe: vectors are scaled by
-    their largest entry first.
+    Lanczos (1950): in the Krylov space of K from a random v the matrix is tridiagonal, and the ends of its spectrum
+    approach those of K from inside. 24 products come within 1 % of both ends of random +-1 matrices of n = 2000
+    (power iterations need a hundred for 5 %), and within 10 % of the lower end of Gram matrices of few factors.
+    Vectors are not orthogonalised again: that repeats eigenvalues and moves no end. A space exhausted sooner adds
+    zeros, which lie inside where the trace is zero. Vectors are scaled by their largest entry before their norm is
+    taken, so huge and tiny coefficients are safe.
     """
-    start = _unit(jax.random.normal(jax.random.key(0), (n, _IMPLICIT_VECTORS if implicit else _VECTORS)).astype(dtype))
 
-    def phase(radius: jax.Array, coefficients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        shift, sign = coefficients
+    def extend(carry: _Carry, _: None) -> tuple[_Carry, tuple[jax.Array, jax.Array]]:
+        before, v, coupling = carry
+        image = product(v[:, None])[:, 0] - coupling * before
+        own = jnp.sum(image * v)
+        after, coupling = _unit(image - own * v)
+        return (v, after, coupling), (own, coupling)
 
-        def body(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            image = shift * radius * carry[0] + sign * product(carry[0])
-            return _unit(image), jnp.max(jnp.abs(jnp.sum(carry[0] * image, axis=0)))
-
-        _, value = lax.fori_loop(0, _ITERATIONS, body, (start, jnp.zeros((), dtype)))
-        return jnp.where(shift > 0, radius, 1.05 * value), value
-
-    shifts, signs = jnp.array([0, 1, 1], dtype), jnp.array([1, 1, -1], dtype)
-    radius, values = lax.scan(phase, jnp.zeros((), dtype), (shifts, signs))
-    return radius - values[2], values[1] - radius
+    start, _ = _unit(jax.random.normal(jax.random.key(0), (n,)).astype(dtype))
+    first = (jnp.zeros_like(start), start, jnp.zeros((), dtype))
+    _, (own, couplings) = lax.scan(extend, first, length=_PRODUCTS)
+    inner = couplings[:-1]
+    values = jnp.linalg.eigvalsh(jnp.diag(own) + jnp.diag(inner, 1) + jnp.diag(inner, -1))
+    return values[0], values[-1]
 
 
-def _unit(v: jax.Array) -> jax.Array:
-    largest = jnp.max(jnp.abs(v), axis=0, keepdims=True)
+def _unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(v/|v|, |v|), zeros and 0 for v = 0."""
+    largest = jnp.max(jnp.abs(v))
     v = v / jnp.where(largest > 0, largest, 1)
-    norm = jnp.sqrt(jnp.sum(v * v, axis=0, keepdims=True))
-    return v / jnp.where(norm > 0, norm, 1)
+    norm = jnp.sqrt(jnp.sum(v * v))
+    return v / jnp.where(norm > 0, norm, 1), largest * norm
