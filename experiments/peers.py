@@ -30,6 +30,8 @@ PACKAGES = {
     "openjij-sa": "openjij",
     "simulated-bifurcation": "simulated_bifurcation",
 }
+# Its users get as many agents unless they ask for others, and a product of 128 costs little more than one of 16.
+READS = {"simulated-bifurcation": 128}
 Solve = Callable[[int, int, int], tuple[np.ndarray, np.ndarray]]
 
 

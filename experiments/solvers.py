@@ -50,7 +50,7 @@ class Solvers:
     reads: int = 128
     """Reads of our samplers, spread over the cores."""
     peer_reads: int = 16
-    """Reads of the peers, spread over the cores."""
+    """Reads of the peers, spread over the cores; simulated-bifurcation has its own default, 128 agents."""
     num_sweeps: int = 100
     """The first rung of the ladder."""
     reference_seconds: float = 0.0
@@ -144,7 +144,7 @@ def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]
         if problem.best_known is None and config.reference_seconds > 0:
             plan.append((REFERENCE, 0, config.reference_seconds))
         for name, seed, seconds in plan:
-            reads = config.peer_reads if name in peers.PACKAGES else config.reads
+            reads = peers.READS.get(name, config.peer_reads) if name in peers.PACKAGES else config.reads
             options = {"instance": digest, "seconds": seconds, "reads": reads, "num_sweeps": config.num_sweeps}
             body = partial(solve, problem, name, seed, seconds, reads, config.num_sweeps)
             cells.append(Cell(problem.name, name, seed, options, body, name, cost=seconds + 3, data=problem.name))

@@ -24,8 +24,8 @@ class Choice(NamedTuple):
     takes: str
 
 
-# The first that takes a problem has it; `_row` says so in code. Figures are of 2 CPU cores. The limits of n, and rows
-# for accelerators, wait for measurements: `python -m experiments solvers` is there for them.
+# The first that takes a problem has it; `_row` says so in code. Figures are of 2 CPU cores; rows for accelerators wait
+# for measurements: `python -m experiments solvers` is there for them.
 CHOICES = (
     Choice(Exact(), "n <= 16 bits"),
     # Cuts after 1 and 5 s (2 cores, 128 reads), beside dwave-samplers' anneal (16 reads): G22 13357, 13358 (13339,
@@ -35,11 +35,15 @@ CHOICES = (
     Choice(Anneal(), "sparse couplings, swept by colour classes"),
     # A single flip of implicit couplings costs whole products, and needs a diagonal that may be unknown.
     Choice(Bifurcation(), "implicit couplings"),
-    # Where strong fields are usual (bqp, gka, Gram forms of few weights); not measured against the next row.
-    Choice(Anneal(), "dense or Gram couplings, n < 400"),
+    # One problem, 128 reads, n = 64 to 400, random +-1 with and without fields and bqp: both find the best in 0.2 s,
+    # bifurcation up to 3 times sooner without fields, anneal up to 6 times with them. With few reads it is the surer:
+    # 64 problems x 8 reads for 1 s, share solved at n = 64 and 256 (bifurcation): +-1 1.00, 0.87 (0.88, 0.77), with
+    # fields 1.00, 0.99 (0.91, 0.71), bqp 1.00, 1.00 (0.96, 0.83).
+    Choice(Anneal(), "dense couplings, n < 400; Gram couplings, n < 100"),
     # Least squares on 256 correlated features of 2 bits, 64 reads x 1000 steps, median energy: generalized (A = 0.4 to
     # 0.6) 0.10 to 0.11, ballistic 0.096, discrete 1.6; anneal of 300 sweeps 0.093. 128 features of 4 bits: 0.043,
-    # 0.042, 0.60; anneal 0.031. Single flips win where a sweep is affordable, at a few hundred bits.
+    # 0.042, 0.60; anneal 0.031. Of 64 problems x 8 reads over one such matrix of n / 3 factors, for 1 s: n = 256 0.95
+    # solved (anneal 0.05), n = 64 0.19 (0.26); one problem of n = 128 to 400, 0.5 s: gap 0.00 to 0.01 % (0.08 to 0.18).
     Choice(Bifurcation(), "Gram couplings"),
     # Random +-1 complete graphs, best energy after 1, 2, 5 s (2 cores, 128 reads). n = 2000: generalized (A = 0.4)
     # -67852, -67882, -67902; discrete -67128, -67456, -67792; anneal -67116, -67116, -67726. n = 500: both -8482 within
@@ -48,7 +52,7 @@ CHOICES = (
 )
 _EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)
 _MOST_EXACT = 16
-_FEW_BITS = 400
+_FEW_BITS, _FEW_GRAM_BITS = 400, 100
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,6 @@ def _row(qubo: Qubo) -> int:
         return _SPARSE
     if isinstance(couplings, Implicit):
         return _IMPLICIT
-    if n < _FEW_BITS:
+    if n < (_FEW_GRAM_BITS if isinstance(couplings, Gram) else _FEW_BITS):
         return _SMALL
     return _GRAM if isinstance(couplings, Gram) else _DENSE

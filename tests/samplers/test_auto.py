@@ -33,7 +33,8 @@ CASES = {
     "implicit": (problems.qubo("implicit", n=60), samplers.Bifurcation),
     "small and dense": (problems.qubo("dense", n=60), samplers.Anneal),
     "dense": (problems.qubo("dense", n=420), samplers.Bifurcation),
-    "gram": (Qubo.from_terms(np.ones(420, np.float32), Gram(np.ones((2, 420), np.float32))), samplers.Bifurcation),
+    "gram": (Qubo.from_terms(np.ones(120, np.float32), Gram(np.ones((2, 120), np.float32))), samplers.Bifurcation),
+    "small and gram": (Qubo.from_terms(np.ones(90, np.float32), Gram(np.ones((2, 90), np.float32))), samplers.Anneal),
 }
 
 
