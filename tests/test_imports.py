@@ -70,9 +70,11 @@ def test_importing_qjax_takes_under_a_second_beyond_jax() -> None:
 
 
 def test_importing_qjax_loads_nothing_optional() -> None:
-    loaded = {name.split(".")[0] for name in probe()["modules"]}
+    modules = probe()["modules"]
+    loaded = {name.split(".")[0] for name in modules}
     assert "qjax" in loaded
     assert not loaded & {*OPTIONAL, "experiments"}
+    assert "jax.experimental.pallas" not in modules
 
 
 def imports(path: Path) -> set[str]:

@@ -5,7 +5,7 @@ every bit once:
 
     blocks    (dense, gram, implicit) one bit at a time. The fields of a block of bits come from one matmul; inside
               the block they are updated by rows of the (B, B) couplings among its bits, so the result equals plain
-              sequential flips
+              sequential flips. On a GPU one kernel may do that (qjax.samplers.block_kernel; off by default)
     classes   (sparse) one colour class at a time: its bits are not coupled, so updating all of them at once is exact
 
 Both leave the Boltzmann law exp(-beta E) invariant under `metropolis` and `heat_bath` (a block updated at once would
@@ -24,7 +24,7 @@ from jax import lax
 
 from qjax.couplings import Gram, Implicit, Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import columns, streams
+from qjax.samplers import block_kernel, columns, streams
 from qjax.samplers.acceptance import Rule
 from qjax.samplers.classes import Classes, kernel_gathers
 
@@ -161,6 +161,31 @@ class _ImplicitRows:
         return carry
 
 
+def _flips(
+    rule: Rule,
+    fields: jax.Array,
+    old: jax.Array,
+    noise: jax.Array,
+    among: jax.Array,
+    weights: jax.Array,
+    bias: jax.Array | None,
+    change: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Every bit of a block once, in order: what qjax.samplers.block_kernel does in one kernel."""
+
+    def site(k: jax.Array, carry: Any) -> Any:
+        fields, x, noise, among, change = carry
+        field, old = fields[k], x[k]
+        scaled = field * weights if bias is None else field * weights + bias[k]
+        new = rule.decide(scaled, old, noise[k])
+        delta = new - old
+        fields = fields + among[k][:, None] * delta[None, :]
+        return fields, x.at[k].set(new), noise, among, change + delta * field
+
+    _, new, _, _, change = lax.fori_loop(0, fields.shape[0], site, (fields, old, noise, among, change))
+    return new, change
+
+
 class _Blocks:
     """Sequential flips in blocks of bits; the state is (x (n padded, C) floating, what the rows carry)."""
 
@@ -189,20 +214,12 @@ class _Blocks:
             first = b * _BLOCK
             own = None if bias is None else lax.dynamic_slice_in_dim(bias, first, _BLOCK, 0)
 
-            def site(k: jax.Array, carry: Any) -> Any:
-                fields, x, noise, among, change = carry
-                field, old = fields[k], x[k]
-                scaled = field * weights if own is None else field * weights + own[k]
-                new = rule.decide(scaled, old, noise[k])
-                delta = new - old
-                fields = fields + among[k][:, None] * delta[None, :]
-                return fields, x.at[k].set(new), noise, among, change + delta * field
-
             image, among = self._rows.fields(x, extra, first)
             fields = image + linear_of(lax.dynamic_slice_in_dim(self._linear, first, _BLOCK, 0))
             noise = rule.noise(streams.uniforms(seeds, step, first + jnp.arange(_BLOCK)))
             old = lax.dynamic_slice_in_dim(x, first, _BLOCK, 0)
-            _, new, _, _, change = lax.fori_loop(0, _BLOCK, site, (fields, old, noise, among, change))
+            flips = block_kernel.instead_of(_flips)
+            new, change = flips(rule, fields, old, noise, among, weights, own, change)
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 
 import qjax.samplers as samplers
+from qjax.samplers import block_kernel
 from tests.samplers import problems
 
 CASES = (
     ("anneal", "dense", {"num_sweeps": 5}),
+    ("anneal", "dense", {"num_sweeps": 5}, "interpret"),
     ("anneal", "sparse", {"num_sweeps": 5}),
     ("bifurcation", "dense", {"num_steps": 20, "readout_every": 10}),
     ("greedy", "dense", {}),
@@ -29,11 +31,13 @@ def main() -> None:
     assert len(jax.devices()) == 8, jax.devices()
     jax.config.update("jax_disable_most_optimizations", True)  # as in conftest.py
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("reads",))
+    assert block_kernel.setting.value == "0", "QJAX_PALLAS is not read"
     same = []
-    for name, form, fields in CASES:
+    for name, form, fields, *kernel in CASES:
         qubo, sampler = problems.qubo(form, n=12, batch=(2,)), samplers.get(name, **fields)
         alone = sampler(jax.random.key(5), qubo, 16)
-        spread = samplers.Sharded(sampler, mesh)(jax.random.key(5), qubo, 16)
+        with block_kernel.setting(*kernel or "0"):
+            spread = samplers.Sharded(sampler, mesh)(jax.random.key(5), qubo, 16)
         assert len(spread.bits.sharding.device_set) == 8
         np.testing.assert_array_equal(alone.bits, spread.bits)
         np.testing.assert_array_equal(alone.energies, spread.energies)
