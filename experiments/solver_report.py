@@ -22,7 +22,7 @@ REFERENCE = "reference"
 
 
 def summary(records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of summary.json: {"environment", "rows"}."""
+    """The content of summary.json: {"environment", "rows", "against_peers"}."""
     rows = []
     for problem in problems:
         mine = [r for r in records if r["problem"] == problem.name]
@@ -35,7 +35,7 @@ def summary(records: Sequence[Record], problems: Sequence[Instance], environment
         best_peer = max(rivals, default=None)
         for method in methods:
             rows.append(_row(problem, method, [r for r in mine if r["method"] == method], reference, best_peer))
-    return {"environment": dict(environment), "rows": rows}
+    return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows)}
 
 
 def reference_of(problem: Instance, records: Sequence[Record]) -> float:
@@ -76,6 +76,29 @@ def _row(
     }
 
 
+def against_peers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each sampler of ours beside the best peer on the same instance: {"instance", "sampler", "peer", "peer_gap",
+    "median_gap", "not_worse", "share"}. The best peer has the least median gap, and of equals was there first. share:
+    the part of the run's seconds after which our median run was as good as that peer at its end, None for never.
+    """
+    found = []
+    for instance in dict.fromkeys(row["instance"] for row in rows):
+        group = [row for row in rows if row["instance"] == instance]
+        rivals = [row for row in group if row["sampler"] in PACKAGES]
+        if not rivals:
+            continue
+        best = min(rivals, key=lambda row: (row["median_gap"], row["seconds_to"]["best_peer_median"] or math.inf))
+        for row in group:
+            if row not in rivals:
+                second = row["seconds_to"]["best_peer_median"]
+                entry = {"instance": instance, "sampler": row["sampler"], "peer": best["sampler"]}
+                entry |= {"peer_gap": best["median_gap"], "median_gap": row["median_gap"]}
+                # In percent; float32 energies are equal to 1e-6.
+                entry |= {"not_worse": row["median_gap"] <= best["median_gap"] + 1e-4}
+                found.append(entry | {"share": None if second is None else second / row["seconds"]})
+    return found
+
+
 def gap(value: float, reference: float) -> float:
     """Percent by which a value (higher is better) stays below the reference."""
     return 100 * (reference - value) / (abs(reference) or 1.0)
@@ -98,7 +121,7 @@ def tts99(seconds: Sequence[float | None]) -> float | None:
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """One line a row of the summary."""
+    """One line a row of the summary, and one a sampler of ours beside the best peer."""
     names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,TTS99 s"
     header = (*names.split(","), "M proposals/s", "compile s")
     lines = []
@@ -119,7 +142,17 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
                 number(row["compile_seconds"], 1),
             )
         )
-    return [Table("Solvers at equal wall-clock", header, tuple(lines))]
+    beside = tuple(
+        (
+            *(entry["instance"], entry["sampler"], entry["peer"]),
+            *(number(entry["peer_gap"], 3), number(entry["median_gap"], 3)),
+            *("yes" if entry["not_worse"] else "no", number(entry["share"], 3)),
+        )
+        for entry in summary["against_peers"]
+    )
+    names = "instance,sampler,best peer,its median gap %,own median gap %,not worse,share of the seconds to its median"
+    made = [Table("Solvers at equal wall-clock", header, tuple(lines))]
+    return [*made, Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else made
 
 
 def markdown(summary: Mapping[str, Any]) -> str:

@@ -104,13 +104,22 @@ def test_gaps_and_seconds_of_a_cut() -> None:
         record("dwave-sa", 0, [[1.0, 97.0], [4.0, 98.0]]),
         record("reference", 0, [[1.0, 100.0]]),
     ]
-    ours, theirs = solver_report.summary(runs, [problem], {})["rows"]
+    found = solver_report.summary(runs, [problem], {})
+    ours, theirs = found["rows"]
     assert (ours["best"], ours["median"], ours["best_known"], ours["gap"]) == (100.0, 100.0, 100.0, 0.0)
     assert ours["seconds_to"] == {"best_peer_median": 1.5, "best_known": 4.0}
     # 1 of 3 by second 2: 2 ln 0.01 / ln(2/3) = 22.7; 2 of 3 by second 4: 4 ln 0.01 / ln(1/3) = 16.8.
     assert ours["tts99"] == pytest.approx(4 * np.log(0.01) / np.log(1 / 3))
     assert theirs["median_gap"] == pytest.approx(2.0) and theirs["tts99"] is None
     assert theirs["seconds_to"] == {"best_peer_median": 4.0, "best_known": None}
+    (beside,) = found["against_peers"]
+    assert (beside["sampler"], beside["peer"], beside["not_worse"]) == ("auto", "dwave-sa", True)
+    assert beside["peer_gap"] == pytest.approx(2.0) and beside["share"] == 1.5 / 4
+    line = ("g", "auto", "dwave-sa", "2.000", "0.000", "yes", "0.375")
+    assert solver_report.tables(found)[1].lines == (line,)
+    worse = [record("anneal", 0, [[1.0, 97.0]]), record("dwave-sa", 0, [[2.0, 98.0]])]
+    (beside,) = solver_report.summary(worse, [problem], {})["against_peers"]
+    assert not beside["not_worse"] and beside["share"] is None
     unknown = Instance("g", "maxcut", problem.qubo, -1)
     assert solver_report.summary(runs, [unknown], {})["rows"][1]["reference"] == 100.0
 
