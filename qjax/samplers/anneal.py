@@ -91,7 +91,7 @@ class Anneal(Sampler):
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         weights = task.spread(problem.betas[t] * task.qubo.scale)
-        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, t + 1)
+        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, task.made(t) + 1)
         if self.return_states == "last":
             return state._replace(inner=inner)
         energy = state.energy + change * jnp.sign(task.spread(task.qubo.scale))

@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import columns, streams
+from qjax.couplings import Couplings
+from qjax.samplers import columns, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
 
 
 class _Problem(NamedTuple):
+    couplings: Couplings
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
     fields: jax.Array  # (n, P), h
     strength: jax.Array  # (P,), c0 with the sign of the scale
@@ -49,13 +51,13 @@ class Bifurcation(Sampler):
     A = 0.3 against discrete: n = 2000 -67909 (-67318), n = 4000 -191143 (-189639); with 1000 steps -67918 (-67857),
     while the best read is discrete's by 0.04 %. Gram matrices of correlated features, median: as ballistic (0.04 to
     0.1 above the least squares), discrete 0.4 to 1.6.
-    c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: for random
-    couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0 lambda_max)) keeps the stiffest
-    mode stable.
+    c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K (of -K where the scale is
+    negative): for random couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0
+    lambda_max)) keeps the stiffest mode stable.
     heat: gamma of the heated variants (Kanao and Goto: 0.5 ballistic, 0.06 discrete); 0 for none.
-    Signs of x are read out every readout_every steps and the best seen is kept. `initial_states`: x starts at 0.5 of
-    them. All forms of couplings; implicit ones whose diagonal is unknown get an estimate of it by products with
-    random signs.
+    Signs of x are read out every readout_every steps, and at the end, and the best seen is kept. `initial_states`: x
+    starts at 0.5 of them. All forms of couplings; implicit ones whose diagonal is unknown get an estimate of it by
+    products with random signs.
     """
 
     num_steps: int = 1000
@@ -83,10 +85,14 @@ class Bifurcation(Sampler):
             raise ValueError(f"nonlinearity must be at least 0, got {self.nonlinearity!r}")
 
     def length(self, task: Task) -> int:
-        return -(-self.num_steps // self.readout_every)
+        return -(-self.num_steps // self._every)
+
+    @property
+    def _every(self) -> int:
+        return min(self.readout_every, self.num_steps)
 
     def prepare(self, task: Task) -> _Problem:
-        couplings, n = task.qubo.couplings, task.num_bits
+        couplings, n = sweeps.for_products(task.qubo.couplings), task.num_bits
         dtype = task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
 
@@ -94,16 +100,19 @@ class Bifurcation(Sampler):
             return columns.spin_product(couplings, diagonal, v, often=False)
 
         smallest, largest = extreme_eigenvalues(product, n, dtype)
-        # K has no diagonal, so its eigenvalues add up to zero: the smallest is negative unless K = 0.
-        depth = jnp.maximum(-smallest, 0)
+        # What is minimised has the sign of the scale. K has no diagonal, so its eigenvalues add up to zero: there are
+        # some of both signs unless K = 0.
+        turned = task.qubo.scale < 0
+        depth = jnp.maximum(jnp.where(turned, largest, -smallest), 0)
+        height = jnp.maximum(jnp.where(turned, -smallest, largest), 0)
         fields = task.qubo.ising().fields.T
         peak = jnp.max(jnp.abs(fields), axis=0)
         rms = peak * jnp.sqrt(jnp.mean(jnp.square(fields / jnp.where(peak > 0, peak, 1)[None, :]), axis=0))
-        size = jnp.hypot(jnp.broadcast_to(depth, rms.shape), rms)
+        size = jnp.hypot(depth, rms)
         strength = self.strength / jnp.where(size > 0, size, 1)
-        stiff = jnp.sqrt(1 + strength * jnp.maximum(largest, 0))
+        stiff = jnp.sqrt(1 + strength * height)
         time_step = jnp.minimum(self.time_step, 1.6 / stiff)
-        return _Problem(diagonal, fields, strength * jnp.sign(task.qubo.scale), time_step)
+        return _Problem(couplings, diagonal, fields, strength * jnp.sign(task.qubo.scale), time_step)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         sites, dtype = jnp.arange(task.num_bits), task.qubo.linear.dtype
@@ -116,20 +125,19 @@ class Bifurcation(Sampler):
         return _State(x, y, pump, bits, jnp.full(task.num_columns, jnp.inf, dtype))
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        couplings, dtype = task.qubo.couplings, state.x.dtype
+        couplings, dtype = problem.couplings, state.x.dtype
+        before, count, whole = task.span(t, self._every, self.num_steps)
         strength, dt = task.spread(problem.strength)[None, :], task.spread(problem.time_step)[None, :]
         fields = task.spread(problem.fields)
 
         def advance(k: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             x, y, pump = carry
-            done = (t * self.readout_every + k).astype(dtype)
             if self.variant == "generalized":
-                left = jnp.maximum(self.num_steps - done, 1)
-                # A step made several times must not shrink the pump as often.
-                left = left if task.stretch is None else left * task.stretch.astype(dtype)
+                left = (whole - before - k).astype(dtype)
                 pump = pump - (1 - self.nonlinearity * x * x) * pump / left
             else:
-                pump = jnp.broadcast_to(1 - jnp.minimum(done / max(self.num_steps - 1, 1), 1), pump.shape)
+                done = (before + k).astype(dtype) / jnp.maximum(whole - 1, 1).astype(dtype)
+                pump = jnp.broadcast_to(1 - done, pump.shape)
             if self.variant == "discrete":
                 force = columns.spin_product(couplings, problem.diagonal, columns.signs(x)) + fields
             else:
@@ -142,7 +150,7 @@ class Bifurcation(Sampler):
             moved = jnp.where(outside, 0, moved)
             return x, moved + dt * self.heat * y if self.heat else moved, pump
 
-        x, y, pump = lax.fori_loop(0, self.readout_every, advance, (state.x, state.y, state.pump))
+        x, y, pump = lax.fori_loop(0, count, advance, (state.x, state.y, state.pump))
         if self.return_states == "last":
             return state._replace(x=x, y=y, pump=pump, best=(x > 0).astype(jnp.int8))
         spins = columns.signs(x)

@@ -50,7 +50,8 @@ class Task:
     bits or None.
 
     num_reads is that of the whole call; reads (R,) are the indices of those run here (all of them, or one device's
-    share). stretch: how often every step is made (see `Sampler.stretched`), None for once.
+    share). stretch: how often every step is made (see `Sampler.stretched`), None for once; repeat: how often this one
+    was made before.
     """
 
     qubo: Qubo
@@ -59,6 +60,7 @@ class Task:
     initial: jax.Array | None
     num_reads: int
     stretch: jax.Array | None = None
+    repeat: jax.Array | None = None
 
     @property
     def num_bits(self) -> int:
@@ -76,6 +78,19 @@ class Task:
     def linear(self) -> jax.Array:
         """(n, P)."""
         return self.qubo.linear.T
+
+    def made(self, t: jax.Array) -> jax.Array:
+        """Steps of the call before this one, repeats counted."""
+        return t if self.stretch is None or self.repeat is None else t * self.stretch + self.repeat
+
+    def span(self, t: jax.Array, every: int, total: int) -> tuple[jax.Array, int | jax.Array, int | jax.Array]:
+        """(those before, those of this step, those of the call) where a step makes `every` of `total` smaller ones,
+        and the last step what is left of them."""
+        first = t * every
+        count = every if total % every == 0 else jnp.minimum(every, total - first)
+        if self.stretch is None or self.repeat is None:
+            return first, count, total
+        return first * self.stretch + self.repeat * count, count, total * self.stretch
 
     def spread(self, values: jax.Array) -> jax.Array:
         """Per-problem values (..., P) given to every column, (..., C)."""
@@ -154,7 +169,7 @@ class Sharded:
     """A sampler with its reads spread over one axis of a device mesh: the same bits, `mesh.shape[axis]` times the
     devices.
 
-    num_reads must be a multiple of the number of devices. Errors: ValueError otherwise, or for a host sampler.
+    num_reads must be a multiple of the number of devices. Errors: ValueError otherwise, or for a sampler on the host.
     """
 
     sampler: Sampler
@@ -163,7 +178,7 @@ class Sharded:
     is_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sampler, Sampler):
+        if not isinstance(self.sampler, Sampler) or self.sampler.is_host:
             raise ValueError(f"sampler must be a JAX sampler to be sharded, got {type(self.sampler).__name__}")
         if self.axis not in self.mesh.shape:
             raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
@@ -202,6 +217,8 @@ def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tupl
     """The static checks of every sampler's arguments; ValueErrors name the argument."""
     if not isinstance(qubo, Qubo):
         raise ValueError(f"qubo must be a qjax.Qubo, got {type(qubo).__name__}")
+    if qubo.linear.dtype.itemsize < 4:
+        raise ValueError(f"qubo must be of float32 or float64 to be sampled, got {qubo.linear.dtype}")
     try:
         num_reads = operator.index(num_reads)
     except TypeError:
@@ -295,7 +312,7 @@ def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
         def again(k: jax.Array, state: Any) -> Any:
             # Streams far from those that samplers split off themselves.
             own = streams.split(task.seeds, (k.astype(jnp.uint32) + jnp.uint32(2**31))[None])
-            return sampler.step(replace(task, seeds=own), problem, t, state)
+            return sampler.step(replace(task, seeds=own, repeat=k), problem, t, state)
 
         return lax.fori_loop(0, stretch, again, state)
 

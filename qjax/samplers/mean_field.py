@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from qjax.samplers import columns, streams
+from qjax.couplings import Couplings
+from qjax.samplers import columns, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.spectrum import extreme_eigenvalues
 
 
 class _Problem(NamedTuple):
     optimizer: optax.GradientTransformation
+    couplings: Couplings
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
     fields: jax.Array  # (n, C), h
     strength: jax.Array  # (1, C), c0 with the sign of the scale
@@ -38,12 +40,13 @@ class MeanField(Sampler):
         F = c0 (h.m + 1/2 m'Km) - T sum_i S(m_i),     dF/dv = (c0 (K m + h) + T v) (1 - m^2)
 
     An optax optimiser descends it, read by read, over num_steps steps while T falls geometrically over
-    `temperature_range`. c0 = 1 / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: m leaves zero near
-    T = 1. (K sign m in place of K m found far worse states on a random complete graph, on G22 and on bqp500-1.)
+    `temperature_range`. c0 = 1 / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K (of -K where the
+    scale is negative): m leaves zero near T = 1. (K sign m in place of K m found far worse states on a random complete
+    graph, on G22 and on bqp500-1.)
     optimizer: the name of an optax optimiser that takes a learning rate, or any GradientTransformation (then
         learning_rate is not used; keep one instance, since another one compiles again).
-    Signs are read out every readout_every steps and the best seen is kept. `initial_states`: v starts at 1 for 1 and
-    -1 for 0. Products with the couplings only: all forms, 10^6 bits and more.
+    Signs are read out every readout_every steps, and at the end, and the best seen is kept. `initial_states`: v starts
+    at 1 for 1 and -1 for 0. Products with the couplings only: all forms, 10^6 bits and more.
     """
 
     num_steps: int = 1000
@@ -70,23 +73,28 @@ class MeanField(Sampler):
             raise ValueError(f"temperature_range must be (hot, cold), both positive, got {ends!r}")
 
     def length(self, task: Task) -> int:
-        return -(-self.num_steps // self.readout_every)
+        return -(-self.num_steps // self._every)
+
+    @property
+    def _every(self) -> int:
+        return min(self.readout_every, self.num_steps)
 
     def prepare(self, task: Task) -> _Problem:
-        couplings, dtype = task.qubo.couplings, task.qubo.linear.dtype
+        couplings, dtype = sweeps.for_products(task.qubo.couplings), task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
-        smallest, _ = extreme_eigenvalues(
+        smallest, largest = extreme_eigenvalues(
             lambda v: columns.spin_product(couplings, diagonal, v, often=False), task.num_bits, dtype
         )
         fields = task.qubo.ising().fields.T
         peak = jnp.max(jnp.abs(fields), axis=0)
         rms = peak * jnp.sqrt(jnp.mean(jnp.square(fields / jnp.where(peak > 0, peak, 1)[None, :]), axis=0))
-        size = jnp.hypot(jnp.broadcast_to(jnp.maximum(-smallest, 0), rms.shape), rms)
+        depth = jnp.maximum(jnp.where(task.qubo.scale < 0, largest, -smallest), 0)
+        size = jnp.hypot(depth, rms)
         strength = jnp.sign(task.qubo.scale) / jnp.where(size > 0, size, 1)
         optimizer = self.optimizer
         if isinstance(optimizer, str):
             optimizer = getattr(optax, optimizer)(self.learning_rate)
-        return _Problem(optimizer, diagonal, task.spread(fields), task.spread(strength)[None, :])
+        return _Problem(optimizer, couplings, diagonal, task.spread(fields), task.spread(strength)[None, :])
 
     def init(self, task: Task, problem: _Problem) -> _State:
         dtype = task.qubo.linear.dtype
@@ -98,16 +106,17 @@ class MeanField(Sampler):
         return _State(v, inner, (v > 0).astype(jnp.int8), jnp.full(task.num_columns, jnp.inf, dtype))
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        couplings, dtype = task.qubo.couplings, state.v.dtype
+        dtype = state.v.dtype
+        before, count, whole = task.span(t, self._every, self.num_steps)
         update = jax.vmap(problem.optimizer.update, in_axes=-1, out_axes=-1)
         hot, cold = (math.log(end) for end in self.temperature_range)
 
         def force(z: jax.Array) -> jax.Array:
-            return columns.spin_product(couplings, problem.diagonal, z)
+            return columns.spin_product(problem.couplings, problem.diagonal, z)
 
         def advance(k: jax.Array, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
             v, inner = carry
-            done = jnp.minimum((t * self.readout_every + k).astype(dtype) / max(self.num_steps - 1, 1), 1)
+            done = (before + k).astype(dtype) / jnp.maximum(whole - 1, 1).astype(dtype)
             temperature = jnp.exp(hot + done * (cold - hot))
             m = jnp.tanh(v)
             pull = force(m) + problem.fields
@@ -117,7 +126,7 @@ class MeanField(Sampler):
                 change, inner = update(gradient, inner, v)
             return v + change, inner
 
-        v, inner = lax.fori_loop(0, self.readout_every, advance, (state.v, state.inner))
+        v, inner = lax.fori_loop(0, count, advance, (state.v, state.inner))
         bits = (v > 0).astype(jnp.int8)
         if self.return_states == "last":
             return state._replace(v=v, inner=inner, best=bits)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.couplings import Gram, Implicit, Sparse
+from qjax.couplings import Couplings, Dense, Gram, Implicit, Sparse
 from qjax.qubo import Qubo
 from qjax.samplers import block_kernel, columns, streams
 from qjax.samplers.acceptance import Rule
@@ -91,6 +91,13 @@ def by_classes(couplings: Sparse) -> bool:
     n = couplings.size
     crowded = 6 * columns.stored_couplings(couplings) > n * n or kernel_gathers(couplings) > _MOST_GATHERS
     return n > _DENSE_LIMIT or not crowded
+
+
+def for_products(couplings: Couplings) -> Couplings:
+    """The couplings for one product after another: sparse ones that are not swept by classes as their matrix."""
+    if isinstance(couplings, Sparse) and not by_classes(couplings):
+        return Dense(columns.dense_matrix(couplings))
+    return couplings
 
 
 def _padded(array: jax.Array, n: int, axis: int) -> jax.Array:
