@@ -21,8 +21,10 @@ Record = Mapping[str, Any]
 REFERENCE = "reference"
 
 
-def summary(records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of summary.json: {"environment", "rows", "against_peers"}."""
+def summary(
+    records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """The content of summary.json: {"environment", "rows", "against_peers"}; seconds: those that each run was given."""
     rows = []
     for problem in problems:
         mine = [r for r in records if r["problem"] == problem.name]
@@ -35,7 +37,7 @@ def summary(records: Sequence[Record], problems: Sequence[Instance], environment
         best_peer = max(rivals, default=None)
         for method in methods:
             rows.append(_row(problem, method, [r for r in mine if r["method"] == method], reference, best_peer))
-    return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows)}
+    return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows, seconds)}
 
 
 def reference_of(problem: Instance, records: Sequence[Record]) -> float:
@@ -76,10 +78,10 @@ def _row(
     }
 
 
-def against_peers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
     """Each sampler of ours beside the best peer on the same instance: {"instance", "sampler", "peer", "peer_gap",
     "median_gap", "not_worse", "share"}. The best peer has the least median gap, and of equals was there first. share:
-    the part of the run's seconds after which our median run was as good as that peer at its end, None for never.
+    the part of those seconds after which our median run was as good as that peer at its end, None for never.
     """
     found = []
     for instance in dict.fromkeys(row["instance"] for row in rows):
@@ -95,7 +97,7 @@ def against_peers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 entry |= {"peer_gap": best["median_gap"], "median_gap": row["median_gap"]}
                 # In percent; float32 energies are equal to 1e-6.
                 entry |= {"not_worse": row["median_gap"] <= best["median_gap"] + 1e-4}
-                found.append(entry | {"share": None if second is None else second / row["seconds"]})
+                found.append(entry | {"share": None if second is None else second / seconds})
     return found
 
 

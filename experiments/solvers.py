@@ -86,7 +86,7 @@ def run(config: Solvers, console: Console) -> dict[str, Any]:
     return driver.run(
         config.out / "solvers",
         cells,
-        partial(reported, problems),
+        partial(reported, problems, config.seconds),
         console,
         {"options": config},
         config.fresh,
@@ -94,9 +94,11 @@ def run(config: Solvers, console: Console) -> dict[str, Any]:
     )
 
 
-def reported(problems: Sequence[Instance], records: Sequence[dict[str, Any]], env: dict[str, Any]) -> Report:
+def reported(
+    problems: Sequence[Instance], seconds: float, records: Sequence[dict[str, Any]], env: dict[str, Any]
+) -> Report:
     """Gaps, seconds and figures of these records."""
-    summary = solver_report.summary(records, problems, env)
+    summary = solver_report.summary(records, problems, env, seconds)
     return Report(
         summary,
         solver_report.markdown(summary),

@@ -104,7 +104,7 @@ def test_gaps_and_seconds_of_a_cut() -> None:
         record("dwave-sa", 0, [[1.0, 97.0], [4.0, 98.0]]),
         record("reference", 0, [[1.0, 100.0]]),
     ]
-    found = solver_report.summary(runs, [problem], {})
+    found = solver_report.summary(runs, [problem], {}, 4.0)
     ours, theirs = found["rows"]
     assert (ours["best"], ours["median"], ours["best_known"], ours["gap"]) == (100.0, 100.0, 100.0, 0.0)
     assert ours["seconds_to"] == {"best_peer_median": 1.5, "best_known": 4.0}
@@ -118,10 +118,10 @@ def test_gaps_and_seconds_of_a_cut() -> None:
     line = ("g", "auto", "dwave-sa", "2.000", "0.000", "yes", "0.375")
     assert solver_report.tables(found)[1].lines == (line,)
     worse = [record("anneal", 0, [[1.0, 97.0]]), record("dwave-sa", 0, [[2.0, 98.0]])]
-    (beside,) = solver_report.summary(worse, [problem], {})["against_peers"]
+    (beside,) = solver_report.summary(worse, [problem], {}, 4.0)["against_peers"]
     assert not beside["not_worse"] and beside["share"] is None
     unknown = Instance("g", "maxcut", problem.qubo, -1)
-    assert solver_report.summary(runs, [unknown], {})["rows"][1]["reference"] == 100.0
+    assert solver_report.summary(runs, [unknown], {}, 4.0)["rows"][1]["reference"] == 100.0
 
 
 @pytest.mark.parametrize(
