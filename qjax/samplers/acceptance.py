@@ -7,6 +7,10 @@ Two equal forms. By the noise and a decision, in two steps, so that the logarith
 By a level, which does not need the field yet, so that everything costly comes before the sums over neighbours:
 
     new = 1 where field < level(u, x), else 0
+
+Metropolis makes every flip that costs nothing: a bit of zero field changes at each visit, and at beta = 0 a sweep
+inverts the state, without a random number having a say. That leaves the law invariant but does not mix it; take
+`heat_bath`, which draws such bits anew, where they must be random.
 """
 
 from __future__ import annotations

@@ -25,12 +25,14 @@ class _Problem(NamedTuple):
 class _Steepest(NamedTuple):
     x: jax.Array  # (C, n) 0/1
     fields: jax.Array  # (C, n), times the sign of the scale
+    largest: jax.Array  # (C, n), the largest |field| that every bit has had
     improvable: jax.Array  # (C,): the column went down in the last step
 
 
 class _Exchanged(NamedTuple):
     x: jax.Array  # (C, n) 0/1
     fields: jax.Array  # (C, n), times the sign of the scale
+    largest: jax.Array  # (C, n), the largest |field| that every bit has had
     failures: jax.Array  # (C,) sites tried since the last exchange
 
     @property
@@ -88,8 +90,8 @@ class Greedy(Sampler):
         x = bits.T.astype(problem.linear.dtype)
         fields = (problem.rows.image(x) + task.spread(problem.linear).T) * _sign(task)[:, None]
         if self.fixed_cardinality is not None:
-            return _Exchanged(x, fields, jnp.zeros(task.num_columns, jnp.int32))
-        return _Steepest(x, fields, jnp.ones(task.num_columns, bool))
+            return _Exchanged(x, fields, jnp.abs(fields), jnp.zeros(task.num_columns, jnp.int32))
+        return _Steepest(x, fields, jnp.abs(fields), jnp.ones(task.num_columns, bool))
 
     def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
         if isinstance(state, _Swept):
@@ -98,15 +100,16 @@ class Greedy(Sampler):
         if isinstance(state, _Exchanged):
             return self._exchange(task, problem, t, state)
         gaps = (1 - 2 * state.x) * state.fields
+        gaps = jnp.where(gaps < -_rounding(state.largest), gaps, 0)
         index = jnp.argmin(gaps, axis=1)
-        gap = jnp.take_along_axis(gaps, index[:, None], axis=1)[:, 0]
-        lower = gap < -_rounding(state.fields)
+        lower = jnp.take_along_axis(gaps, index[:, None], axis=1)[:, 0] < 0
         old = jnp.take_along_axis(state.x, index[:, None], axis=1)[:, 0]
         delta = jnp.where(lower, 1 - 2 * old, 0)
         here = jnp.arange(task.num_bits)[None, :] == index[:, None]
         rows = problem.rows.rows(index, here.astype(delta.dtype))
         fields = state.fields + (delta * _sign(task))[:, None] * rows
-        return _Steepest(state.x + jnp.where(here, delta[:, None], 0), fields, lower)
+        largest = jnp.maximum(state.largest, jnp.abs(fields))
+        return _Steepest(state.x + jnp.where(here, delta[:, None], 0), fields, largest, lower)
 
     def _exchange(self, task: Task, problem: Any, t: jax.Array, state: _Exchanged) -> _Exchanged:
         sites, i = jnp.arange(task.num_bits), t % task.num_bits
@@ -114,15 +117,18 @@ class Greedy(Sampler):
         own, sign = state.x[:, i][:, None], _sign(task)[:, None]
         row = problem.rows.rows(jnp.full(task.num_columns, i), here.astype(own.dtype)) * sign
         gaps = (1 - 2 * state.x) * state.fields
-        changes = jnp.where(state.x != own, gaps[:, i][:, None] + gaps - row, jnp.inf)
+        changes = gaps[:, i][:, None] + gaps - row
+        rounding = _rounding(state.largest[:, i][:, None] + state.largest)
+        changes = jnp.where((state.x != own) & (changes < -rounding), changes, 0)
         index = jnp.argmin(changes, axis=1)
-        change = jnp.take_along_axis(changes, index[:, None], axis=1)[:, 0]
-        lower = change < -_rounding(state.fields)
+        lower = jnp.take_along_axis(changes, index[:, None], axis=1)[:, 0] < 0
         there = sites[None, :] == index[:, None]
         other = problem.rows.rows(index, there.astype(own.dtype)) * sign
         delta = jnp.where(lower[:, None], 1 - 2 * own, 0)
         x = state.x + delta * (here.astype(own.dtype) - there.astype(own.dtype))
-        return _Exchanged(x, state.fields + delta * (row - other), jnp.where(lower, 0, state.failures + 1))
+        fields = state.fields + delta * (row - other)
+        largest = jnp.maximum(state.largest, jnp.abs(fields))
+        return _Exchanged(x, fields, largest, jnp.where(lower, 0, state.failures + 1))
 
     def done(self, state: Any) -> jax.Array:
         return ~jnp.any(state.improvable)
@@ -150,9 +156,12 @@ def polish(qubo: Qubo, bits: Any, max_steps: int = 100, fixed_cardinality: int |
     return samples.bits.reshape(states.shape)
 
 
-def _rounding(fields: jax.Array) -> jax.Array:
-    """Fields are kept by updates: below their rounding a decrease is not one, and could be undone for ever."""
-    return 4 * float(np.finfo(fields.dtype).eps) * jnp.max(jnp.abs(fields), axis=1)
+def _rounding(largest: jax.Array) -> jax.Array:
+    """What updates may have rounded off a field: a decrease below it may be none, and could be undone for ever.
+
+    Bit by bit, since the fields of other bits say nothing about it.
+    """
+    return 4 * float(np.finfo(largest.dtype).eps) * largest
 
 
 def _sign(task: Task) -> jax.Array:

@@ -13,7 +13,7 @@ from jax import lax
 
 from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import automatic_range
+from qjax.samplers.temperature import automatic_range, between
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
 _SLICE_PART = 0.43
@@ -92,8 +92,7 @@ class PathIntegral(Sampler):
                 first = jnp.sqrt(first * last)
         else:
             first, last = (slice_beta * g for g in self.gamma_range)
-        t = jnp.linspace(0, 1, self.num_sweeps, dtype=dtype)[:, None]
-        gammas = jnp.exp((1 - t) * jnp.log(first)[None, :] + t * jnp.log(last)[None, :])
+        gammas = between(first, last, self.num_sweeps)
         halves = task.replicated(self.num_slices // 2)
         slices = jnp.arange(self.num_slices).reshape((-1, 2))
         seeds = jnp.stack([streams.split(task.seeds, slices[:, k]) for k in range(2)])

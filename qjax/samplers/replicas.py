@@ -14,7 +14,7 @@ def select(snapshot: Any, place: jax.Array) -> Any:
     reads = place.shape[0]
 
     def of(x: jax.Array) -> jax.Array:
-        return jnp.take(x, jnp.arange(reads) * (x.shape[1] // reads) + place, axis=1)
+        return jnp.take(x, jnp.arange(reads, dtype=place.dtype) * (x.shape[1] // reads) + place, axis=1)
 
     return jax.tree.map(of, snapshot)
 

@@ -21,7 +21,7 @@ class _Problem(NamedTuple):
     rows: Rows
     linear: jax.Array  # (C, n)
     sign: jax.Array  # (C, 1), of the scale
-    tenures: jax.Array  # (2, C): seeds of the tenures' streams
+    flips: jax.Array  # (2, C): seeds of the streams of tenures and ties
 
 
 class _State(NamedTuple):
@@ -42,8 +42,8 @@ class _Search(NamedTuple):
 @dataclass(frozen=True)
 class Tabu(Sampler):
     """Each step flips, in every read, the bit of least change (1-2x_i) f_i among those that are not tabu, or that lead
-    below the best of the phase; it is then tabu for 3 + U{0 .. n/10} steps. Equal changes are decided at
-    random.
+    below the best of the phase; it is then tabu for min(3 + U{0 .. max(n/10, 10) - 1}, n/4) steps. Equal changes are
+    decided at random.
 
     A phase is phase_sweeps x n flips. Its best state joins the read's elites if it is better than the worst of them.
     The next phase starts from two elites drawn at random: each bit from either, and `perturbation` of the bits drawn
@@ -87,17 +87,15 @@ class Tabu(Sampler):
         number = 1 + _STREAMS_PER_PHASE * t
         flips = self.phase_sweeps * n
         search = self._begin(task, problem, state.start, number)
-        tie = streams.uniforms(task.seeds, number, sites).T.astype(search.gaps.dtype)
-        # Far below the changes that matter, so it decides among equal ones only.
-        tie = tie * (1e-4 * jnp.mean(jnp.abs(search.gaps), axis=1, keepdims=True))
+        order = streams.words(task.seeds, number, sites).T
 
         def flip(k: jax.Array, search: _Search) -> _Search:
-            return self._flip(problem, tie, t * flips + k, k, search)
+            return self._flip(problem, order, t * flips + k, k, search)
 
         search = lax.fori_loop(0, flips, flip, search)
         best, energy = search.best, search.best_energy
-        # A state of an energy that is there already is taken for the same state.
-        known = jnp.any(state.energies == energy[None, :], axis=0)
+        # By their bits: energies added up along different paths differ by rounding, and copies would fill the elites.
+        known = jnp.any(jnp.all(state.elites == best[None], axis=2) & jnp.isfinite(state.energies), axis=0)
         worst = jnp.argmax(state.energies, axis=0)
         enters = (
             (jnp.arange(self.num_elites)[:, None] == worst[None, :])
@@ -115,19 +113,23 @@ class Tabu(Sampler):
         energy = jnp.sum(x * (0.5 * image + problem.linear), axis=1) * problem.sign[:, 0]
         return _Search(1 - 2 * x, gaps, jnp.zeros(x.shape, jnp.int32), energy, start, energy)
 
-    def _flip(self, problem: _Problem, tie: jax.Array, step: jax.Array, k: jax.Array, search: _Search) -> _Search:
+    def _flip(self, problem: _Problem, order: jax.Array, step: jax.Array, k: jax.Array, search: _Search) -> _Search:
         n = search.d.shape[1]
         below = search.gaps < (search.best_energy - search.energy)[:, None]
         allowed = (search.free_at <= k) | below
-        index = jnp.argmin(jnp.where(allowed, search.gaps + tie, jnp.inf), axis=1)
+        changes = jnp.where(allowed, search.gaps, jnp.inf)
+        least = changes == jnp.min(changes, axis=1, keepdims=True)
+        # Of equal changes the first in the order of the phase, which starts at another place at each step.
+        words = streams.words(problem.flips, step, jnp.arange(2))
+        place = (order + words[1][:, None]) >> 1
+        index = jnp.argmin(jnp.where(least, place, jnp.uint32(2**32 - 1)), axis=1)
         here = jnp.arange(n)[None, :] == index[:, None]
         old = jnp.take_along_axis(search.d, index[:, None], axis=1)
         gap = jnp.take_along_axis(search.gaps, index[:, None], axis=1)
         rows = problem.rows.rows(index, here.astype(old.dtype))
         gaps = jnp.where(here, -search.gaps, search.gaps + search.d * rows * (old * problem.sign))
         d = jnp.where(here, -search.d, search.d)
-        word = streams.words(problem.tenures, step, jnp.zeros(1, jnp.int32))[0]
-        tenure = jnp.minimum(3 + (word % jnp.uint32(max(n // 10, 10))).astype(jnp.int32), n // 4)
+        tenure = jnp.minimum(3 + (words[0] % jnp.uint32(max(n // 10, 10))).astype(jnp.int32), n // 4)
         free_at = jnp.where(here, (k + 1 + tenure)[:, None], search.free_at)
         energy = search.energy + gap[:, 0]
         lower = energy < search.best_energy
@@ -144,7 +146,7 @@ class Tabu(Sampler):
         draws = streams.words(task.seeds, number + 1, jnp.arange(2))
         # Elites fill from the front.
         there = jnp.maximum(jnp.sum(jnp.isfinite(energies), axis=0), 1).astype(jnp.uint32)
-        reads = jnp.arange(task.num_columns)
+        reads = jnp.arange(task.num_columns, dtype=jnp.int32)
         a, b = (elites[(draws[i] % there).astype(jnp.int32), reads] for i in range(2))
         word = streams.words(task.seeds, number + 2, sites).T
         mixed = jnp.where(word >> 31 == 1, a, b)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from qjax.couplings import Sparse
@@ -27,6 +28,7 @@ class _Problem(NamedTuple):
     ladders: Task  # every column as its replicas, c (K B) + k B + b
     betas: jax.Array  # (B, P)
     weights: jax.Array  # (C, B), beta * scale
+    sign: jax.Array  # (C,), of the scale: that of a weight is 0 at beta = 0
     seeds: jax.Array  # (2, C (K B)): of the exchanges
 
 
@@ -48,12 +50,12 @@ class Temper(Sampler):
     so the work of a read is num_sweeps x num_betas sweeps (twice that with cluster moves).
     num_betas: None takes sqrt(n), between 8 and 64.
     beta_range: (hot, cold) in 1/units of E, geometric; None finds it from the Qubo. betas: the ladder itself; overrides
-        both.
+        both. At beta = 0 "metropolis" only inverts states, "heat_bath" draws them anew.
     cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.clusters), for which every temperature has
         two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
     return_states: "best" (lowest seen on any rung), or "last": the final state of the rung `return_rung` (-1 the
         coldest), which follows exp(-beta E).
-    info: beta_range by problem; exchange_rates (B - 1,) by read.
+    info: beta_range by problem; exchange_rates (B - 1,) by read, of the exchanges tried.
     """
 
     num_sweeps: int = 500
@@ -117,7 +119,8 @@ class Temper(Sampler):
         ladders = task.replicated(count)
         seeds = streams.split(task.seeds, count + jnp.arange(count))
         weights = task.spread(betas * task.qubo.scale[None, :]).T
-        return _Problem(sweeps.sweeper(task.qubo, ladders.spread), ladders, betas, weights, seeds)
+        sign = jnp.sign(task.spread(task.qubo.scale))
+        return _Problem(sweeps.sweeper(task.qubo, ladders.spread), ladders, betas, weights, sign, seeds)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = problem.ladders.initial
@@ -126,7 +129,7 @@ class Temper(Sampler):
         inner = problem.sweeper.load(bits)
         energy = problem.sweeper.energies(inner).reshape((task.num_columns, -1, problem.betas.shape[0]))
         best = replicas.select(problem.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
-        first = energy[:, 0, 0] * jnp.sign(task.spread(task.qubo.scale))
+        first = energy[:, 0, 0] * problem.sign
         exchanged = jnp.zeros((task.num_columns, problem.betas.shape[0]), energy.dtype)
         return _State(inner, energy, best, first, exchanged)
 
@@ -146,7 +149,7 @@ class Temper(Sampler):
         state = state._replace(inner=inner, energy=energy, exchanged=state.exchanged + jnp.mean(up, axis=1))
         if self.return_states == "last":
             return state
-        signed = (energy * jnp.sign(problem.weights[:, :1])[:, None]).reshape((task.num_columns, -1))
+        signed = (energy * problem.sign[:, None, None]).reshape((task.num_columns, -1))
         best, lowest = replicas.keep_best(problem.sweeper.snapshot(inner), signed, state.best, state.best_energy)
         return state._replace(best=best, best_energy=lowest)
 
@@ -156,7 +159,7 @@ class Temper(Sampler):
         """Accepted pairs exchange states; up (C, K, B) is 1 where rung b got that of b + 1."""
         gain = (jnp.roll(weights, -1, axis=2) - weights) * (jnp.roll(energy, -1, axis=2) - energy)
         chance = jnp.log(streams.uniforms(problem.seeds, t, jnp.zeros(1, jnp.int32))).reshape(energy.shape)
-        rung = jnp.arange(energy.shape[2])
+        rung = jnp.arange(energy.shape[2], dtype=t.dtype)
         paired = (rung % 2 == t % 2) & (rung < rung.size - 1)
         up = paired[None, None, :] & (chance.astype(gain.dtype) < gain)
         down = jnp.roll(up, 1, axis=2)
@@ -183,8 +186,10 @@ class Temper(Sampler):
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
         ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
-        # A pair is tried in every other sweep.
-        rates = {"exchange_rates": state.exchanged[:, :-1] / max(self.num_sweeps / 2, 1)}
+        # Even pairs are tried first, and once more than odd ones where the number of sweeps is odd.
+        tried = (self.num_sweeps + 1 - np.arange(problem.betas.shape[0] - 1) % 2) // 2
+        exchanged = state.exchanged[:, :-1]
+        rates = {"exchange_rates": exchanged / jnp.asarray(np.maximum(tried, 1), exchanged.dtype)[None, :]}
         chosen = state.best
         if self.return_states == "last":
             place = jnp.full(task.num_columns, self.return_rung % problem.betas.shape[0])

@@ -68,8 +68,8 @@ def range_of(
 
 
 def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric") -> jax.Array:
-    """`count` betas from hot to cold (P,), "geometric" or "linear": (count, P)."""
-    t = jnp.linspace(0, 1, count, dtype=hot.dtype)[:, None]
+    """`count` betas from hot to cold (P,), "geometric" or "linear": (count, P). A single one is the cold end."""
+    t = jnp.linspace(int(count == 1), 1, count, dtype=hot.dtype)[:, None]
     hot, cold = (jnp.broadcast_to(end[None, :], (count, end.shape[0])) for end in (hot, cold))
     if kind == "linear":
         return hot + t * (cold - hot)
@@ -79,8 +79,10 @@ def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric"
 def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = None) -> tuple[jax.Array, jax.Array]:
     """(hot, cold) betas (P,) in 1/units of E for a Qubo of batch (P,); warm starts geometrically half way.
 
-    cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
-    All-zero energies give (1, 1). Errors: ValueError for implicit couplings without a diagonal.
+        cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
+        Where no flip costs anything both are 2 ln 2 / |scale|.
+        Errors: ValueError for implicit couplings without a diagonal.
+    |scale|. Errors: ValueError for implicit couplings without a diagonal.
     """
     problems = qubo.batch_shape[0]
     probes = max(1, min(_PROBES, _PROBED_BITS // max(qubo.num_bits, 1)) // problems)
