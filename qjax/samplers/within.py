@@ -10,7 +10,8 @@ Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`more`):
     restart     (greedy, population, path_integral, qaoa, random) the sampler as it stands, again
     once        (exact) one chunk
 
-Host samplers grow by their field num_sweeps (or timeout) where they have one, else they restart.
+Host samplers, and wrappers such as `qjax.hardware.Noisy`, grow by their field num_sweeps (or timeout) where they have
+one, else they restart.
 """
 
 from __future__ import annotations
