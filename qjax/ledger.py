@@ -78,16 +78,18 @@ class Ledger:
 
     def sample(self, sampler: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, Self]:
         """Call a sampler and book its seconds: what `info["seconds"]` accounts for under its phases, the rest under
-        "other"; a sampler without such an account books "anneal". `info["reported"]` goes to the reported table.
+        "other"; a sampler without such an account, or with one number (qjax.samplers.within), books "anneal".
+        `info["reported"]` goes to the reported table.
         """
         value, timed = Ledger().run("anneal", sampler, *args, **kwargs)
         info = getattr(value, "info", {})
         ledger, rest = self, timed.total
         for name, seconds in info.get("reported", {}).items():
             ledger = ledger.report(name, float(np.sum(seconds)))
-        if "seconds" not in info:
+        account = info.get("seconds")
+        if not isinstance(account, dict):
             return value, ledger.add("anneal", rest)
-        for phase, seconds in info["seconds"].items():
+        for phase, seconds in account.items():
             ledger = ledger.add(phase, float(np.sum(seconds)))
             rest -= float(np.sum(seconds))
         return value, ledger.add("other", max(rest, 0.0))

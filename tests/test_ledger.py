@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from qjax.ledger import PHASES, Ledger
@@ -138,3 +139,5 @@ def test_a_sampler_that_accounts_for_itself_is_booked_by_phase() -> None:
     assert dict(ledger.reported) == {"qpu_access_time": 9.0} and samples.info
     _, plain = Ledger().sample(lambda x: x + 1, jnp.zeros(3))
     assert set(plain.phases) == {"anneal"}
+    _, budget = Ledger().sample(lambda: Samples({"seconds": np.float64(1.0)}))
+    assert set(budget.phases) == {"anneal"}

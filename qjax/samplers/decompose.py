@@ -17,6 +17,7 @@ from qjax.qubo import Qubo
 from qjax.samplers import columns, streams
 from qjax.samplers.anneal import Anneal
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
+from qjax.samplers.rows import listed
 
 # How far S may grow on a graph; what is farther is taken by its energy impact alone.
 _RADIUS = 32
@@ -26,7 +27,7 @@ class _Problem(NamedTuple):
     linear: jax.Array  # (n, C), the couplings' diagonal moved in
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
     scale: jax.Array  # (C,)
-    listed: tuple[jax.Array, jax.Array] | None  # (n, k) neighbours and couplings, of sparse ones
+    lists: tuple[jax.Array, jax.Array] | None  # (n, k) neighbours and couplings, of sparse ones
 
 
 class _State(NamedTuple):
@@ -70,10 +71,9 @@ class Decompose(Sampler):
 
     def prepare(self, task: Task) -> _Problem:
         linear, diagonal = columns.zero_diagonal_terms(task.qubo)
-        couplings, listed = task.qubo.couplings, None
-        if isinstance(couplings, Sparse):
-            listed = _listed(couplings, linear.dtype)
-        return _Problem(task.spread(linear), diagonal, task.spread(task.qubo.scale), listed)
+        couplings = task.qubo.couplings
+        lists = listed(couplings) if isinstance(couplings, Sparse) else None
+        return _Problem(task.spread(linear), diagonal, task.spread(task.qubo.scale), lists)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = task.initial
@@ -85,7 +85,7 @@ class Decompose(Sampler):
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         n, size = task.num_bits, min(self.size, task.num_bits)
         visited = state.visited & ~jnp.all(state.visited, axis=0, keepdims=True)
-        chosen = self._chosen(task, problem, state, visited, size)  # (C, size)
+        chosen = self._chosen(task, problem, t, state, visited, size)  # (C, size)
         reads = jnp.arange(task.num_columns)[:, None]
         among = _among(task.qubo.couplings, problem, chosen)
         old = state.x.T[reads, chosen]
@@ -99,14 +99,18 @@ class Decompose(Sampler):
         marked = jnp.zeros((task.num_columns, n), bool).at[reads, chosen].set(True).T
         return _State(x, _fields(task, problem, x), visited | marked)
 
-    def _chosen(self, task: Task, problem: _Problem, state: _State, visited: jax.Array, size: int) -> jax.Array:
+    def _chosen(
+        self, task: Task, problem: _Problem, t: jax.Array, state: _State, visited: jax.Array, size: int
+    ) -> jax.Array:
         impact = (1 - 2 * state.x) * state.fields * jnp.sign(problem.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
         # Between 0 and 1/2; what was visited comes after everything else.
         score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
         couplings = task.qubo.couplings
         if isinstance(couplings, Sparse) and size < task.num_bits:
-            noise = streams.uniforms(task.seeds, 0, jnp.arange(task.num_bits)).astype(score.dtype)
+            # Steps of their own: the first bits have step 0, the keys have 1 .. num_rounds.
+            step = self.num_rounds + 1 + t
+            noise = streams.uniforms(task.seeds, step, jnp.arange(task.num_bits)).astype(score.dtype)
             score = score + _distances(couplings, jnp.argmin(score + 1e-3 * noise, axis=0)).astype(score.dtype)
         return lax.top_k(-score.T, size)[1]
 
@@ -157,22 +161,14 @@ def _among(couplings: Any, problem: _Problem, chosen: jax.Array) -> jax.Array:
             rows = couplings.matvec(units).reshape((count, size, -1))
             return jax.vmap(without_diagonal)(jax.vmap(lambda r, s: r[:, s])(rows, chosen))
         case _:
-            assert problem.listed is not None
-            sites, weights = problem.listed
+            assert problem.lists is not None
+            sites, weights = problem.lists
             # Where each bit stands in S; the others meet in a last column that is cut off.
             place = jnp.full((count, couplings.size), size).at[reads, chosen].set(jnp.arange(size)[None, :])
             at = jax.vmap(lambda p, s: p[sites[s]])(place, chosen)  # (C, s, k)
             table = jnp.zeros((count, size, size + 1), dtype)
-            return table.at[reads[:, :, None], jnp.arange(size)[None, :, None], at].add(weights[chosen])[:, :, :size]
-
-
-def _listed(couplings: Sparse, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """(neighbours, couplings), each (n, k) by original sites; padded with couplings of 0."""
-    width = max(index.shape[1] for index in couplings.neighbours)
-    sites = [jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in couplings.neighbours]
-    weights = [jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in couplings.weights]
-    position = couplings.position
-    return couplings.order[columns.stack(sites)][position], columns.stack(weights)[position].astype(dtype)
+            terms = weights[chosen].astype(dtype)
+            return table.at[reads[:, :, None], jnp.arange(size)[None, :, None], at].add(terms)[:, :, :size]
 
 
 def _distances(couplings: Sparse, start: jax.Array) -> jax.Array:

@@ -21,11 +21,7 @@ class Rows:
         self._couplings = couplings
         self._diagonal = None if isinstance(couplings, Dense | Sparse) else couplings.diagonal
         if isinstance(couplings, Sparse):
-            width = max(index.shape[1] for index in couplings.neighbours)
-            self._neighbours, self._weights = (
-                columns.stack([jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
-                for parts in (couplings.neighbours, couplings.weights)
-            )
+            self._sites, self._weights = listed(couplings)
 
     def image(self, x: jax.Array) -> jax.Array:
         """Mx for states (C, n)."""
@@ -37,9 +33,18 @@ class Rows:
         if isinstance(self._couplings, Dense):
             return self._couplings.matrix[index].astype(units.dtype)
         if isinstance(self._couplings, Sparse):
-            place = self._couplings.position[index]
-            sites = self._couplings.order[self._neighbours[place]]
             here = jnp.arange(index.shape[0])[:, None]
-            return jnp.zeros_like(units).at[here, sites].add(self._weights[place].astype(units.dtype))
+            weights = self._weights[index].astype(units.dtype)
+            return jnp.zeros_like(units).at[here, self._sites[index]].add(weights)
         rows = self._couplings.matvec(units)
         return rows if self._diagonal is None else rows - self._diagonal[None, :].astype(units.dtype) * units
+
+
+def listed(couplings: Sparse) -> tuple[jax.Array, jax.Array]:
+    """(neighbours, couplings), each (n, k) by original sites; padded with couplings of 0."""
+    width = max(index.shape[1] for index in couplings.neighbours)
+    sites, weights = (
+        columns.stack([jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+        for parts in (couplings.neighbours, couplings.weights)
+    )
+    return couplings.order[sites][couplings.position], weights[couplings.position]

@@ -8,10 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# The info that belongs to single reads, (*batch, reads, ...); all other is of whole problems or of the call. By name:
+# a shape does not tell, where the number of reads is that of something else.
+READ_INFO = frozenset(
+    {"chain_break_fraction", "converged", "effective_fraction", "exchange_rates", "log_partition", "num_occurrences"}
+)
+
 
 class Samples(NamedTuple):
     """bits int8 (*batch, reads, n) of 0/1; energies (*batch, reads), recomputed from the Qubo; info: diagnostics,
-    arrays only."""
+    arrays only, by read under the names of `READ_INFO`."""
 
     bits: jax.Array
     energies: jax.Array
@@ -32,8 +38,7 @@ class Samples(NamedTuple):
         """The reads by energy, lowest first; equal energies keep their order. Info of single reads is left behind."""
         order = jnp.argsort(self.energies, axis=-1, stable=True)
         bits = jnp.take_along_axis(self.bits, order[..., None], axis=-2)
-        reads = self.energies.shape
-        info = {k: v for k, v in self.info.items() if np.shape(v)[: len(reads)] != reads}
+        info = {name: value for name, value in self.info.items() if name not in READ_INFO}
         return Samples(bits, jnp.take_along_axis(self.energies, order, axis=-1), info)
 
     def unique(self) -> Samples:

@@ -78,7 +78,7 @@ def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
     elif isinstance(couplings, Gram):
         # A sweep costs n^2 a read through the matrix and 2 N n through the factor.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
-            return _Blocks(_GramRows(_padded(couplings.factor, n, 1), couplings.squares), linear, spread)
+            return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, spread)
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
         assert diagonal is not None
         return _Blocks(_ImplicitRows(couplings, diagonal), linear, spread)
@@ -124,10 +124,9 @@ class _DenseRows:
 
 @dataclass(frozen=True)
 class _GramRows:
-    """M = offdiag(A'A): carries the image Ax (N, C)."""
+    """M = offdiag(A'A): carries the image Ax (N, C) through a sweep."""
 
     factor: jax.Array
-    squares: jax.Array
 
     def start(self, x: jax.Array) -> Any:
         return jnp.matmul(self.factor.astype(x.dtype), x, precision="highest")
@@ -194,18 +193,17 @@ def _flips(
 
 
 class _Blocks:
-    """Sequential flips in blocks of bits; the state is (x (n padded, C) floating, what the rows carry)."""
+    """Sequential flips in blocks of bits; the state is x (n padded, C), floating."""
 
     def __init__(self, rows: _DenseRows | _GramRows | _ImplicitRows, linear: jax.Array, spread: Spread) -> None:
         self._rows, self._spread, self._n = rows, spread, int(linear.shape[0])
         self._linear = _padded(linear, self._n, 0)
 
     def load(self, bits: jax.Array) -> Any:
-        x = _padded(bits.astype(self._linear.dtype), self._n, 0)
-        return x, self._rows.start(x)
+        return _padded(bits.astype(self._linear.dtype), self._n, 0)
 
     def snapshot(self, state: Any) -> Any:
-        return state[0]
+        return state
 
     def unload(self, snapshot: Any) -> jax.Array:
         return jnp.asarray(snapshot[: self._n]).astype(jnp.int8)
@@ -230,22 +228,23 @@ class _Blocks:
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 
-        x, extra = state
-        count = x.shape[0] // _BLOCK
-        x, extra, change = lax.fori_loop(0, count, block, (x, extra, jnp.zeros(x.shape[1], dtype)))
-        return (x, extra), change
+        # What the rows carry is made anew for every sweep: updated for ever, it gathers rounding errors without end.
+        begin = (state, self._rows.start(state), jnp.zeros(state.shape[1], dtype))
+        x, _, change = lax.fori_loop(0, state.shape[0] // _BLOCK, block, begin)
+        return x, change
 
     def _image(self, state: Any) -> jax.Array:
+        extra = self._rows.start(state)
+
         def block(b: jax.Array) -> jax.Array:
-            image, _ = self._rows.fields(state[0], state[1], b * _BLOCK)
+            image, _ = self._rows.fields(state, extra, b * _BLOCK)
             return image
 
-        count = state[0].shape[0] // _BLOCK
-        return lax.map(block, jnp.arange(count)).reshape(state[0].shape)
+        return lax.map(block, jnp.arange(state.shape[0] // _BLOCK)).reshape(state.shape)
 
     def gaps(self, state: Any) -> jax.Array:
-        gaps: jax.Array = (1 - 2 * state[0]) * (self._image(state) + self._spread(self._linear))
+        gaps: jax.Array = (1 - 2 * state) * (self._image(state) + self._spread(self._linear))
         return gaps[: self._n]
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        return jnp.sum(state[0] * (0.5 * self._image(state) + self._spread(self._linear)), axis=0)
+        return jnp.sum(state * (0.5 * self._image(state) + self._spread(self._linear)), axis=0)

@@ -6,11 +6,12 @@ Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`more`):
 
     longer      (anneal, bifurcation, mean_field) the schedule stretched 1, 2, 4, ... times, the last by what the
                 seconds left allow; all lengths are one program
-    continue    (tabu, temper) the sampler as it stands, from the states of the chunk before
-    restart     (greedy, population, path_integral, random) the sampler as it stands, again
+    continue    (tabu, temper, decompose) the sampler as it stands, from the states of the chunk before
+    restart     (greedy, population, path_integral, qaoa, random) the sampler as it stands, again
     once        (exact) one chunk
 
-Host samplers grow by their field num_sweeps (or timeout) where they have one, else they restart.
+Host samplers, and wrappers such as `qjax.hardware.Noisy`, grow by their field num_sweeps (or timeout) where they have
+one, else they restart.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qjax.qubo import Qubo
-from qjax.samplers.contract import check_call
-from qjax.samplers.samples import Samples
+from qjax.samplers.contract import Sampler, Sharded, check_call
+from qjax.samplers.samples import READ_INFO, Samples
 
 _clock = time.perf_counter
 _LENGTHS = ("num_sweeps", "num_steps", "timeout")
@@ -36,9 +37,9 @@ _LENGTHS = ("num_sweeps", "num_steps", "timeout")
 class Within:
     """`sampler` for `seconds` of wall-clock. growth: the ratio of the lengths of a chunk and the next.
 
-    Compilation is outside the budget: the program is compiled (and run for no step) before the clock starts, and
-    `info["compile_seconds"]` says what that took. The first chunk, the sampler as it stands, always runs; a further one
-    only where it is expected to end in time, judged by the seconds of the one before.
+    Compilation is outside the budget: the programs of all chunks are compiled (and run for no step) before the clock
+    starts, and `info["compile_seconds"]` says what that took. The first chunk, the sampler as it stands, always runs; a
+    further one only where it is expected to end in time, judged by the seconds of the one before.
 
     info: seconds; chunks; sweeps (of `num_sweeps`, or steps of `num_steps`, that every read made; chunks where the
     sampler has neither); chunk_seconds (chunks,) at which each ended; chunk_lowest (*batch, chunks) the lowest energy
@@ -67,7 +68,12 @@ class Within:
         began = _clock()
         first = jax.random.fold_in(key, 0)
         if not self.sampler.is_host:
-            jax.block_until_ready(self._chunk(first, qubo, num_reads, states, 0))
+            # A wrapper, which knows nothing of steps, makes a whole run.
+            warm = self._chunk(first, qubo, num_reads, states, 0)
+            if more == "continue":
+                # Chunks that have states to start from are another program than the first one.
+                warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
+            jax.block_until_ready(warm)
         start = _clock()
         compiled, before, best, stretch, stretches = start - began, 0.0, None, 1, 0
         ends: list[float] = []
@@ -84,7 +90,7 @@ class Within:
             stretch = self._next(more, stretch, now - before, self.seconds - now)
             before = now
         assert best is not None
-        kept = {k: v for k, v in samples.info.items() if np.shape(v)[: best[1].ndim] != best[1].shape}
+        kept = {name: value for name, value in samples.info.items() if name not in READ_INFO}
         info = {
             **kept,
             "seconds": np.float64(ends[-1]),
@@ -98,14 +104,14 @@ class Within:
 
     def _more(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
         """(what a further chunk is, sweeps of a chunk that is stretched once)."""
-        if self.sampler.is_host:
-            length = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
-            return ("restart", 1) if length is None else ("longer", getattr(self.sampler, length))
-        works = self.sampler.chosen(qubo, num_reads)
-        return works.more, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
+        if isinstance(self.sampler, Sampler | Sharded):
+            works = self.sampler.chosen(qubo, num_reads)
+            return works.more, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
+        length = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
+        return ("restart", 1) if length is None else ("longer", getattr(self.sampler, length))
 
     def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, stretch: int) -> Samples:
-        if not self.sampler.is_host:
+        if isinstance(self.sampler, Sampler | Sharded):
             samples: Samples = self.sampler.stretched(key, qubo, num_reads, states, jnp.int32(stretch))
             return samples
         name = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)

@@ -13,42 +13,71 @@ import pytest
 import qjax.samplers as samplers
 from qjax.couplings import Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import Samples
+from qjax.samplers import Samples, streams
 from tests.samplers import problems
-
-SEEN: list[Qubo] = []
 
 
 @dataclasses.dataclass(frozen=True)
 class Host:
     """Exact, as a host sampler that remembers what it was asked."""
 
+    seen: list[Qubo] = dataclasses.field(default_factory=list, compare=False)
     is_host: ClassVar[bool] = True
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        SEEN.append(qubo)
+        self.seen.append(qubo)
         return samplers.Exact()(key, qubo, num_reads)
+
+
+class Spied(samplers.Decompose):
+    """Pieces for a host; `rounds` has the state before each round, and the bits chosen in it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "rounds", [])
+
+    def _chosen(self, task: Any, problem: Any, t: Any, state: Any, visited: Any, size: int) -> jax.Array:
+        chosen = super()._chosen(task, problem, t, state, visited, size)
+        self.rounds.append((np.asarray(state.x[:, 0]), np.asarray(chosen[0])))
+        return chosen
 
 
 @pytest.mark.parametrize("form", problems.FORMS)
 def test_a_piece_is_the_qubo_with_the_other_bits_held(form: str) -> None:
-    """Two rounds of 5 of 10 bits: every state of a piece costs what the whole says, and both pieces are all bits."""
-    SEEN.clear()
-    qubo, start = problems.qubo(form), np.arange(10) % 2
-    sampler = samplers.Decompose(Host(), size=5, num_rounds=2, sub_reads=1)
-    samples = sampler(jax.random.key(0), qubo, 1, start)
-    assert len(SEEN) == 2 and all(piece.num_bits == 5 for piece in SEEN)
-    states = problems.all_states(5)
-    flips = np.asarray(qubo.flips(start))
-    # The first piece: on the dense forms the 5 bits of least impact.
-    chosen = np.sort(np.argsort(flips, kind="stable")[:5])
-    if form != "sparse" and len(set(flips)) == 10:
-        held = np.setdiff1d(np.arange(10), chosen)
-        values = np.sort(qubo.fix(held, start[held]).energies(states))
-        mine = np.sort(SEEN[0].energies(states))
-        np.testing.assert_allclose(mine - mine[0], values - values[0], rtol=1e-5, atol=1e-4)
-    assert float(samples.lowest) <= float(qubo.energies(start))
-    np.testing.assert_allclose(samples.energies, qubo.energies(samples.bits), rtol=1e-6, atol=1e-5)
+    """Two rounds of 5 of 10 bits: every state of a piece costs what the whole says, but for a constant; the lowest is
+    taken; both pieces are all bits. The first has the bits of least impact, or on a graph the one of least."""
+    host, qubo, start = Host(), problems.qubo(form), np.arange(10) % 2
+    sampler: Any = Spied(host, size=5, num_rounds=2, sub_reads=1)
+    samples, states = sampler(jax.random.key(0), qubo, 1, start), problems.all_states(5)
+    assert len(host.seen) == len(sampler.rounds) == 2
+    for piece, (before, chosen) in zip(host.seen, sampler.rounds, strict=True):
+        whole = np.tile(before, (32, 1))
+        whole[:, chosen] = states
+        expected = problems.energies(qubo, whole)
+        mine = problems.energies(piece, states)
+        np.testing.assert_allclose(mine - mine[0], expected - expected[0], rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(samples.energies, expected.min(), rtol=1e-6, atol=1e-5)
+    (before, first), (_, second) = sampler.rounds
+    np.testing.assert_array_equal(before, start)
+    np.testing.assert_array_equal(np.sort([*first, *second]), np.arange(10))
+    impact = problems.energies(qubo, np.abs(np.eye(10) - start)) - problems.energies(qubo, start)
+    worst = impact[first].min() if form == "sparse" else impact[first].max()
+    assert worst <= impact[second].min()
+
+
+def test_no_random_number_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first bits, the keys of the pieces, and what decides where a piece grows."""
+    drawn: list[tuple[int, int]] = []
+    words = streams.words
+
+    def counted(seeds: jax.Array, step: Any, sites: jax.Array) -> jax.Array:
+        drawn.extend((int(step), site) for site in np.asarray(sites).tolist())
+        return words(seeds, step, sites)
+
+    monkeypatch.setattr(streams, "words", counted)
+    samplers.Decompose(Host(), size=5, num_rounds=3, sub_reads=1)(jax.random.key(0), problems.qubo("sparse"), 1)
+    assert len(drawn) == 10 + 3 * (2 + 10)
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_energies_only_fall_and_a_large_lattice_is_solved_nearly() -> None:

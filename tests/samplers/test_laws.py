@@ -24,9 +24,10 @@ _FALSE_FAILURE = 1e-4
 
 
 @pytest.fixture(autouse=True)
-def _by_colour_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of six bits is crowded, and would be taken for a matrix."""
+def _as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph or a factor of six bits would be taken for a matrix."""
     monkeypatch.setattr(sweeps, "by_classes", lambda couplings: True)
+    monkeypatch.setattr(sweeps, "_DENSE_LIMIT", 5)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,13 +15,14 @@ import pytest
 import qjax.samplers as samplers
 from qjax.couplings import Sparse
 from qjax.qubo import Qubo
-from qjax.samplers import Samples, rows
+from qjax.samplers import Samples, contract, rows
+from qjax.samplers.samples import READ_INFO
 from tests.samplers import problems
 
 
 def _samples() -> Samples:
     bits = jnp.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 1]], jnp.int8)
-    return Samples(bits, jnp.array([2.0, -1.0, 2.0, 0.0]), {"sweeps": jnp.arange(4), "beta_range": jnp.ones(2)})
+    return Samples(bits, jnp.array([2.0, -1.0, 2.0, 0.0]), {"converged": jnp.ones(4), "beta_range": jnp.ones(2)})
 
 
 def test_best_lowest_sort_and_unique() -> None:
@@ -36,6 +38,25 @@ def test_best_lowest_sort_and_unique() -> None:
     np.testing.assert_array_equal(once.info["num_occurrences"], [1, 1, 2])
     with pytest.raises(ValueError, match="one problem"):
         Samples(samples.bits[None], samples.energies[None], {}).unique()
+
+
+def test_info_is_by_read_by_its_name() -> None:
+    """Two reads, and info of the problem that has two numbers."""
+    info = {"beta_range": jnp.ones(2), "angles": jnp.ones((2, 3)), "exchange_rates": jnp.ones((2, 3))}
+    samples = Samples(_samples().bits[:2], _samples().energies[:2], info)
+    assert set(samples.sort().info) == {"beta_range", "angles"}
+
+
+def test_the_names_of_info_by_read_are_those_that_samplers_give() -> None:
+    """And that of chips, and of `unique`."""
+    key, reads, names = jax.random.key(0), jnp.arange(3, dtype=jnp.uint32), {"chain_break_fraction", "num_occurrences"}
+    for row in samplers.table():
+        if not row.host:
+            run = partial(contract._run, samplers.get(row.name), 3)
+            *_, by_read, by_problem = jax.eval_shape(run, key, problems.qubo("dense"), reads, None, None)
+            assert not READ_INFO & set(by_problem), row.name
+            names |= set(by_read)
+    assert names == READ_INFO
 
 
 def test_concatenate_and_join() -> None:

@@ -40,7 +40,27 @@ class Host:
         CLOCK.now += self.num_sweeps / 10
         CLOCK.calls.append((self.num_sweeps, initial_states))
         bits = jax.random.bernoulli(key, 0.5, (*qubo.batch_shape, num_reads, qubo.num_bits)).astype(jnp.int8)
-        return Samples(bits, qubo.energies(bits), {"by_read": np.zeros((*qubo.batch_shape, num_reads)), "of_all": 3})
+        info = {"converged": np.ones((*qubo.batch_shape, num_reads), bool), "angles": np.zeros((2, 4)), "of_all": 3}
+        return Samples(bits, qubo.energies(bits), info)
+
+
+@dataclass(frozen=True)
+class Wrapper(Host):
+    """Neither a host sampler nor one whose steps can be stretched."""
+
+    is_host: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Onward(samplers.Random):
+    """Goes on from its states, as far as `within` knows; says when it is traced."""
+
+    more: ClassVar[str] = "continue"
+
+    def init(self, task: Any, problem: Any) -> Any:
+        assert isinstance(task.seeds, jax.core.Tracer)
+        CLOCK.calls.append((int(CLOCK.now), task.initial))
+        return super().init(task, problem)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +75,8 @@ def test_chunks_grow_and_the_last_fills_the_budget() -> None:
     assert [sweeps for sweeps, _ in CLOCK.calls] == [10, 20, 40, 80, 50] and CLOCK.now == 20
     assert samples.info["chunk_seconds"].tolist() == [1, 3, 7, 15, 20]
     assert samples.info["sweeps"] == 200 and samples.info["chunks"] == 5 and samples.info["seconds"] == 20
-    assert samples.info["of_all"] == 3 and "by_read" not in samples.info
+    # The angles have the shape of the energies, and are of no read.
+    assert samples.info["of_all"] == 3 and "angles" in samples.info and "converged" not in samples.info
     every = [Host()(jax.random.fold_in(jax.random.key(0), k), qubo, 4) for k in range(5)]
     np.testing.assert_array_equal(samples.energies, np.min([s.energies for s in every], axis=0))
     np.testing.assert_array_equal(samples.energies, qubo.energies(samples.bits))
@@ -68,13 +89,23 @@ def test_one_chunk_runs_whatever_the_budget() -> None:
     assert samples.info["chunks"] == 1 and samples.info["seconds"] == 10
     within(Host(), 8, growth=1)(jax.random.key(0), problems.qubo("dense"), 4)
     assert [sweeps for sweeps, _ in CLOCK.calls][1:] == [10] * 8
+    CLOCK.calls.clear()
+    info = within(Wrapper(), 3)(jax.random.key(0), problems.qubo("dense"), 4).info
+    assert [sweeps for sweeps, _ in CLOCK.calls] == [10, 10, 20]
+    assert info["compile_seconds"] == 1 and info["seconds"] == 3
 
 
 def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk takes a second for each stretch: the calls that each kind of sampler gets in 8 seconds."""
-    expected = {"anneal": [0, 1, 2, 4, 1], "tabu": [0] + [1] * 8, "greedy": [0] + [1] * 8, "exact": [0, 1]}
-    for name, stretches in expected.items():
-        sampler, seen = samplers.get(name), []
+    expected = [
+        (samplers.Anneal(), [0, 1, 2, 4, 1], [None] * 5),
+        (samplers.Tabu(), [0, 0] + [1] * 8, [None, 0, None, 0, 1, 0, 1, 0, 1, 0]),
+        (samplers.Decompose(Host()), [1] * 8, [None, 0, 1, 0, 1, 0, 1, 0]),
+        (samplers.Greedy(), [0] + [1] * 8, [None] * 9),
+        (samplers.Exact(), [0, 1], [None] * 2),
+    ]
+    for sampler, stretches, starts in expected:
+        seen: list[tuple[int, Any]] = []
 
         def chunk(
             self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, stretch: int, seen: list[Any] = seen
@@ -86,9 +117,45 @@ def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(samplers.Within, "_chunk", chunk)
         within(sampler, 8)(jax.random.key(0), problems.qubo("dense"), 4)
-        assert [stretch for stretch, _ in seen] == stretches, name
-        starts = [None if states is None else int(states[0, 0]) for _, states in seen]
-        assert starts[:4] == ([None, None, 1, 0] if name == "tabu" else [None] * len(starts[:4]))
+        assert [stretch for stretch, _ in seen] == stretches, sampler
+        assert [None if states is None else int(states[0, 0]) for _, states in seen] == starts, sampler
+
+
+def test_nothing_is_compiled_once_the_clock_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that start from states are a program of their own. The clock ticks when it is read: it shows 1 while the
+    programs are compiled."""
+
+    def tick() -> float:
+        CLOCK.now += 1
+        return CLOCK.now
+
+    monkeypatch.setattr(MODULE, "_clock", tick)
+    samples = within(Onward(), 3)(jax.random.key(0), problems.qubo("dense"), 4)
+    assert samples.info["chunks"] == 3 and samples.info["compile_seconds"] == 1
+    assert [(now, states is None) for now, states in CLOCK.calls] == [(1, True), (1, False)]
+
+
+def test_pieces_for_a_host_go_on_from_the_states_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second a piece, one piece a chunk."""
+    begun: list[Any] = []
+    ended: list[Any] = []
+
+    class Spied(samplers.Decompose):
+        def init(self, task: Any, problem: Any) -> Any:
+            begun.append(task.initial)
+            return super().init(task, problem)
+
+        def finish(self, task: Any, problem: Any, state: Any) -> Any:
+            ended.append(state.x)
+            return super().finish(task, problem, state)
+
+    sampler = Spied(Host(), size=10, num_rounds=1, sub_reads=1)
+    qubo = problems.qubo("dense")
+    samples = within(sampler, 2)(jax.random.key(0), qubo, 1)
+    assert samples.info["chunks"] == samples.info["sweeps"] == 2 and samples.info["seconds"] == 2
+    assert begun[0] is None
+    np.testing.assert_array_equal(begun[1], ended[0])
+    np.testing.assert_array_equal(samples.energies, qubo.energies(ended[1].T))
 
 
 @pytest.mark.parametrize("name", ["anneal", "bifurcation", "tabu"])
