@@ -36,8 +36,8 @@ class Start:
 
     dictionary: candidate filters; choice_images: pictures their usefulness is judged on, by means over the whole
     picture; images: pictures the head is fitted on; shrink: of the whitening; ridge, choice_ridge: of the two
-    least-squares fits; logit_scale: height of the right class's target; bits: grid of the head's weights, 2^bits levels
-    over a class's range; temperatures: of the head's first states (Klein), in units of its energy.
+    least-squares fits; logit_scale: height of the right class's target; bits: grid of the head's weights, 2^bits + 1
+    levels over a class's range; temperatures: of the head's first states (Klein), in units of its energy.
     """
 
     dictionary: int = 768

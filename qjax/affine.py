@@ -74,14 +74,18 @@ class Digits:
     @property
     def nonzeros(self) -> jax.Array | None:
         """How many parameters a set bit makes nonzero, (n,), where that number is linear in the bits (a mask)."""
-        if len(self.weights) > 1 or isinstance(self.origin, jax.core.Tracer) or bool(jnp.any(self.origin != 0)):
+        if len(self.weights) > 1:
             return None
-        share = prod(self.origin.shape) // max(prod(self.units), 1)
-        return jnp.full(self.num_bits, float(share), self.origin.dtype)
+        if isinstance(self.origin, jax.core.Tracer):
+            raise ValueError(f"take nonzeros outside jit: whether {self.path} has a mask depends on its values")
+        if bool(jnp.any(self.origin != 0)):
+            return None
+        kept = jnp.broadcast_to(self.step != 0, self.origin.shape).astype(self.origin.dtype)
+        return _to_channel_first(kept.sum(self._shared, keepdims=True)).reshape(-1)
 
     def apply(self, bits: jax.Array) -> Leaves:
         """B x for x (n,)."""
-        digits = bits.reshape(-1, len(self.weights)) @ jnp.asarray(self.weights, bits.dtype)
+        digits = _digits(bits, self.weights)
         units = _channel_last(digits.reshape(_channel_first(self.units)))
         shape = self.origin.shape
         return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step, shape)}
@@ -89,17 +93,15 @@ class Digits:
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,)."""
         scaled = leaves[self.path] * jnp.broadcast_to(self.step, self.origin.shape)
-        shared = tuple(axis for axis, size in enumerate(self.units) if size != self.origin.shape[axis])
-        units = _to_channel_first(scaled.sum(shared, keepdims=True)).reshape(-1)
+        units = _to_channel_first(scaled.sum(self._shared, keepdims=True)).reshape(-1)
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
         """The bits whose leaf is nearest in the Euclidean norm, (n,) int8."""
         count = len(self.weights)
         patterns = np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
-        target, shape = leaves[self.path] - self.origin, self.origin.shape
-        shared = tuple(axis for axis, size in enumerate(self.units) if size != shape[axis])
-        step = jnp.broadcast_to(self.step, shape)
+        target, shared = leaves[self.path] - self.origin, self._shared
+        step = jnp.broadcast_to(self.step, self.origin.shape)
 
         def distance(level: jax.Array) -> jax.Array:
             return ((target - step * level) ** 2).sum(shared, keepdims=True)
@@ -111,6 +113,11 @@ class Digits:
             return jnp.zeros(self.num_bits, jnp.int8).at[jnp.argsort(-gain)[: self.cardinality]].set(1)
         chosen = _to_channel_first(jnp.argmin(jax.vmap(distance)(levels), axis=0)).reshape(-1)
         return jnp.asarray(patterns)[chosen].reshape(-1)
+
+    @property
+    def _shared(self) -> tuple[int, ...]:
+        """The axes along which parameters share a bit."""
+        return tuple(axis for axis, size in enumerate(self.units) if size != self.origin.shape[axis])
 
 
 @partial(register_dataclass, data_fields=["atoms"], meta_fields=["path", "shape", "axis"])
@@ -219,11 +226,13 @@ class Combination:
         return None
 
     def apply(self, bits: jax.Array) -> Leaves:
-        digits = bits.reshape(-1, len(self.weights)) @ jnp.asarray(self.weights, bits.dtype)
-        return self._along(digits * self.step.astype(bits.dtype))
+        return self._along(_digits(bits, self.weights) * self.step.astype(bits.dtype))
 
     def transpose(self, leaves: Leaves) -> jax.Array:
-        flat = [jnp.tensordot(d, leaves[name], axes=leaves[name].ndim) for name, d in self.directions.items()]
+        flat = [
+            jnp.tensordot(d, leaves[name], axes=leaves[name].ndim, precision="highest")
+            for name, d in self.directions.items()
+        ]
         along = sum(flat[1:], flat[0]) * self.step
         return (along[:, None] * jnp.asarray(self.weights, along.dtype)[None, :]).reshape(-1)
 
@@ -240,10 +249,18 @@ class Combination:
         return jnp.asarray(patterns)[jnp.argmin((coefficients[:, None] - reached) ** 2, axis=1)].reshape(-1)
 
     def _along(self, coefficients: jax.Array) -> Leaves:
-        return {n: jnp.tensordot(coefficients.astype(d.dtype), d, axes=1) for n, d in self.directions.items()}
+        return {
+            n: jnp.tensordot(coefficients.astype(d.dtype), d, axes=1, precision="highest")
+            for n, d in self.directions.items()
+        }
 
 
 Part: TypeAlias = Digits | Selection | Combination
+
+
+def _digits(bits: jax.Array, weights: tuple[float, ...]) -> jax.Array:
+    """The digit sums of bits (units * b,), (units,)."""
+    return jnp.matmul(bits.reshape(-1, len(weights)), jnp.asarray(weights, bits.dtype), precision="highest")
 
 
 def _channel_first(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,11 +4,13 @@
     folder/00000007.json  the record, and size and CRC-32 of every file in the folder beside it, written last
 
 A save makes a new number; the newest two are kept. So a process killed at any moment leaves a folder that `restore`
-reads, and a file that was damaged later is noticed before anything is read from it.
+reads, and a file that was damaged later is noticed before anything is read from it. What else lies in the folder
+is left alone.
 """
 
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -23,6 +25,9 @@ Tree = Any
 Arrays = dict[str, np.ndarray]
 
 KEPT = 2
+
+# A number, with the ending of a manifest, of one half written, or of arrays that Orbax has half written.
+_OWN = re.compile(r"([0-9]{8})(|\.json|\.json\.partial|\.orbax-checkpoint-tmp(?:-[0-9]+)?)")
 
 
 class Restored(NamedTuple):
@@ -43,7 +48,7 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
     empty = {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items() if not array.size}
     try:
         root.mkdir(parents=True, exist_ok=True)
-        used = [int(path.name[:8]) for path in root.iterdir() if path.name[:8].isdecimal()]
+        used = [int(own[1]) for path in root.iterdir() if (own := _OWN.fullmatch(path.name))]
         target = root / f"{max(used, default=-1) + 1:08d}"
         if stored:
             ocp.PyTreeCheckpointer().save(target, stored)
@@ -52,10 +57,12 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
         raise OSError(error.errno, f"cannot write a checkpoint to {root}: {error}") from error
     except Exception as error:  # the storage layer reports a full disk as a ValueError of its own
         raise OSError(f"cannot write a checkpoint to {root}: {error}") from error
-    kept = {path.stem for path in _manifests(root)[-KEPT:]}
+    kept = [path.stem for path in _manifests(root) if _ours(path)][-KEPT:]
     for path in root.iterdir():  # older ones, and what a killed process left unfinished
-        if path.name[:8].isdecimal() and path.stem not in kept:
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        own = _OWN.fullmatch(path.name)
+        if own is None or (own[2] in ("", ".json") and (own[1] in kept or not _ours(path))):
+            continue
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     return target
 
 
@@ -148,6 +155,15 @@ def _files(target: Path) -> dict[str, list[Any]]:
 
 def _manifests(root: Path) -> list[Path]:
     return sorted(root.glob("[0-9]" * 8 + ".json")) if root.is_dir() else []
+
+
+def _ours(path: Path) -> bool:
+    """Whether the contents are a checkpoint's, too: others name files and folders by eight digits, say a date's."""
+    if path.is_dir():
+        return (path / "_CHECKPOINT_METADATA").exists()  # what Orbax writes first
+    start = b'{"record": '
+    with open(path, "rb") as stream:
+        return stream.read(len(start)) == start
 
 
 def _name(prefix: str, path: Any) -> str:

@@ -2,7 +2,7 @@
 
 ChannelGram      H = G (x) I: one matrix G (F, F) shared by all C channels of a kernel (..., C) seen as (F, C)
 ChannelFeatures  the same with G = X'X for features X (N, F) that stay unmultiplied
-Matrix           H (P, P) on the chosen leaves, flattened and joined in order
+Matrix           H (P, P) on the chosen leaves, flattened and joined sorted by name
 Product          H as a function, through jvp and vjp
 """
 
@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 
@@ -62,17 +63,14 @@ class ChannelFeatures:
 @partial(register_dataclass, data_fields=["matrix"], meta_fields=[])
 @dataclass(frozen=True)
 class Matrix:
-    """H (P, P) on the leaves in the order of their dict, each flattened in C order."""
+    """H (P, P) on the leaves sorted by name, as `ravel_pytree` has them, each flattened in C order."""
 
     matrix: jax.Array
 
     def product(self, v: Leaves) -> Leaves:
-        flat = jnp.concatenate([leaf.reshape(-1) for leaf in v.values()])
-        image, start, result = _matmul(self.matrix, flat), 0, {}
-        for name, leaf in v.items():
-            result[name] = image[start : start + leaf.size].reshape(leaf.shape)
-            start += leaf.size
-        return result
+        flat, unravel = jax.flatten_util.ravel_pytree(v)
+        image: Leaves = unravel(_matmul(self.matrix, flat))
+        return image
 
 
 @partial(register_dataclass, data_fields=["function"], meta_fields=[])

@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def drive(
         state, finite = programs.start(placed(descent, params))
         _check_finite(params, np.asarray(finite))
         on_device = placed(descent, data) if descent.resident else None
-    identity = [np.asarray(jax.random.key_data(key)).ravel().tolist(), descent.batch_size, size]
     with _timed(seconds, "checkpoint"):
+        identity = {} if folder is None else _identity(descent, key, params, data)
         found = None if folder is None else checkpoints.restore(folder)
         if found is not None:
             state = _resumed(descent, found, state, key, size, identity, num_steps)
@@ -150,19 +151,37 @@ def _check_finite(params: Tree, finite: np.ndarray) -> None:
         raise ValueError(f"params are not finite at {', '.join(bad)}")
 
 
+def _identity(descent: Descent, key: jax.Array, params: Tree, data: Tree) -> dict[str, Any]:
+    """What tells a run from others, as JSON keeps it: functions (loss, optimizer, augment) cannot be compared."""
+    checksum = 0
+    for name, leaf in sorted(checkpoints.flatten(params, "params").items()):
+        checksum = zlib.crc32(leaf.tobytes(), zlib.crc32(name.encode(), checksum))
+    return {
+        "key": np.asarray(jax.random.key_data(key)).ravel().tolist(),
+        "first params": checksum,
+        "shapes of data": [list(np.shape(leaf)) for leaf in jax.tree.leaves(data)],
+        "batch_size": descent.batch_size,
+        "microbatch_size": descent.microbatch_size,
+        "compute_dtype": None if descent.compute_dtype is None else str(jnp.dtype(descent.compute_dtype)),
+        "trainable": None if descent.trainable is None else list(descent.trainable),
+    }
+
+
 def _resumed(
     descent: Descent,
     found: checkpoints.Restored,
     like: State,
     key: jax.Array,
     size: int,
-    identity: list[Any],
+    identity: dict[str, Any],
     num_steps: int,
 ) -> State:
     """The checkpoint's state; ValueError where it is not one of this run."""
-    if found.record.get("identity") != identity:
-        raise ValueError(f"{found.path} is of another run: its key, batch size or number of rows differ")
     stored = placed(descent, checkpoints.unflatten(_lasting(like), found.arrays, "state"))
+    if (known := found.record.get("identity")) != identity:
+        known = known if isinstance(known, dict) else {}
+        other = [name for name, value in identity.items() if name not in known or known[name] != value]
+        raise ValueError(f"{found.path} is of another run: {', '.join(other)} differ")
     if int(stored["step"]) > num_steps:
         raise ValueError(f"{found.path} is at step {int(stored['step'])}, past num_steps={num_steps}")
     order = _order(descent, key, stored["step"], size) if descent.shuffled else like.order

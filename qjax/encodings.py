@@ -4,7 +4,7 @@
     encoding = encode(params, Direction(directions, bits=3))
 
 A spec is what the user writes; `encode` binds it to the present leaves. Leaves without a spec are left alone. Scales
-default to one step a channel (the last axis of a leaf), found from the leaf.
+default to one step a channel (the last axis of a leaf), found from the leaf; a leaf of zeros needs `step=`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jax.tree_util import register_dataclass
 
 from qjax.affine import Combination, Constraint, Digits, Part, Selection
 from qjax.labels import Labels
-from qjax.leaves import Leaves, names, replace, select
+from qjax.leaves import Leaves, floating, names, replace, select
 
 Per: TypeAlias = Literal["channel", "leaf"]
 
@@ -147,13 +147,16 @@ class Spec(Protocol):
 def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
     """Bind specs by leaf name, or a Direction over several leaves, to params.
 
-    Errors: ValueError for a leaf that does not exist (with the nearest name) and whatever a spec rejects.
+    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty or not floating-point, and
+    whatever a spec rejects.
     """
     if isinstance(specs, Direction):
         return Encoding(params, (specs.bind_tree(params),))
     if not specs:
         raise ValueError("specs name no leaf")
-    leaves = select(params, specs)
+    leaves = floating(select(params, specs))
+    if empty := [path for path, leaf in leaves.items() if not leaf.size]:
+        raise ValueError(f"leaf {empty[0]!r} has no parameters to encode, its shape is {leaves[empty[0]].shape}")
     return Encoding(params, tuple(spec.bind(path, leaves[path]) for path, spec in specs.items()))
 
 
@@ -165,7 +168,7 @@ class Sign:
     per: Per = "channel"
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        step = _step(self.step, leaf, self.per, lambda w, axes: jnp.abs(w).mean(axes, keepdims=True))
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).mean(axes, keepdims=True))
         return Digits(-jnp.broadcast_to(step, leaf.shape), 2 * step, path, (1.0,), leaf.shape)
 
 
@@ -177,7 +180,7 @@ class Ternary:
     per: Per = "channel"
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        step = _step(self.step, leaf, self.per, _ternary_scale)
+        step = _step(path, self.step, leaf, self.per, _ternary_scale)
         return Digits(-jnp.broadcast_to(step, leaf.shape), step, path, (1.0, 1.0), leaf.shape)
 
 
@@ -198,7 +201,7 @@ class FixedPoint:
         if not 1 <= self.bits <= 16:
             raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
         half = (2**self.bits - 1) / 2
-        step = _step(self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
         centre = leaf if self.around == "present" else jnp.zeros_like(leaf)
         weights = tuple(float(2**j) for j in range(self.bits))
         return Digits(centre - half * jnp.broadcast_to(step, leaf.shape), step, path, weights, leaf.shape)
@@ -206,15 +209,22 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class Rounding:
-    """w = step (floor(w0 / step) + x): every parameter rounds down or up, to its grid's two neighbours."""
+    """w = step (floor(w0 / step) + x): every parameter rounds down or up, to its grid's two neighbours.
+
+    step: given (scalar or broadcastable to the leaf), else that of FixedPoint(bits), max |w| / (2^(b-1) - 1/2) (a
+    channel), b = `bits`. The grid here is the multiples of the step, not their middles, so it then has 2^b + 1 levels,
+    -2^(b-1) step .. 2^(b-1) step. A given step leaves `bits` without effect: every parameter has one bit.
+    """
 
     step: Any = None
     bits: int = 4
     per: Per = "channel"
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
+        if not 1 <= self.bits <= 16:
+            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
         half = (2**self.bits - 1) / 2
-        step = _step(self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
         full = jnp.broadcast_to(step, leaf.shape)
         return Digits(jnp.floor(leaf / full) * full, step, path, (1.0,), leaf.shape)
 
@@ -273,7 +283,7 @@ class Direction:
             raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
         by_name = isinstance(self.directions, dict) and set(self.directions) <= set(names(params))
         directions = dict(self.directions) if by_name else select(self.directions, names(self.directions))
-        centre = select(params, directions)
+        centre = floating(select(params, directions))
         directions = {name: jnp.asarray(d, centre[name].dtype) for name, d in directions.items()}
         sizes = {d.shape[0] if d.ndim else -1 for d in directions.values()}
         if len(sizes) != 1 or any(d.shape[1:] != centre[n].shape for n, d in directions.items()):
@@ -283,18 +293,27 @@ class Direction:
         return Combination(centre, directions, -radius, 2 * radius / (2**self.bits - 1), weights)
 
 
-def _step(given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Array:
-    """A positive step that broadcasts against the leaf: given, or by the rule over all axes but the channel's."""
+def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Array:
+    """A positive step that broadcasts against the leaf: given, or by the rule over all axes but the channel's.
+
+    A channel of zeros takes the largest step of the leaf.
+    """
     if per not in ("channel", "leaf"):
         raise ValueError(f"per must be 'channel' or 'leaf', got {per!r}")
     if given is None:
         axes = tuple(range(leaf.ndim - 1)) if per == "channel" and leaf.ndim > 1 else tuple(range(leaf.ndim))
-        return jnp.maximum(rule(leaf, axes), float(np.sqrt(np.finfo(leaf.dtype).tiny)))
+        found = rule(leaf, axes)
+        if not isinstance(found, jax.core.Tracer) and not np.any(np.asarray(found)):
+            raise ValueError(f"leaf {path!r} is all zeros, so its step cannot be found from it: give step=")
+        found = jnp.where(found > 0, found, jnp.broadcast_to(found.max(), found.shape))
+        # Under a trace all zeros are seen too late to be refused.
+        return jnp.maximum(found, float(jnp.finfo(leaf.dtype).tiny) ** 0.5)
     step = jnp.asarray(given, leaf.dtype)
     if not isinstance(step, jax.core.Tracer) and not bool(jnp.all((step > 0) & jnp.isfinite(step))):
         raise ValueError("step must be positive and finite")
-    if np.broadcast_shapes(step.shape, leaf.shape) != leaf.shape:
-        raise ValueError(f"step must broadcast to the leaf's shape {leaf.shape}, got {step.shape}")
+    trailing = leaf.shape[leaf.ndim - step.ndim :]
+    if step.ndim > leaf.ndim or any(size not in (1, own) for size, own in zip(step.shape, trailing, strict=True)):
+        raise ValueError(f"step must broadcast to the shape {leaf.shape} of {path}, got {step.shape}")
     return step.reshape((1,) * (leaf.ndim - step.ndim) + step.shape)
 
 

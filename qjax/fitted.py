@@ -19,10 +19,9 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 
 from qjax.curvature import Matrix
-from qjax.leaves import Leaves, names, replace, select
+from qjax.leaves import Leaves, floating, names, replace, select
 from qjax.quadratic import Quadratic
 
 
@@ -42,9 +41,10 @@ def fitted(
     objective(params, *data) -> scalar, differentiable; radius: sigma of the probes, a scalar or a dict of scalars or
     arrays by leaf name; num_samples is rounded up to whole batches and must exceed the number d of parameters;
     shrinkage in [0, 1], None: estimated. Probes are drawn inside a scan: memory is batch_size d + 3 d^2 numbers.
-    Errors: ValueError for too few samples, a radius that is not positive, or a shrinkage outside [0, 1].
+    Errors: ValueError for too few samples, a radius that is not positive, a shrinkage outside [0, 1], or a leaf that is
+    not floating-point.
     """
-    centre = select(params, names(params) if leaves is None else leaves)
+    centre = floating(select(params, names(params) if leaves is None else leaves))
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
     size = flat.shape[0]
     if num_samples <= size + 1:
@@ -75,8 +75,9 @@ def fitted(
 def fitted_from(
     points: jax.Array, values: jax.Array, gradients: jax.Array, params: Any, *, shrinkage: float | None = None
 ) -> Quadratic:
-    """`fitted` from given probes: points and gradients (S, d) on the leaves of params, flattened; values (S,)."""
-    centre = select(params, names(params))
+    """`fitted` from given probes: points and gradients (S, d) on the leaves of params, sorted by name and flattened;
+    values (S,)."""
+    centre = floating(select(params, names(params)))
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
     if points.shape != gradients.shape or points.shape[1:] != flat.shape or values.shape != points.shape[:1]:
         raise ValueError(
@@ -123,9 +124,9 @@ def _regression(sums: tuple[jax.Array, ...], count: int, shrinkage: float | None
     # them a row.
     noise = residual * size / (2 * count * jnp.trace(c) / size)
     excess = ((h - level * eye) ** 2).sum()
-    estimate = jnp.clip(noise / jnp.maximum(excess, float(np.finfo(h.dtype).tiny)), 0.0, 1.0)
+    estimate = jnp.clip(noise / jnp.maximum(excess, float(jnp.finfo(h.dtype).tiny)), 0.0, 1.0)
     share = estimate if shrinkage is None else shrinkage
     h = level * eye + (1 - share) * (h - level * eye)
-    slope = mean_g - h @ mean_u
-    value = mean_v - slope @ mean_u - 0.5 * (h * uu).sum()
+    slope = mean_g - jnp.matmul(h, mean_u, precision="highest")
+    value = mean_v - jnp.vdot(slope, mean_u, precision="highest") - 0.5 * (h * uu).sum()
     return value, slope, h

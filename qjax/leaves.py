@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 Leaves: TypeAlias = dict[str, jax.Array]
 
@@ -28,6 +29,14 @@ def replace(params: Any, leaves: Mapping[str, Any]) -> Any:
     for name in leaves:
         check(name, existing)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(_name(path), leaf), params)
+
+
+def floating(leaves: Leaves) -> Leaves:
+    """The leaves as they are. Errors: ValueError that names a leaf which is not floating-point."""
+    for name, leaf in leaves.items():
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"leaf {name!r} must be floating-point, got {jnp.result_type(leaf)}")
+    return leaves
 
 
 def check(name: str, existing: Iterable[str]) -> str:

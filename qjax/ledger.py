@@ -77,22 +77,22 @@ class Ledger:
         return value, self.add(phase, time.perf_counter() - start)
 
     def sample(self, sampler: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, Self]:
-        """Call a sampler and book its seconds: what `info["seconds"]` accounts for under its phases, the rest under
-        "other"; a sampler without such an account, or with one number (qjax.samplers.within), books "anneal".
-        `info["reported"]` goes to the reported table.
+        """Call a sampler and book its seconds: what the table `info["seconds"]` accounts for under its phases, the
+        rest under "other"; a sampler without such a table books `info["compile_seconds"]`, where it has them, under
+        "compile" and the rest under "anneal". `info["reported"]` goes to the reported table.
         """
         value, timed = Ledger().run("anneal", sampler, *args, **kwargs)
         info = getattr(value, "info", {})
         ledger, rest = self, timed.total
         for name, seconds in info.get("reported", {}).items():
             ledger = ledger.report(name, float(np.sum(seconds)))
-        account = info.get("seconds")
-        if not isinstance(account, dict):
-            return value, ledger.add("anneal", rest)
-        for phase, seconds in account.items():
+        table, left = info.get("seconds"), "other"
+        if not isinstance(table, Mapping):  # none, or one number: the whole budget of `within`
+            table, left = {"compile": info["compile_seconds"]} if "compile_seconds" in info else {}, "anneal"
+        for phase, seconds in table.items():
             ledger = ledger.add(phase, float(np.sum(seconds)))
             rest -= float(np.sum(seconds))
-        return value, ledger.add("other", max(rest, 0.0))
+        return value, ledger.add(left, max(rest, 0.0))
 
     def compile(self, jitted: Any, *args: Any, **kwargs: Any) -> tuple[Any, Self]:
         """Lower and compile `jitted` for these arguments (arrays or shapes) ahead of time; books 'compile'.

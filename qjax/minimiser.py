@@ -16,9 +16,8 @@ from qjax.quadratic import Quadratic
 def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200) -> Any:
     """params with the quadratic's leaves at r - (H + damping I)^-1 g.
 
-    A shared Gram matrix or a dense H is solved directly, a product by conjugate gradients (num_iterations at most;
-    H must then
-    be positive definite with its damping). Errors: ValueError for a negative damping.
+    A shared Gram matrix or a dense H is solved directly, a product by conjugate gradients (num_iterations at most; H
+    must then be positive definite with its damping). Errors: ValueError for a negative damping.
     """
     if damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
@@ -27,7 +26,10 @@ def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_it
     match curvature:
         case ChannelGram() | ChannelFeatures():
             rows = join_rows(curvature, gradient)
-            gram = curvature.gram if isinstance(curvature, ChannelGram) else curvature.features.T @ curvature.features
+            if isinstance(curvature, ChannelGram):
+                gram = curvature.gram
+            else:
+                gram = jnp.matmul(curvature.features.T, curvature.features, precision="highest")
             step = split_rows(curvature, gradient, _solve(gram, rows, damping))
         case Matrix(matrix):
             flat, unravel = jax.flatten_util.ravel_pytree(gradient)

@@ -39,7 +39,7 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
     form: "auto", or the couplings wanted: "dense", "gram" (for `least_squares(keep_features=True)`), "sparse" (exact
     zeros left out, on the host), "implicit". A quadratic that separates into channels gives a Qubo with batch (C,), its
     bits the encoding's in order: reshape (C, n / C) -> (n,), and E summed over the batch is q. "implicit" and "sparse"
-    never separate.
+    never separate. "auto" is implicit past dense_limit bits, in each channel where the quadratic separates.
     Errors: ValueError for an encoded leaf that the quadratic does not hold, or a form that this pair does not have.
     """
     for path in encoding.paths:
@@ -56,7 +56,10 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
 
     if isinstance(curvature, ChannelGram | ChannelFeatures):
         part = _shared_step(encoding, curvature)
-        if part is not None and form in ("auto", "dense", "gram"):
+        # Kept features stay a factor, and the limit is about matrices.
+        limit = dense_limit * quadratic.centre[curvature.kernel].shape[-1]
+        fits = isinstance(curvature, ChannelFeatures) or encoding.num_bits <= limit
+        if part is not None and (form in ("dense", "gram") or (form == "auto" and fits)):
             return _channels(quadratic.value, energy, linear, curvature, part, form, encoding.labels)
     if form == "gram":
         raise ValueError("form 'gram' needs kept features and one digit encoding with a step a channel or leaf")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 
 from qjax.curvature import ChannelFeatures, ChannelGram, Curvature, Matrix, Product, join_rows, split_rows
-from qjax.leaves import Leaves, names, replace, select
+from qjax.leaves import Leaves, floating, names, replace, select
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -39,7 +39,8 @@ class Quadratic:
         """q at a parameter pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
         d = {name: leaf - self.centre[name] for name, leaf in select(params, self.centre).items()}
         image = self.curvature.product(d)
-        terms = [jnp.vdot(self.gradient[k], d[k]) + 0.5 * jnp.vdot(d[k], image[k]) for k in d]
+        dot = partial(jnp.vdot, precision="highest")
+        terms = [dot(self.gradient[k], d[k]) + 0.5 * dot(d[k], image[k]) for k in d]
         return jnp.sum(self.value) + sum(terms[1:], terms[0])
 
 
@@ -57,13 +58,15 @@ def least_squares(
 
     features X (N, F), targets Y (N, C). With keep_features the curvature stays X (Gram couplings: N n numbers instead
     of n^2), otherwise it is the Gram matrix shared by all channels. The bias carries no ridge.
-    Errors: ValueError for an unknown leaf, shapes that do not fit, or a negative ridge.
+    Errors: ValueError for an unknown leaf, shapes that do not fit, no samples, or a negative ridge.
     """
     if not keep_features:
         return least_squares_stream(params, kernel, [(features, targets)], bias=bias, ridge=ridge)
     leaves = _kernel_leaves(params, kernel, bias, ridge)
     x, y = _checked_batch(features, targets, leaves[kernel])
     count = x.shape[0]
+    if count == 0:
+        raise ValueError("features hold no samples")
     root = jnp.sqrt(jnp.asarray(count, x.dtype))
     rows = (x if bias is None else jnp.concatenate([x, jnp.ones((count, 1), x.dtype)], axis=1)) / root
     if ridge:
@@ -138,6 +141,7 @@ def gauss_newton(
 
     outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar. Leaves None: all.
     H is positive semidefinite for a convex loss. Source: Schraudolph 2002, Fast curvature matrix-vector products.
+    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, or a loss that is no scalar.
     """
     return _local(_GaussNewton(outputs, loss), params, data, leaves, damping)
 
@@ -151,7 +155,7 @@ def hessian(
 ) -> Quadratic:
     """q with H = d2 loss / d leaves2 + damping I of loss(params, *data) -> scalar, matrix-free. Leaves None: all.
 
-    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
+    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian. Errors: as `gauss_newton`.
     """
     return _local(_Hessian(loss), params, data, leaves, damping)
 
@@ -192,10 +196,17 @@ class _Hessian:
 def _local(
     model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
 ) -> Quadratic:
-    centre = select(params, names(params) if leaves is None else leaves)
-    value, gradient = jax.value_and_grad(lambda chosen: model.value(replace(params, chosen), *data))(centre)
-    if value.ndim:
-        raise ValueError(f"loss must return a scalar, got shape {value.shape}")
+    centre = floating(select(params, names(params) if leaves is None else leaves))
+    if not isinstance(damping, jax.core.Tracer) and damping < 0:
+        raise ValueError(f"damping must not be negative, got {damping}")
+
+    def objective(chosen: Leaves) -> jax.Array:
+        return model.value(replace(params, chosen), *data)
+
+    shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    if shape != ():
+        raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
+    value, gradient = jax.value_and_grad(objective)(centre)
     function = Partial(model, params, data, jnp.asarray(damping, value.dtype))
     return Quadratic(centre, value, gradient, Product(function))
 
@@ -207,7 +218,7 @@ def _damped(image: Leaves, v: Leaves, damping: jax.Array) -> Leaves:
 def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float) -> Leaves:
     if ridge < 0:
         raise ValueError(f"ridge or damping must not be negative, got {ridge}")
-    leaves = select(params, [kernel] if bias is None else [kernel, bias])
+    leaves = floating(select(params, [kernel] if bias is None else [kernel, bias]))
     if leaves[kernel].ndim < 2:
         raise ValueError(f"{kernel} must have at least two axes, the last one its channels, got {leaves[kernel].shape}")
     return leaves

@@ -149,7 +149,7 @@ class Qubo:
     def fix(self, indices: Any, values: Any) -> Qubo:
         """The Qubo over the other bits when some are held: indices (k,) on the host, values (*batch, k) or (k,) of 0/1.
 
-        Errors: ValueError for indices out of range or repeated, or values of another shape.
+        Errors: ValueError for indices out of range or repeated, values of another shape, or not 0 or 1.
         """
         held = np.asarray(indices, np.int64).reshape(-1)
         if held.size and (held.min() < 0 or held.max() >= self.num_bits or np.unique(held).size != held.size):
@@ -157,6 +157,8 @@ class Qubo:
         values = jnp.asarray(values).astype(self.linear.dtype)
         if values.shape[-1:] != held.shape or values.shape[:-1] not in ((), self.batch_shape):
             raise ValueError(f"values must have shape {(*self.batch_shape, held.size)}, got {values.shape}")
+        if not isinstance(values, jax.core.Tracer) and not np.isin(np.asarray(values), (0, 1)).all():
+            raise ValueError(f"values must be 0 or 1, got {np.asarray(values)}")
         keep = np.setdiff1d(np.arange(self.num_bits), held)
         values = jnp.broadcast_to(values, (*self.batch_shape, held.size))
         x = jnp.zeros_like(self.linear).at[..., held].set(values)

@@ -62,7 +62,10 @@ class Refine(Descent):
                           (jax.device_put) if several runs share them
         callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...);
                           True ends the run. `params` is valid until it returns: copy what is to be kept.
-        checkpoint        folder; where it holds one of this run, the run goes on from there, bit for bit
+        checkpoint        folder; where it holds one of this run, the run goes on from there, bit for bit. A run is
+                          known by its key, first parameters, shapes of data, (micro)batch_size, compute_dtype and
+                          trainable. The loss, the optimizer (its learning rate) and augment are functions, which
+                          cannot be compared: each run of a sweep over them needs a folder of its own.
         checkpoint_every  seconds between saves at the ends of chunks (the end of the run is always saved)
 
         Raises ValueError (shapes, names, sizes, a foreign or unreadable checkpoint), OSError (the folder cannot be

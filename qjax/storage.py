@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -37,14 +38,15 @@ def save_qubo(path: str | os.PathLike[str], qubo: Qubo) -> None:
         case Implicit():
             raise ValueError("implicit couplings are a function and cannot be saved; save couplings.to_dense() instead")
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    target = os.fspath(path)
-    handle, partial_file = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), suffix=".partial")
+    target = Path(path)
+    # Not by tempfile, whose files are their owner's alone.
+    partial_file = target.with_name(f"{uuid.uuid4().hex}.partial")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(partial_file, "xb") as stream:
             np.savez(stream, allow_pickle=False, **jax.device_get(arrays))
         os.replace(partial_file, target)
     except BaseException:
-        os.unlink(partial_file)
+        partial_file.unlink(missing_ok=True)
         raise
 
 

@@ -90,13 +90,36 @@ def test_a_save_that_was_cut_off_is_ignored_and_cleared(tmp_path: Path) -> None:
     unfinished = [tmp_path / "00000001.orbax-checkpoint-tmp", tmp_path / "00000002"]  # before and after the renaming
     for partial in unfinished:
         partial.mkdir()
-        (partial / "d").write_text("half")
+        (partial / "_CHECKPOINT_METADATA").write_text("half")
+    (tmp_path / "00000002.json.partial").write_text("")
     found = restore(tmp_path)
     assert found is not None and found.discarded == () and int(found.arrays["state/step"]) == 1
     save(tmp_path, arrays_of(2), {})
     found = restore(tmp_path)
     assert found is not None and int(found.arrays["state/step"]) == 2
     assert not any(partial.exists() for partial in unfinished)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_files_and_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    strangers = [
+        "20250101_baseline/log",
+        "20250101/log",
+        "17/log",
+        "0",
+        "12345678-notes.txt",
+        "00000001",
+        "20250102.json",
+    ]
+    for name in strangers:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for value in range(4):
+        save(tmp_path, arrays_of(value), {})
+    assert [(tmp_path / name).read_text() for name in strangers] == strangers
+    found = restore(tmp_path)
+    assert found is not None and int(found.arrays["state/step"]) == 3
+    assert len(list(tmp_path.iterdir())) == len(strangers) + 4
 
 
 @pytest.mark.parametrize(

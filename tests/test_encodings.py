@@ -147,14 +147,38 @@ def test_repair_prefers_low_fields():
 
 
 def test_nonzeros_count_parameters():
+    pruned = {**PARAMS, "head": {**PARAMS["head"], "kernel": PARAMS["head"]["kernel"].at[0, 1].set(0.0)}}
     for spec in (Mask(), Mask(axis=-1), Codebook(jnp.asarray([0.0, 1.5, -2.0]))):
-        encoding = encode(PARAMS, {"head/kernel": spec})
+        encoding = encode(pruned, {"head/kernel": spec})
         states = RNG.integers(0, 2, (20, encoding.num_bits))
         states = encoding.repair(states)
         nonzero = (np.asarray(encoding.decode(states)["head"]["kernel"]) != 0).sum((1, 2))
         np.testing.assert_array_equal(np.asarray(states) @ np.asarray(encoding.nonzeros), nonzero)
     with pytest.raises(ValueError, match="not linear"):
         _ = encode(PARAMS, {"head/kernel": Ternary()}).nonzeros
+    with pytest.raises(ValueError, match="outside jit"):
+        jax.eval_shape(lambda params: encode(params, {"head/kernel": Mask()}).nonzeros, PARAMS)
+
+
+@pytest.mark.parametrize("spec", [Sign(), Ternary(), FixedPoint(), Rounding()])
+def test_a_channel_of_zeros_takes_the_largest_step_and_a_leaf_of_zeros_none(spec):
+    leaf = PARAMS["head"]["kernel"].at[:, 1].set(0.0)
+    step = encode({"w": leaf}, {"w": spec}).parts[0].step
+    assert step.shape == (1, 3) and float(step[0, 1]) == float(step.max()) == max(float(step[0, 0]), float(step[0, 2]))
+    with pytest.raises(ValueError, match=r"'head/bias' is all zeros, .* give step="):
+        encode(PARAMS, {"head/bias": spec})
+
+
+def test_steps_are_of_the_leafs_precision():
+    params = {"w": PARAMS["head"]["kernel"].astype(jnp.bfloat16)}
+    assert encode(params, {"w": FixedPoint(bits=2)}).parts[0].step.dtype == jnp.bfloat16
+
+
+def test_rounding_by_default_has_a_level_more_than_its_bits_count():
+    # As its docstring says: 2^2 + 1 multiples of the step, -2 .. 2.
+    encoding = encode({"w": jnp.linspace(-3.0, 3.0, 13)}, {"w": Rounding(bits=2)})
+    ends = encoding.decode(jnp.asarray([[0] * 13, [1] * 13]))["w"] / encoding.parts[0].step[None, :]
+    np.testing.assert_allclose(np.unique(np.round(ends, 4)), [-2.0, -1.0, 0.0, 1.0, 2.0], atol=1e-4)
 
 
 def test_encodings_pass_through_jit():
@@ -172,7 +196,12 @@ def test_encodings_pass_through_jit():
         ({}, "no leaf"),
         ({"head/kernel": FixedPoint(bits=0)}, "bits"),
         ({"head/kernel": FixedPoint(step=-1.0)}, "step"),
-        ({"head/kernel": FixedPoint(step=jnp.ones(2))}, "broadcast"),
+        ({"head/kernel": FixedPoint(step=jnp.ones(2))}, r"step must broadcast to the shape \(2, 3\) .*, got \(2,\)"),
+        ({"head/kernel": FixedPoint(step=jnp.ones((1, 2, 3)))}, "step must broadcast"),
+        ({"head/kernel": Rounding(bits=0)}, "bits"),
+        ({"count": Sign()}, "leaf 'count' must be floating-point, got int32"),
+        (Direction({"count": jnp.ones((3, 2))}), "leaf 'count' must be floating-point, got int32"),
+        ({"empty": Codebook(jnp.ones(3))}, "leaf 'empty' has no parameters"),
         ({"head/kernel": FixedPoint(step=float("nan"))}, "step"),
         ({"head/kernel": Sign(per="row")}, "per"),
         ({"head/kernel": Mask(axis=2)}, "axis"),
@@ -184,7 +213,7 @@ def test_encodings_pass_through_jit():
 )
 def test_bad_specs_are_named(specs, message):
     with pytest.raises(ValueError, match=message):
-        encode(PARAMS, specs)
+        encode({**PARAMS, "count": jnp.arange(2), "empty": jnp.zeros((0, 2))}, specs)
 
 
 def test_wrong_number_of_bits_is_named():

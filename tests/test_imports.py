@@ -27,11 +27,13 @@ OPTIONAL = (
 )
 
 # qubo <- quadratic, encodings <- pullback; qubo <- samplers <- interop, hardware; all of them <- hybrid.
+# The registry of samplers names those of interop as text, and loads them when asked.
 LAYERS = {
     "energy": ["couplings", "coloring", "labels", "qubo", "storage", "penalties"],
     "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic", "rounding"],
     "pullback": ["pullback"],
-    "samplers": ["samplers", "interop", "hardware", "chains"],
+    "samplers": ["samplers"],
+    "processors": ["chains", "hardware", "interop"],
     "training": ["checkpoint", "descent", "driver", "ledger", "programs", "refine"],
     "hybrid": ["hybrid"],
 }
@@ -40,8 +42,9 @@ MAY_IMPORT = {
     "models": {"energy", "models"},
     "pullback": {"energy", "models", "pullback"},
     "samplers": {"energy", "samplers"},
+    "processors": {"energy", "samplers", "processors"},
     "training": {"training"},
-    "hybrid": {"energy", "models", "pullback", "samplers", "training", "hybrid"},
+    "hybrid": {"energy", "models", "pullback", "samplers", "processors", "training", "hybrid"},
 }
 
 PROBE = """

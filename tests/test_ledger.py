@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
+from qjax import Qubo, samplers
 from qjax.ledger import PHASES, Ledger
 
 
@@ -139,5 +139,11 @@ def test_a_sampler_that_accounts_for_itself_is_booked_by_phase() -> None:
     assert dict(ledger.reported) == {"qpu_access_time": 9.0} and samples.info
     _, plain = Ledger().sample(lambda x: x + 1, jnp.zeros(3))
     assert set(plain.phases) == {"anneal"}
-    _, budget = Ledger().sample(lambda: Samples({"seconds": np.float64(1.0)}))
-    assert set(budget.phases) == {"anneal"}
+
+
+def test_a_budget_of_seconds_is_booked_as_annealing_and_its_compilation_apart() -> None:
+    sampler = samplers.within(samplers.get("random"), 0.01)
+    samples, ledger = Ledger().sample(sampler, jax.random.key(0), Qubo.from_matrix(jnp.eye(3)), 2)
+    assert set(ledger.phases) == {"compile", "anneal"}
+    assert ledger["compile"] == pytest.approx(float(samples.info["compile_seconds"]))
+    assert ledger["anneal"] >= float(samples.info["seconds"])

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qjax.couplings import Sparse
+import qjax
+from qjax.couplings import Dense, Gram, Implicit, Sparse
 from qjax.encodings import Codebook, Direction, FixedPoint, Mask, Rounding, Sign, Ternary, encode
 from qjax.fitted import fitted
 from qjax.pullback import pull_back
@@ -67,6 +68,28 @@ ENCODINGS = {
 ON_THE_KERNEL = [name for name in ENCODINGS if name != "two leaves"]
 OF_THE_KERNEL = ("least_squares", "layer_gram")  # quadratics that do not hold the bias
 PAIRS = [(q, e) for q in QUADRATICS for e in ENCODINGS if e in ON_THE_KERNEL or q not in OF_THE_KERNEL]
+
+
+def test_the_registry_holds_every_exported_encoding():
+    bound = [spec for specs in ENCODINGS.values() for spec in (specs.values() if isinstance(specs, dict) else [specs])]
+    exported = [getattr(qjax, name) for name in qjax.__all__]
+    kinds = {kind for kind in exported if hasattr(kind, "bind") or hasattr(kind, "bind_tree")}
+    assert {type(spec) for spec in bound} == kinds
+
+
+@pytest.mark.parametrize(
+    ("quadratic_name", "limit", "couplings"),
+    [
+        ("layer_gram", 2 * F, Dense),
+        ("layer_gram", 2 * F - 1, Implicit),
+        ("least_squares, features kept", 2 * F - 1, Gram),
+    ],
+)
+def test_auto_is_implicit_past_the_limit_of_a_channel(quadratic_name, limit, couplings):
+    problem = (_quadratic(quadratic_name), _encoding("fixed-point"))  # of two bits
+    qubo = jax.eval_shape(lambda quadratic, encoding: pull_back(quadratic, encoding, dense_limit=limit), *problem)
+    assert isinstance(qubo.couplings, couplings)
+    assert qubo.batch_shape == (() if couplings is Implicit else (C,))
 
 
 def _states(n):

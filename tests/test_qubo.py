@@ -139,6 +139,8 @@ def test_save_and_load(form, tmp_path):
     loaded = Qubo.load(tmp_path / "problem.npz")
     np.testing.assert_allclose(loaded.energies(STATES), expected, atol=1e-5)
     assert loaded.labels[4] == ("head/kernel", (1, 1))
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "problem.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
     whole = (tmp_path / "problem.npz").read_bytes()
     (tmp_path / "problem.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="not a readable Qubo file"):
@@ -216,6 +218,7 @@ def test_sparse_classes_hold_no_coupled_pair_and_merge_repeated_edges():
         (lambda: _qubo("dense", (3,))[0].energies(np.zeros((4, N))), "bits must have shape"),
         (lambda: _qubo("dense")[0].fix([0, 0], [1, 1]), "distinct"),
         (lambda: _qubo("dense")[0].fix([0, 1], [1]), "values must have shape"),
+        (lambda: _qubo("dense")[0].fix([0], [2]), "values must be 0 or 1"),
         (lambda: _qubo("dense")[0] + Qubo.from_matrix(np.zeros((2, 2))), "cannot add"),
         (lambda: _qubo("dense", (3,))[0].to_matrix(), "batch"),
         (

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,12 @@ def test_a_run_goes_on_exactly_from_any_step(tmp_path: Path) -> None:
     assert finished.info["resumed_at"] == 47 and same(finished, straight)
     with pytest.raises(ValueError, match="at step 47, past num_steps=30"):
         run(30, tmp_path)
-    with pytest.raises(ValueError, match="of another run"):
+    with pytest.raises(ValueError, match="of another run: key differ"):
         run(60, tmp_path, key=jax.random.key(6))
+    with pytest.raises(ValueError, match="of another run: first params differ"):
+        PROGRAM(KEY, {**PARAMS, "b": jnp.ones(())}, DATA, 60, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="of another run: microbatch_size differ"):
+        replace(PROGRAM, microbatch_size=2)(KEY, PARAMS, DATA, 60, checkpoint=tmp_path)
 
 
 def test_how_a_run_ended_is_remembered(tmp_path: Path) -> None:

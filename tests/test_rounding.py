@@ -123,8 +123,8 @@ def test_what_it_cannot_round_it_says():
     with pytest.raises(ValueError, match="damping"):
         sequential(key, quadratic, encoding, damping=-1.0)
     with pytest.raises(ValueError, match="on bias alone"):
-        sequential(key, quadratic, encode(params, {"bias": FixedPoint()}))
+        sequential(key, quadratic, encode(params, {"bias": FixedPoint(step=1.0)}))
     with pytest.raises(ValueError, match="free digits"):
         sequential(key, quadratic, encode(params, {"kernel": Mask(axis=-1)}))
     with pytest.raises(ValueError, match="one part"):
-        sequential(key, quadratic, encode(params, {"kernel": Sign(), "bias": Sign()}))
+        sequential(key, quadratic, encode(params, {"kernel": Sign(), "bias": Sign(step=1.0)}))
