@@ -169,7 +169,7 @@ def test_leaves_of_a_matrix_are_sorted_by_name_inside_jit_and_outside():
 
     key = jax.random.key(0)
     model = fitted(objective, start, key, leaves=["w", "b"], radius=1.0, num_samples=200, shrinkage=0.0)
-    assert float(model(moved)) == pytest.approx(float(objective(moved)), rel=1e-3)
+    assert float(model(moved)) == pytest.approx(float(objective(moved)), rel=1e-2)
 
 
 def test_every_product_is_of_the_highest_precision():
