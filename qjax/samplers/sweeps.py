@@ -76,7 +76,7 @@ def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
         if by_classes(couplings):
             return Classes(couplings, linear, spread)
     elif isinstance(couplings, Gram):
-        # A sweep costs n^2 a read through the matrix and 2 N n through the factor.
+        # A sweep costs n^2 a read through the matrix and 3 N n through the factor, a third of it in one product.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
             return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, spread)
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
@@ -228,7 +228,8 @@ class _Blocks:
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 
-        # What the rows carry is made anew for every sweep: updated for ever, it gathers rounding errors without end.
+        # What the rows carry is made anew for every sweep: updated for ever, it gathers rounding errors without end. Of
+        # a sweep by a factor that is 0 to 14 % (n = 1000 and 3000, N = n / 10 to n / 2, 2 CPU cores).
         begin = (state, self._rows.start(state), jnp.zeros(state.shape[1], dtype))
         x, _, change = lax.fori_loop(0, state.shape[0] // _BLOCK, block, begin)
         return x, change

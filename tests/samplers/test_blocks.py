@@ -50,7 +50,7 @@ def test_a_sweep_equals_sequential_updates(form: str, name: str, monkeypatch: py
 
     for own in (None, bias):
         bits, state = start.astype(float), view.load(jnp.asarray(start, jnp.int8))
-        padded = None if own is None else np.pad(own, [(0, state.shape[0] - _BITS), (0, 0)])
+        padded = None if own is None else np.pad(own, [(0, view.snapshot(state).shape[0] - _BITS), (0, 0)])
         for step in (1, 2):
             uniform = np.asarray(streams.uniforms(seeds, step, jnp.arange(_BITS)), float)
             expected = _sequential(name, matrix, linear, scales, 0 * bias if own is None else own, uniform, bits)
