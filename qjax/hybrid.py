@@ -31,6 +31,9 @@ Loss: TypeAlias = Callable[[Any], jax.Array]
 SamplerCall: TypeAlias = Callable[..., Samples]
 Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]
 
+# The proposals' key: read r of a sampler draws from fold_in(key, r), and no run has so many reads.
+_PROPOSAL = 2**32 - 1
+
 
 class Problem(NamedTuple):
     """What is annealed: qubo is E(x) = q(p(x)), penalty what constraints add to it (None without constraints)."""
@@ -52,7 +55,7 @@ class Round(NamedTuple):
     params     the picked candidate, or the parameters the round began with where none was better
     loss       its true loss; loss_before that of the beginning
     accepted   whether a candidate was taken
-    bits       (k, n) candidates, repaired, by energy; energies (k,) and true losses (k,) of them
+    bits       (k, n) candidates, repaired, by energy, repeated states last; energies (k,) and true losses (k,) of them
     fidelity   Spearman's rank correlation of energies and losses over the candidates, in [-1, 1]; 0 for one candidate
     ratio      actual over predicted reduction of the loss, by the picked candidate
     feasible   fraction of all reads that satisfied every constraint before repair
@@ -70,6 +73,11 @@ class Round(NamedTuple):
     ratio: jax.Array
     feasible: jax.Array
     energies_read: jax.Array
+
+    @property
+    def improved(self) -> jax.Array:
+        """Whether the round lowered the true loss; from a loss that is NaN, any finite one is lower."""
+        return self.accepted & jnp.isfinite(self.loss) & ~(self.loss >= self.loss_before)
 
 
 class Trained(NamedTuple):
@@ -122,7 +130,7 @@ def hybrid(
         outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
         rounds.append(outcome)
         params = outcome.params
-        radii.append(next_radius(radii[-1], bool(outcome.accepted), float(outcome.ratio)))
+        radii.append(next_radius(radii[-1], bool(outcome.improved), float(outcome.ratio)))
     if descend is None:
         return Trained(params, tuple(rounds), tuple(radii[:-1]), None, ledger)
     descent, ledger = ledger.run("refine", descend, jax.random.fold_in(key, num_rounds), params)
@@ -188,7 +196,7 @@ def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Pr
     """Proposed states (reads, n) of the encoding in the shape the Qubo's batch has them, (*batch, reads, bits)."""
     if propose is None:
         return None
-    states = propose(jax.random.fold_in(key, 1), problem, num_reads)
+    states = propose(jax.random.fold_in(key, _PROPOSAL), problem, num_reads)
     batch = problem.qubo.batch_shape
     return jnp.moveaxis(states.reshape((num_reads, *batch, problem.qubo.num_bits)), 0, -2)
 
@@ -208,19 +216,16 @@ def picked(
     """
     joined = samples.join()
     feasible = problem.encoding.feasible(joined.bits).astype(joined.energies.dtype).mean()
-    bits, energies = joined.bits, joined.energies
-    if problem.penalty is not None:
-        bits = problem.encoding.repair(bits, problem.qubo.fields(bits))
-        energies = problem.qubo.energies(bits)
-        order = jnp.argsort(energies)
-        bits, energies = bits[order], energies[order]
-    bits, energies = bits[:num_candidates], energies[:num_candidates]
+    bits, energies = candidates(problem, joined, num_candidates)
     # Unrolled, not scanned: XLA runs convolutions inside a loop on CPU 40 times slower.
     losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits])
     losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
     best = jnp.argmin(losses)
     before = loss(params)
-    taken = jnp.asarray(True) if accept == "always" else losses[best] < before
+    # A loss that is NaN compares false with everything: each finite candidate is better than it.
+    taken = losses[best] < jnp.where(jnp.isnan(before), jnp.inf, before)
+    if accept == "always":
+        taken = jnp.ones_like(taken)
     candidate = problem.encoding.decode(bits[best])
     chosen = jax.tree.map(lambda new, old: jnp.where(taken, new, old), candidate, params)
     predicted = problem.quadratic(params) - energies[best]
@@ -240,9 +245,32 @@ def picked(
     )
 
 
-def next_radius(radius: float, accepted: bool, ratio: float) -> float:
-    """A trust region: a quarter where nothing was taken, half where less than half the promise came, else all of it."""
-    if not accepted:
+def candidates(problem: Problem, joined: Samples, count: int) -> tuple[jax.Array, jax.Array]:
+    """(bits (k, n), energies (k,)) of the first `count` states by energy, repaired where there are constraints.
+
+    joined: reads by energy. States that repeat an earlier one come last: a loss is not worth evaluating twice.
+    """
+    bits, energies = joined.bits, joined.energies
+    if problem.encoding.constraints:
+        bits = problem.encoding.repair(bits, problem.qubo.fields(bits))
+        energies = problem.qubo.energies(bits)
+        order = jnp.argsort(energies)
+        bits, energies = bits[order], energies[order]
+    order = jnp.argsort(_repeats(bits), stable=True)[:count]
+    return bits[order], energies[order]
+
+
+def _repeats(bits: jax.Array) -> jax.Array:
+    """Whether a row of bits (reads, n) equals one above it, (reads,), by 64 bits of hash: exact but for collisions."""
+    weights = jax.random.bits(jax.random.key(0), (bits.shape[-1], 2), jnp.uint32)
+    hashes = jnp.matmul(bits.astype(jnp.uint32), weights)
+    equal = (hashes[:, None, :] == hashes[None, :, :]).all(-1)
+    return jnp.tril(equal, -1).any(-1)
+
+
+def next_radius(radius: float, improved: bool, ratio: float) -> float:
+    """A trust region: a quarter where the loss did not fall, half where less than half the promise came, else all."""
+    if not improved:
         return 0.25 * radius
     return radius if ratio >= 0.5 else 0.5 * radius
 
