@@ -110,7 +110,7 @@ def test_constraints_are_penalised_and_repaired():
         return qjax.least_squares(params, "w", X, goal), qjax.encode(params, {"w": qjax.Codebook(atoms, axis=1)})
 
     problem = formulated(formulate, START, 1.0)
-    assert problem.penalty is not None
+    assert problem.penalised is not None
 
     def loss(params):
         return 0.5 * ((X @ params["w"] - goal) ** 2).mean()
