@@ -307,7 +307,8 @@ def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Ar
             raise ValueError(f"leaf {path!r} is all zeros, so its step cannot be found from it: give step=")
         found = jnp.where(found > 0, found, jnp.broadcast_to(found.max(), found.shape))
         # Under a trace all zeros are seen too late to be refused.
-        return jnp.maximum(found, float(jnp.finfo(leaf.dtype).tiny) ** 0.5)
+        smallest: Any = jnp.finfo(leaf.dtype)  # type: ignore[no-untyped-call]
+        return jnp.maximum(found, float(smallest.tiny) ** 0.5)
     step = jnp.asarray(given, leaf.dtype)
     if not isinstance(step, jax.core.Tracer) and not bool(jnp.all((step > 0) & jnp.isfinite(step))):
         raise ValueError("step must be positive and finite")

@@ -124,7 +124,8 @@ def _regression(sums: tuple[jax.Array, ...], count: int, shrinkage: float | None
     # them a row.
     noise = residual * size / (2 * count * jnp.trace(c) / size)
     excess = ((h - level * eye) ** 2).sum()
-    estimate = jnp.clip(noise / jnp.maximum(excess, float(jnp.finfo(h.dtype).tiny)), 0.0, 1.0)
+    smallest: Any = jnp.finfo(h.dtype)  # type: ignore[no-untyped-call]
+    estimate = jnp.clip(noise / jnp.maximum(excess, float(smallest.tiny)), 0.0, 1.0)
     share = estimate if shrinkage is None else shrinkage
     h = level * eye + (1 - share) * (h - level * eye)
     slope = mean_g - jnp.matmul(h, mean_u, precision="highest")

@@ -36,7 +36,8 @@ def sequential(
     *,
     damping: float = 0.0,
 ) -> jax.Array:
-    """States (num_reads, n) int8 of the encoding, sequentially rounded from the quadratic's minimiser.
+    """States (num_reads, n) int8 of the encoding, sequentially rounded from the minimiser of E over the leaf, its other
+    leaves being those of the encoding's params.
 
     temperature: in units of q, a scalar or one a read (num_reads,); 0 is Babai's deterministic rounding, and its reads
     are all equal. damping: added to the diagonal of H, which must be positive definite with it (where it is not, the
@@ -52,7 +53,8 @@ def sequential(
     heat = jnp.asarray(temperature, dtype)
     if heat.shape not in ((), (num_reads,)):
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
-    target = select(minimiser(quadratic, encoding.params, damping=damping), [part.path])[part.path]
+    alone = _restricted(quadratic, encoding, part.path)
+    target = select(minimiser(alone, encoding.params, damping=damping), [part.path])[part.path]
     # Rows are rounded in turn, columns in parallel: (F, C) for a Gram matrix, (P, 1) for a matrix on the whole leaf.
     rows = (matrix.shape[0], -1)
     steps = jnp.broadcast_to(part.step, target.shape).reshape(rows)
@@ -117,3 +119,19 @@ def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Arra
     if isinstance(curvature, Matrix) and tuple(quadratic.centre) == (part.path,):
         return part, curvature.matrix
     raise ValueError(f"sequential rounding needs a Gram matrix or a matrix on {part.path} alone as the curvature")
+
+
+def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadratic:
+    """The quadratic on one leaf, the others (a bias) held at the encoding's params: H_kk, and slope g_k + (H d)_k for
+    their d = params - centre."""
+    curvature = quadratic.curvature
+    if not isinstance(curvature, ChannelGram | ChannelFeatures) or curvature.bias is None:
+        return quadratic
+    held = select(encoding.params, quadratic.centre)
+    d = {name: leaf - quadratic.centre[name] for name, leaf in held.items()} | {
+        path: jnp.zeros_like(quadratic.centre[path])
+    }
+    slope = quadratic.gradient[path] + curvature.product(d)[path]
+    # The value is left as it is: a minimiser does not depend on it.
+    gram = ChannelGram(curvature.kernel_gram, path)
+    return Quadratic({path: quadratic.centre[path]}, quadratic.value, {path: slope}, gram)

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import qjax
-from qjax.hybrid import formulated, next_radius, rank_correlation
+from qjax.hybrid import candidates, formulated, initial_states, next_radius, rank_correlation
+from qjax.samplers.samples import Samples
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(50, 4)), jnp.float32)
@@ -109,7 +110,7 @@ def test_constraints_are_penalised_and_repaired():
         return qjax.least_squares(params, "w", X, goal), qjax.encode(params, {"w": qjax.Codebook(atoms, axis=1)})
 
     problem = formulated(formulate, START, 1.0)
-    assert problem.penalty is not None
+    assert problem.penalised is not None
 
     def loss(params):
         return 0.5 * ((X @ params["w"] - goal) ** 2).mean()
@@ -131,9 +132,9 @@ def test_rank_correlation_against_scipy():
     assert float(rank_correlation(jnp.ones(3), jnp.arange(3.0))) == 0.0
 
 
-@pytest.mark.parametrize(("accepted", "ratio", "factor"), [(False, 0.9, 0.25), (True, 0.2, 0.5), (True, 0.9, 1.0)])
-def test_radius_rule(accepted, ratio, factor):
-    assert next_radius(2.0, accepted, ratio) == 2.0 * factor
+@pytest.mark.parametrize(("improved", "ratio", "factor"), [(False, 0.9, 0.25), (True, 0.2, 0.5), (True, 0.9, 1.0)])
+def test_radius_rule(improved, ratio, factor):
+    assert next_radius(2.0, improved, ratio) == 2.0 * factor
 
 
 @pytest.mark.parametrize("name", ["num_rounds", "num_reads", "num_candidates"])
@@ -157,3 +158,62 @@ def test_rounds_pay_for_one_program_once():
     exact = qjax.samplers.get("exact")
     one, three = (qjax.hybrid(jax.random.key(9), _loss, START, _local, exact, num_rounds=n) for n in (1, 3))
     assert three.ledger["compile"] == one.ledger["compile"] > 0
+
+
+def test_repeated_states_are_no_candidates_while_there_are_others():
+    problem = formulated(_grid, START, 1.0)
+    states = np.array([[0] * 16, [1] * 16, [0, 1] * 8], np.int8)
+    reads = states[[0, 0, 0, 1, 1, 0, 2]]
+    joined = Samples(jnp.asarray(reads), jnp.arange(7.0), {})
+    bits, energies = candidates(problem, joined, 4)
+    np.testing.assert_array_equal(bits, states[[0, 1, 2, 0]])
+    np.testing.assert_array_equal(energies, [0, 3, 6, 1])
+
+
+def test_the_fidelity_is_known_where_most_reads_find_the_optimum():
+    def optimum_and_neighbours(key, qubo, num_reads, initial_states=None):
+        exact = qjax.samplers.get("exact")(key, qubo, num_reads)
+        rest = exact.bits[:, 1:4]
+        bits = jnp.concatenate([jnp.repeat(exact.bits[:, :1], num_reads - 3, axis=1), rest], axis=1)
+        return Samples(bits, qubo.energies(bits), {})
+
+    outcome = qjax.outer_round(
+        jax.random.key(0), _loss, START, _grid, optimum_and_neighbours, num_reads=32, num_candidates=8
+    )
+    assert float(outcome.fidelity) > 0.9
+
+
+def test_a_finite_candidate_beats_a_loss_that_is_not_a_number():
+    def loss(params):
+        return jnp.where(params["w"][0, 0] == START["w"][0, 0], jnp.nan, _loss(params))
+
+    result = qjax.hybrid(jax.random.key(0), loss, START, _grid, qjax.samplers.get("exact"))
+    assert bool(result.rounds[0].accepted) and bool(result.rounds[0].improved)
+    np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
+
+
+def test_a_worse_candidate_shrinks_the_radius_though_the_model_foresaw_it():
+    coarse, exact = partial(_shifted, 0.7), qjax.samplers.get("exact")
+    best = {"w": TRUE["w"]}
+    result = qjax.hybrid(jax.random.key(6), _loss, best, coarse, exact, accept="always", num_rounds=2)
+    assert float(result.rounds[0].ratio) > 0.5 and not bool(result.rounds[0].improved)
+    assert result.radii == (1.0, 0.25)
+
+
+def test_proposals_draw_from_a_key_that_no_read_has():
+    seen = []
+
+    def propose(key, problem, num_reads):
+        seen.append(jax.random.key_data(key))
+        return jnp.zeros((num_reads, problem.encoding.num_bits), jnp.int8)
+
+    key = jax.random.key(0)
+    initial_states(key, formulated(_grid, START, 1.0), 2, propose)
+    reads = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(1000))
+    assert not (jax.random.key_data(reads) == seen[0]).all(-1).any()
+
+
+def test_a_later_run_is_charged_what_it_did_not_wait_for():
+    sampler = qjax.samplers.get("anneal", num_sweeps=21)
+    first, second = (qjax.hybrid(jax.random.key(0), _loss, START, _grid, sampler) for _ in range(2))
+    assert first.ledger["compile"] == second.ledger["compile"] > 0

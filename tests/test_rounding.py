@@ -128,3 +128,19 @@ def test_what_it_cannot_round_it_says():
         sequential(key, quadratic, encode(params, {"kernel": Mask(axis=-1)}))
     with pytest.raises(ValueError, match="one part"):
         sequential(key, quadratic, encode(params, {"kernel": Sign(), "bias": Sign(step=1.0)}))
+
+
+@pytest.mark.parametrize("keep_features", [False, True])
+def test_a_bias_is_held_where_the_encoding_has_it(keep_features):
+    # One weight a channel: Babai's rounding is the nearest level to the minimiser of E, so it minimises E itself.
+    rng = np.random.default_rng(5)
+    features = jnp.asarray(2.0 + rng.normal(size=(40, 1)), jnp.float32)
+    targets = jnp.asarray(rng.normal(size=(40, 3)) + 3.0, jnp.float32)
+    params = {"kernel": jnp.zeros((1, 3)), "bias": jnp.zeros(3)}
+    quadratic = least_squares(params, "kernel", features, targets, bias="bias", keep_features=keep_features)
+    encoding = encode(params, {"kernel": FixedPoint(bits=4, step=0.25)})
+    bits = sequential(jax.random.key(0), quadratic, encoding)[0].reshape(3, 4)
+    states = jnp.asarray(list(itertools.product((0, 1), repeat=4)), jnp.int8)
+    qubo = pull_back(quadratic, encoding)
+    best = qubo.energies(jnp.broadcast_to(states, (3, *states.shape))).min(-1)
+    np.testing.assert_allclose(qubo.energies(bits[:, None, :])[:, 0], best, rtol=1e-5)
