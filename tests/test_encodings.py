@@ -47,13 +47,19 @@ def _leaf(params, path):
 def test_the_map_is_affine_and_transpose_is_its_adjoint(name):
     encoding = encode(PARAMS, SPECS[name])
     n = encoding.num_bits
-    units = jax.tree.map(np.asarray, jax.jit(jax.vmap(encoding.apply))(jnp.eye(n)))
-    v = {path: RNG.normal(size=unit.shape[1:]).astype(np.float32) for path, unit in units.items()}
-    expected = sum(unit.reshape(n, -1) @ v[path].reshape(-1) for path, unit in units.items())
-    np.testing.assert_allclose(encoding.transpose(jax.tree.map(jnp.asarray, v)), expected, atol=1e-5)
+    v = {path: RNG.normal(size=_leaf(PARAMS, path).shape).astype(np.float32) for path in encoding.paths}
     x = RNG.integers(0, 2, n)
     x[0] = 1
-    for path, leaf in encoding.apply(jnp.asarray(x, jnp.float32)).items():
+
+    @jax.jit
+    def mapped(x, v):
+        return jax.vmap(encoding.apply)(jnp.eye(n)), encoding.transpose(v), encoding.apply(x)
+
+    units, transposed, image = jax.tree.map(np.asarray, mapped(jnp.asarray(x, jnp.float32), v))
+    assert set(units) == set(v)
+    expected = sum(unit.reshape(n, -1) @ v[path].reshape(-1) for path, unit in units.items())
+    np.testing.assert_allclose(transposed, expected, atol=1e-5)
+    for path, leaf in image.items():
         np.testing.assert_allclose(leaf, np.tensordot(x, units[path], 1), atol=1e-5)
 
 
@@ -61,8 +67,13 @@ def test_the_map_is_affine_and_transpose_is_its_adjoint(name):
 def test_decode_is_origin_plus_map_and_leaves_the_rest_alone(name):
     encoding = encode(PARAMS, SPECS[name])
     states = RNG.integers(0, 2, (2, 3, encoding.num_bits))
-    decoded, one = encoding.decode(states), encoding.decode(states[1, 2])
-    moved = encoding.apply(jnp.asarray(states[1, 2], jnp.float32))
+
+    @jax.jit
+    def found(states):
+        one = states[1, 2]
+        return encoding.decode(states), encoding.decode(one), encoding.apply(one.astype(jnp.float32))
+
+    decoded, one, moved = found(states)
     for path in ("conv/kernel", "head/kernel", "head/bias"):
         if path in encoding.paths:
             assert _leaf(decoded, path).shape == (2, 3, *_leaf(PARAMS, path).shape)

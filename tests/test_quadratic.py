@@ -43,7 +43,7 @@ def test_least_squares_is_exact_everywhere(route, with_bias):
     for params in (PARAMS, ELSEWHERE):
         assert float(model(params)) == pytest.approx(float(_ridge_loss(params, with_bias)), rel=1e-4)
     best = minimiser(model, PARAMS)
-    slope = jax.grad(lambda p: _ridge_loss(p, with_bias))(best)
+    slope = jax.jit(jax.grad(lambda p: _ridge_loss(p, with_bias)))(best)
     np.testing.assert_allclose(slope["head"]["kernel"], 0, atol=1e-4)
     np.testing.assert_array_equal(best["other"], PARAMS["other"])
 
@@ -101,7 +101,7 @@ def test_local_models_have_the_derivatives_of_the_loss():
         dense = jax.jit(product)(jnp.eye(flat.size))
         np.testing.assert_allclose(dense, expected[name] + 0.1 * np.eye(flat.size), atol=1e-5, err_msg=name)
         slope = jax.flatten_util.ravel_pytree(model.gradient)[0]
-        np.testing.assert_allclose(slope, jax.grad(objective)(flat), atol=1e-5)
+        np.testing.assert_allclose(slope, jax.jit(jax.grad(objective))(flat), atol=1e-5)
         assert float(model.value) == pytest.approx(float(objective(flat)), rel=1e-5)
         assert set(model.centre) == set(chosen)
 
@@ -151,7 +151,7 @@ def test_fitted_sees_the_bowl_under_ripples():
 def test_fitted_from_given_probes_agrees():
     start = {"w": jnp.zeros(6)}
     points = jnp.asarray(RNG.normal(size=(50, 6)), jnp.float32)
-    values, gradients = jax.vmap(jax.value_and_grad(lambda w: _bowl({"w": w}, 0.0)))(points)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(lambda w: _bowl({"w": w}, 0.0))))(points)
     model = fitted_from(points, values, gradients, start, shrinkage=0.0)
     np.testing.assert_allclose(model.curvature.matrix, A, atol=1e-3)
     assert float(model({"w": CENTRE})) == pytest.approx(2.0, abs=1e-2)
@@ -194,10 +194,10 @@ def test_full_shrinkage_leaves_an_isotropic_curvature():
 def test_conjugate_gradients_and_dense_solves_agree():
     product = gauss_newton(_outputs, _loss, PARAMS, X, Y, leaves=LEAVES, damping=0.2)
     _, flat, unravel = _ravelled()
-    dense = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(product.curvature.product(unravel(v)))[0])(
+    dense = jax.jit(jax.vmap(lambda v: jax.flatten_util.ravel_pytree(product.curvature.product(unravel(v)))[0]))(
         jnp.eye(flat.size)
     )
-    expected = flat - jnp.linalg.solve(dense, jax.flatten_util.ravel_pytree(product.gradient)[0])
+    expected = flat - np.linalg.solve(dense, jax.flatten_util.ravel_pytree(product.gradient)[0])
     found = qjax.leaves.select(minimiser(product, PARAMS), LEAVES)
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(found)[0], expected, atol=1e-4)
 

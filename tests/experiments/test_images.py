@@ -77,8 +77,8 @@ def test_the_annealed_filters_have_lower_energy_than_random_ones() -> None:
 def test_mapped_fills_up_the_last_batch_without_a_trace() -> None:
     network: Any = models.get("patch-small")
     pictures = images._pixels(config(True)).train[0][:7]
-    params = network.init(jax.random.key(0), pictures)["params"]
-    whole = network.apply({"params": params}, pictures)
+    params = jax.jit(network.init)(jax.random.key(0), pictures)["params"]
+    whole = jax.jit(network.apply)({"params": params}, pictures)
     np.testing.assert_allclose(mapped(network, "__call__", params, pictures, 4), whole, rtol=1e-4, atol=1e-4)
 
 

@@ -47,22 +47,26 @@ def test_a_sweep_equals_sequential_updates(kind: str, monkeypatch: pytest.Monkey
     matrix += matrix.T
     rng = np.random.default_rng(1)
     linear = rng.normal(size=n).astype(np.float32)
-    view = classes.Classes(couplings, jnp.asarray(linear)[:, None], _spread)
-    assert (kind == "hub") == bool(view._wide)
     bits = rng.integers(0, 2, (n, _COLUMNS)).astype(np.int8)
-    seeds = streams.seeds(jax.random.key(0), jnp.arange(_COLUMNS, dtype=jnp.uint32), 1)
-    # A column a scale: one program for all of them.
+    # A column a scale: one program for all of them, and for all rules.
     scales = np.resize([1.0, -0.7, 0.0, 0.3], _COLUMNS).astype(np.float32)
-    weights_of_columns = jnp.asarray(scales)
-    uniform = np.asarray(streams.uniforms(seeds, 1, jnp.arange(n)), float)
-    state = view.load(bits)
-    np.testing.assert_allclose(view.energies(state), _energies(matrix, linear, bits), atol=1e-2)
-    for rule in (acceptance.metropolis, acceptance.heat_bath, acceptance.descend):
-        new, change = jax.jit(
-            lambda state, rule=rule: view.sweep(state, rule, weights_of_columns, seeds, jnp.int32(1))
-        )(state)
+    rules = (acceptance.metropolis, acceptance.heat_bath, acceptance.descend)
+
+    @jax.jit
+    def swept(couplings: Sparse, linear: jax.Array, scales: jax.Array, bits: jax.Array) -> Any:
+        view = classes.Classes(couplings, linear[:, None], _spread)
+        assert (kind == "hub") == bool(view._wide)
+        seeds, state = streams.seeds(jax.random.key(0), jnp.arange(_COLUMNS, dtype=jnp.uint32), 1), view.load(bits)
+        found = [view.sweep(state, rule, scales, seeds, jnp.int32(1)) for rule in rules]
+        ends = [(view.unload(new), change) for new, change in found]
+        return streams.uniforms(seeds, 1, jnp.arange(n)), view.energies(state), ends
+
+    uniform, energies, ends = swept(couplings, linear, scales, bits)
+    uniform = np.asarray(uniform, float)
+    np.testing.assert_allclose(energies, _energies(matrix, linear, bits), atol=1e-2)
+    for rule, (new, change) in zip(rules, ends, strict=True):
         expected = _sequential(rule, matrix, linear, scales, uniform, np.asarray(couplings.order), bits)
-        np.testing.assert_array_equal(view.unload(new), expected)
+        np.testing.assert_array_equal(new, expected)
         difference = _energies(matrix, linear, expected) - _energies(matrix, linear, bits)
         np.testing.assert_allclose(change, difference, atol=1e-2)
 
