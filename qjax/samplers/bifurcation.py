@@ -17,7 +17,7 @@ from jax import lax
 from qjax.couplings import Couplings
 from qjax.samplers import columns, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.spectrum import extreme_eigenvalues
+from qjax.samplers.spectrum import ends_of_spins
 
 
 class _Problem(NamedTuple):
@@ -57,7 +57,7 @@ class Bifurcation(Sampler):
     heat: gamma of the heated variants (Kanao and Goto: 0.5 ballistic, 0.06 discrete); 0 for none.
     Signs of x are read out every readout_every steps, and at the end, and the best seen is kept. `initial_states`: x
     starts at 0.5 of them. All forms of couplings; implicit ones whose diagonal is unknown get an estimate of it by
-    products with random signs.
+    eight products with random signs.
     """
 
     num_steps: int = 1000
@@ -92,14 +92,10 @@ class Bifurcation(Sampler):
         return min(self.readout_every, self.num_steps)
 
     def prepare(self, task: Task) -> _Problem:
-        couplings, n = sweeps.for_products(task.qubo.couplings), task.num_bits
+        couplings = sweeps.for_products(task.qubo.couplings)
         dtype = task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
-
-        def product(v: jax.Array) -> jax.Array:
-            return columns.spin_product(couplings, diagonal, v, often=False)
-
-        smallest, largest = extreme_eigenvalues(product, n, dtype)
+        smallest, largest = ends_of_spins(couplings, diagonal, dtype)
         # What is minimised has the sign of the scale. K has no diagonal, so its eigenvalues add up to zero: there are
         # some of both signs unless K = 0.
         turned = task.qubo.scale < 0

@@ -15,7 +15,7 @@ from jax import lax
 from qjax.couplings import Couplings
 from qjax.samplers import columns, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.spectrum import extreme_eigenvalues
+from qjax.samplers.spectrum import ends_of_spins
 
 
 class _Problem(NamedTuple):
@@ -82,9 +82,7 @@ class MeanField(Sampler):
     def prepare(self, task: Task) -> _Problem:
         couplings, dtype = sweeps.for_products(task.qubo.couplings), task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
-        smallest, largest = extreme_eigenvalues(
-            lambda v: columns.spin_product(couplings, diagonal, v, often=False), task.num_bits, dtype
-        )
+        smallest, largest = ends_of_spins(couplings, diagonal, dtype)
         fields = task.qubo.ising().fields.T
         peak = jnp.max(jnp.abs(fields), axis=0)
         rms = peak * jnp.sqrt(jnp.mean(jnp.square(fields / jnp.where(peak > 0, peak, 1)[None, :]), axis=0))
