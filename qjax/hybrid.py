@@ -265,8 +265,10 @@ def _repeats(bits: jax.Array) -> jax.Array:
     """Whether a row of bits (reads, n) equals one above it, (reads,), by 64 bits of hash: exact but for collisions."""
     weights = jax.random.bits(jax.random.key(0), (bits.shape[-1], 2), jnp.uint32)
     hashes = jnp.matmul(bits.astype(jnp.uint32), weights)
-    equal = (hashes[:, None, :] == hashes[None, :, :]).all(-1)
-    return jnp.tril(equal, -1).any(-1)
+    # A stable sort puts equal rows side by side, the first of them in front.
+    order = jnp.lexsort((hashes[:, 1], hashes[:, 0]))
+    ordered = hashes[order]
+    return jnp.zeros(bits.shape[0], bool).at[order[1:]].set((ordered[1:] == ordered[:-1]).all(-1))
 
 
 def next_radius(radius: float, improved: bool, ratio: float) -> float:
