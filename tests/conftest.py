@@ -1,5 +1,6 @@
 """Strict numerics for every test: nothing is promoted in silence. And what one process compiled serves them all."""
 
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -7,13 +8,15 @@ from importlib.metadata import version
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# XLA's older generator makes code for CPUs in half the time; `XLA_FLAGS= pytest` tests programs of the newer one, the
-# only one from jaxlib 0.11 on.
+# XLA's older generator makes code for CPUs in half the time, in one piece in less again; `XLA_FLAGS= pytest` tests
+# programs of the newer one, the only one from jaxlib 0.11 on.
 if version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false")
 
 import jax
 
+# Tracing makes objects by the million and few cycles.
+gc.set_threshold(200_000, 20, 100)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
