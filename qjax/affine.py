@@ -97,22 +97,18 @@ class Digits:
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
-        """The bits whose leaf is nearest in the Euclidean norm, (n,) int8."""
-        count = len(self.weights)
-        patterns = np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
-        target, shared = leaves[self.path] - self.origin, self._shared
+        """The bits whose leaf is nearest in the Euclidean norm, (n,) int8: of the parameters that share a bit, that is
+        the level nearest to their least-squares one; ties take the lower level, zero steps level 0."""
         step = jnp.broadcast_to(self.step, self.origin.shape)
-
-        def distance(level: jax.Array) -> jax.Array:
-            return ((target - step * level) ** 2).sum(shared, keepdims=True)
-
-        levels = jnp.asarray(patterns @ np.asarray(self.weights), target.dtype)
+        target = leaves[self.path] - self.origin
+        along = _to_channel_first((target * step).sum(self._shared, keepdims=True)).reshape(-1)
+        squares = _to_channel_first((step * step).sum(self._shared, keepdims=True)).reshape(-1)
         if self.cardinality is not None:
             # Exactly k units are on: those whose bit lowers the distance most.
-            gain = _to_channel_first(distance(levels[0]) - distance(levels[1])).reshape(-1)
+            weight = self.weights[0]
+            gain = weight * (2 * along - weight * squares)
             return jnp.zeros(self.num_bits, jnp.int8).at[jnp.argsort(-gain)[: self.cardinality]].set(1)
-        chosen = _to_channel_first(jnp.argmin(jax.vmap(distance)(levels), axis=0)).reshape(-1)
-        return jnp.asarray(patterns)[chosen].reshape(-1)
+        return _nearest_digits(along / jnp.where(squares > 0, squares, 1), self.weights)
 
     @property
     def _shared(self) -> tuple[int, ...]:
@@ -242,11 +238,7 @@ class Combination:
         rows = jnp.concatenate([self.directions[n].reshape(self.low.shape[0], -1) for n in names], axis=1)
         target = jnp.concatenate([(leaves[n] - self.centre[n]).reshape(-1) for n in names])
         coefficients = jnp.linalg.lstsq(rows.T, target)[0]
-        count = len(self.weights)
-        patterns = np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
-        levels = jnp.asarray(patterns @ np.asarray(self.weights), target.dtype)
-        reached = self.low[:, None] + self.step[:, None] * levels[None, :]
-        return jnp.asarray(patterns)[jnp.argmin((coefficients[:, None] - reached) ** 2, axis=1)].reshape(-1)
+        return _nearest_digits((coefficients - self.low) / jnp.where(self.step != 0, self.step, 1), self.weights)
 
     def _along(self, coefficients: jax.Array) -> Leaves:
         return {
@@ -261,6 +253,14 @@ Part: TypeAlias = Digits | Selection | Combination
 def _digits(bits: jax.Array, weights: tuple[float, ...]) -> jax.Array:
     """The digit sums of bits (units * b,), (units,)."""
     return jnp.matmul(bits.reshape(-1, len(weights)), jnp.asarray(weights, bits.dtype), precision="highest")
+
+
+def _nearest_digits(sums: jax.Array, weights: tuple[float, ...]) -> jax.Array:
+    """The bits (units * b,) whose digit sums are nearest to those given, (units,); of equal ones the lowest code."""
+    codes = np.arange(2 ** len(weights))[:, None] >> np.arange(len(weights)) & 1
+    levels, first = np.unique(codes @ np.asarray(weights), return_index=True)
+    middles = jnp.asarray((levels[1:] + levels[:-1]) / 2, sums.dtype)
+    return jnp.asarray(codes[first], jnp.int8)[jnp.searchsorted(middles, sums)].reshape(-1)
 
 
 def _channel_first(shape: tuple[int, ...]) -> tuple[int, ...]:

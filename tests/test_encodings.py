@@ -107,6 +107,14 @@ def test_nearest_is_the_nearest_of_all_feasible_states(name):
     np.testing.assert_allclose(distances(found, ()), every[np.asarray(feasible)].min(), atol=1e-5)
 
 
+def test_nearest_of_sixteen_bits_takes_no_list_of_levels_a_parameter():
+    """10,000 parameters: 65,536 levels of each would be 2.6 GB."""
+    params = {"w": jnp.asarray(np.random.default_rng(3).uniform(-1, 1, (100, 100)), jnp.float32)}
+    encoding = encode(params, {"w": FixedPoint(bits=16, step=2**-14)})
+    decoded = np.asarray(encoding.decode(encoding.nearest(params))["w"])
+    assert np.abs(decoded - np.asarray(params["w"])).max() <= 0.51 * 2**-14
+
+
 def test_decoded_values_by_hand():
     w = jnp.asarray([[1.0, -4.0], [-3.0, 2.0]])
     params = {"w": w}
