@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 
 from qjax.couplings import Sparse
-from qjax.samplers import streams
+from qjax.samplers import columns, streams
 from qjax.samplers.acceptance import Rule
 
 Spread = Callable[[jax.Array], jax.Array]
@@ -34,6 +34,8 @@ Spread = Callable[[jax.Array], jax.Array]
 # Gathers of one kernel: lists up to the first are one, longer ones loop over kernels of the second.
 _LONGEST_KERNEL = 48
 _LOOPED_KERNEL = 24
+# Buckets of fewer sites take one gather and a sum: hubs of long lists are many kernels to compile for little work.
+_FEW_SITES = 24
 # Where more of the sites than this have sums too large for int8, all sums are kept in the larger type.
 _FEW_WIDE = 0.25
 
@@ -174,6 +176,10 @@ class Classes:
         m, width = index.shape
         if width == 0:
             return lax.dynamic_update_slice_in_dim(sums, jnp.zeros((m, sums.shape[1]), sums.dtype), place, 0)
+        if m < _FEW_SITES:
+            terms = columns.rows(values, index.reshape(-1)).reshape((m, width, values.shape[1]))
+            terms = terms if weight is None else terms * weight[:, :, None]
+            return lax.dynamic_update_slice_in_dim(sums, jnp.sum(terms, axis=1, dtype=sums.dtype), place, 0)
         count = _LOOPED_KERNEL if width > _LONGEST_KERNEL else width
         if sums.dtype != values.dtype:
             count = min(count, self._most_in_int8)
@@ -214,7 +220,7 @@ class Classes:
 
 def kernel_gathers(couplings: Sparse) -> int:
     """How many gathers a sweep unrolls to: what decides its compile time."""
-    widths = [index.shape[1] for index in couplings.neighbours]
+    widths = [1 if index.shape[0] < _FEW_SITES else index.shape[1] for index in couplings.neighbours]
     return sum(_LOOPED_KERNEL if width > _LONGEST_KERNEL else width for width in widths)
 
 
@@ -222,19 +228,12 @@ def _gathered(values: jax.Array, index: jax.Array, weight: jax.Array | None) -> 
     """sum_k weight[:, k] values[index[:, k]] for values (rows, C), index and weight (m, k) -> (m, C)."""
     total = None
     for k in range(index.shape[1]):
-        term = _rows(values, index[:, k])
+        term = columns.rows(values, index[:, k])
         if weight is not None:
             term = term * weight[:, k][:, None]
         total = term if total is None else total + term
     assert total is not None
     return total
-
-
-def _rows(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[index] without the test of every index that `jnp.take` makes, a third of the time."""
-    numbers = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
-    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.gather(values, index[:, None], numbers, (1, values.shape[1]), mode=mode)
 
 
 def _limits(

@@ -94,9 +94,10 @@ def by_classes(couplings: Sparse) -> bool:
 
 
 def for_products(couplings: Couplings) -> Couplings:
-    """The couplings for one product after another: sparse ones that are not swept by classes as their matrix."""
-    if isinstance(couplings, Sparse) and not by_classes(couplings):
-        return Dense(columns.dense_matrix(couplings))
+    """The couplings for one product after another: sparse ones that are not swept by classes as their matrix, others
+    in few buckets."""
+    if isinstance(couplings, Sparse):
+        return columns.merged(couplings) if by_classes(couplings) else Dense(columns.dense_matrix(couplings))
     return couplings
 
 
