@@ -160,23 +160,27 @@ class Sparse:
     def sums(self, columns: jax.Array) -> jax.Array:
         """Mx for x (n, C) in sorted order, in the dtype of x: one gather for all buckets of about the same degree,
         which compiles fast (qjax.samplers.classes has the form that runs fast)."""
-        groups: dict[int, list[int]] = {}
-        for bucket, index in enumerate(self.neighbours):
-            groups.setdefault(max(index.shape[1] - 1, 0).bit_length(), []).append(bucket)
-        found: dict[int, jax.Array] = {}
-        for members in groups.values():
-            width = max(self.neighbours[bucket].shape[1] for bucket in members)
-            index, weight = (
-                jnp.concatenate([jnp.pad(parts[b], ((0, 0), (0, width - parts[b].shape[1]))) for b in members])
-                for parts in (self.neighbours, self.weights)
-            )
+        if not self.neighbours:
+            return jnp.zeros_like(columns)
+        # Of all lists in one vector each, for a pad of every bucket is a kernel of its own.
+        flat, weights = (
+            jnp.concatenate([part.reshape(-1) for part in parts]) for parts in (self.neighbours, self.weights)
+        )
+        sizes, widths = np.asarray([index.shape for index in self.neighbours]).T
+        width = np.repeat(widths, sizes)
+        first = np.cumsum(width) - width
+        group = np.frexp(np.maximum(width - 1, 0))[1]
+        images, sites = [], []
+        for each in np.unique(group):
+            chosen = np.flatnonzero(group == each)
+            slot = np.arange(width[chosen].max())
+            inside = jnp.asarray(width[chosen])[:, None] > slot
+            place = jnp.where(inside, jnp.asarray(first[chosen])[:, None] + slot, 0)
+            index, weight = flat[place], jnp.where(inside, weights[place], 0)
             terms = jnp.take(columns, index.reshape(-1), axis=0, mode="clip").reshape((*index.shape, columns.shape[1]))
-            image = jnp.sum(terms * weight.astype(columns.dtype)[:, :, None], axis=1, dtype=columns.dtype)
-            start = 0
-            for bucket in members:
-                found[bucket] = image[start : start + self.neighbours[bucket].shape[0]]
-                start += self.neighbours[bucket].shape[0]
-        return jnp.concatenate([found[b] for b in range(len(found))]) if found else jnp.zeros_like(columns)
+            images.append(jnp.sum(terms * weight.astype(columns.dtype)[:, :, None], axis=1, dtype=columns.dtype))
+            sites.append(chosen)
+        return jnp.concatenate(images)[np.argsort(np.concatenate(sites))]
 
     def row(self, index: jax.Array | int) -> jax.Array:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))

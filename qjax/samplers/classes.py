@@ -68,18 +68,25 @@ class Classes:
         else:
             self._dtype_of_sums, self._wide = self._dtype, wide
         self._whole = whole
-        self._lists = [self._list(b) for b in range(len(sizes))]
+        self._lists = self._all_lists()
 
-    def _list(self, bucket: int) -> tuple[jax.Array, jax.Array | None]:
-        """(rows of the gathered array (m, k), weights (m, k)), the weights None where the rows are those of levels."""
-        index, weight = self._couplings.neighbours[bucket], self._couplings.weights[bucket]
+    def _all_lists(self) -> list[tuple[jax.Array, jax.Array | None]]:
+        """(rows of the gathered array (m, k), weights (m, k)) a bucket, the weights None where the rows are those of
+        levels."""
+        neighbours, weights = self._couplings.neighbours, self._couplings.weights
         if self._levels is None:
-            return index, weight.astype(self._whole)
+            return [(index, w.astype(self._whole)) for index, w in zip(neighbours, weights, strict=True)]
+        if not neighbours:
+            return []
+        # All lists at once: a bucket at a time is a kernel each.
+        index, weight = (jnp.concatenate([part.reshape(-1) for part in parts]) for parts in (neighbours, weights))
         n = self._couplings.size
         rows = jnp.full(index.shape, len(self._levels) * n, index.dtype)
         for k, level in enumerate(self._levels):
             rows = jnp.where(weight == level, index + k * n, rows)
-        return rows, None
+        shapes = [part.shape for part in neighbours]
+        stops = np.cumsum([m * k for m, k in shapes])
+        return [(rows[stop - m * k : stop].reshape(m, k), None) for (m, k), stop in zip(shapes, stops, strict=True)]
 
     def load(self, bits: jax.Array) -> Any:
         return jnp.take(bits, self._couplings.order, axis=0).astype(self._dtype)
