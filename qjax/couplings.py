@@ -173,7 +173,7 @@ class Sparse:
         images, sites = [], []
         for each in np.unique(group):
             chosen = np.flatnonzero(group == each)
-            slot = np.arange(width[chosen].max())
+            slot = jnp.arange(width[chosen].max())[None, :]
             inside = jnp.asarray(width[chosen])[:, None] > slot
             place = jnp.where(inside, jnp.asarray(first[chosen])[:, None] + slot, 0)
             index, weight = flat[place], jnp.where(inside, weights[place], 0)
