@@ -35,7 +35,7 @@ Spread = Callable[[jax.Array], jax.Array]
 _LONGEST_KERNEL = 48
 _LOOPED_KERNEL = 24
 # Buckets of fewer sites take one gather and a sum: hubs of long lists are many kernels to compile for little work.
-_FEW_SITES = 24
+_FEW_SITES = 64
 # Where more of the sites than this have sums too large for int8, all sums are kept in the larger type.
 _FEW_WIDE = 0.25
 
