@@ -149,9 +149,7 @@ class Bifurcation(Sampler):
         x, y, pump = lax.fori_loop(0, count, advance, (state.x, state.y, state.pump))
         if self.return_states == "last":
             return state._replace(x=x, y=y, pump=pump, best=(x > 0).astype(jnp.int8))
-        spins = columns.signs(x)
-        force = 0.5 * columns.spin_product(couplings, problem.diagonal, spins) + fields
-        energy = jnp.sum(force * spins, axis=0) * jnp.sign(strength[0])
+        energy = columns.spin_energies(couplings, problem.diagonal, fields, columns.signs(x)) * jnp.sign(strength[0])
         lower = energy < state.best_energy
 
         def keep() -> jax.Array:

@@ -68,25 +68,30 @@ class Classes:
         else:
             self._dtype_of_sums, self._wide = self._dtype, wide
         self._whole = whole
-        self._lists = self._all_lists()
+        self._stops = np.cumsum([index.size for index in couplings.neighbours])
+        self._rows = self._all_rows()
 
-    def _all_lists(self) -> list[tuple[jax.Array, jax.Array | None]]:
-        """(rows of the gathered array (m, k), weights (m, k)) a bucket, the weights None where the rows are those of
+    def _all_rows(self) -> jax.Array | None:
+        """Rows of the gathered array (total,) for all neighbours of all buckets, one after another; None without
         levels."""
         neighbours, weights = self._couplings.neighbours, self._couplings.weights
-        if self._levels is None:
-            return [(index, w.astype(self._whole)) for index, w in zip(neighbours, weights, strict=True)]
-        if not neighbours:
-            return []
+        if self._levels is None or not neighbours:
+            return None
         # All lists at once: a bucket at a time is a kernel each.
         index, weight = (jnp.concatenate([part.reshape(-1) for part in parts]) for parts in (neighbours, weights))
         n = self._couplings.size
         rows = jnp.full(index.shape, len(self._levels) * n, index.dtype)
         for k, level in enumerate(self._levels):
             rows = jnp.where(weight == level, index + k * n, rows)
-        shapes = [part.shape for part in neighbours]
-        stops = np.cumsum([m * k for m, k in shapes])
-        return [(rows[stop - m * k : stop].reshape(m, k), None) for (m, k), stop in zip(shapes, stops, strict=True)]
+        return rows
+
+    def _lists(self, bucket: int) -> tuple[jax.Array, jax.Array | None]:
+        """(rows of the gathered array (m, k), weights (m, k)), the weights None where the rows are those of levels."""
+        index, weight = self._couplings.neighbours[bucket], self._couplings.weights[bucket]
+        if self._rows is None:
+            return index, weight.astype(self._whole)
+        stop = self._stops[bucket]
+        return self._rows[stop - index.size : stop].reshape(index.shape), None
 
     def load(self, bits: jax.Array) -> Any:
         return jnp.take(bits, self._couplings.order, axis=0).astype(self._dtype)
@@ -144,7 +149,7 @@ class Classes:
         return new, change
 
     def _wide_rows(self, array: jax.Array) -> jax.Array:
-        sizes = [self._lists[b][0].shape[0] for b in self._wide]
+        sizes = [self._couplings.neighbours[b].shape[0] for b in self._wide]
         return jnp.concatenate(
             [array[self._starts[b] : self._starts[b] + m] for b, m in zip(self._wide, sizes, strict=True)]
         )
@@ -179,7 +184,7 @@ class Classes:
 
     def _add(self, sums: jax.Array, values: jax.Array, bucket: int, place: int) -> jax.Array:
         """sums with those of a bucket written from row `place`."""
-        index, weight = self._lists[bucket]
+        index, weight = self._lists(bucket)
         m, width = index.shape
         if width == 0:
             return lax.dynamic_update_slice_in_dim(sums, jnp.zeros((m, sums.shape[1]), sums.dtype), place, 0)

@@ -109,15 +109,12 @@ class MeanField(Sampler):
         update = jax.vmap(problem.optimizer.update, in_axes=-1, out_axes=-1)
         hot, cold = (math.log(end) for end in self.temperature_range)
 
-        def force(z: jax.Array) -> jax.Array:
-            return columns.spin_product(problem.couplings, problem.diagonal, z)
-
         def advance(k: jax.Array, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
             v, inner = carry
             done = (before + k).astype(dtype) / jnp.maximum(whole - 1, 1).astype(dtype)
             temperature = jnp.exp(hot + done * (cold - hot))
             m = jnp.tanh(v)
-            pull = force(m) + problem.fields
+            pull = columns.spin_product(problem.couplings, problem.diagonal, m) + problem.fields
             gradient = (problem.strength * pull + temperature * v) * (1 - m * m)
             # Optax promotes dtypes in silence, which a program that embeds this may forbid.
             with jax.numpy_dtype_promotion("standard"):
@@ -128,8 +125,8 @@ class MeanField(Sampler):
         bits = (v > 0).astype(jnp.int8)
         if self.return_states == "last":
             return state._replace(v=v, inner=inner, best=bits)
-        spins = columns.signs(v)
-        energy = jnp.sum((0.5 * force(spins) + problem.fields) * spins, axis=0) * jnp.sign(problem.strength[0])
+        energy = columns.spin_energies(problem.couplings, problem.diagonal, problem.fields, columns.signs(v))
+        energy = energy * jnp.sign(problem.strength[0])
         lower = energy < state.best_energy
         best = lax.cond(jnp.any(lower), lambda: jnp.where(lower[None, :], bits, state.best), lambda: state.best)
         return _State(v, inner, best, jnp.minimum(energy, state.best_energy))

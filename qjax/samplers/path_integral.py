@@ -105,7 +105,9 @@ class PathIntegral(Sampler):
             view.load(streams.random_bits(seeds, 0, sites) if bits is None else bits) for seeds in problem.seeds
         )
         sign = jnp.sign(task.spread(task.qubo.scale))[:, None]
-        energies = jnp.stack([view.energies(half).reshape((task.num_columns, -1)) * sign for half in (even, odd)])
+        # One energy is compiled for both halves.
+        both = jax.tree.map(lambda *parts: jnp.stack(parts), even, odd)
+        energies = lax.map(view.energies, both).reshape((2, task.num_columns, -1)) * sign[None]
         best = replicas.select(view.snapshot(even), jnp.zeros(task.num_columns, jnp.int32))
         return _State(even, odd, energies, best, energies[0, :, 0])
 
