@@ -43,7 +43,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 # Without network or data the run says so in one line and goes on with the embedded digits; a smoke run does not prepare any.
 table1: $(STAMP)
 	@case " $(ARGS) " in *" --smoke "*) ;; *) \
-	$(PY) experiments/prepare.py --check $(DATA); \
+	$(PY) experiments/data/prepare.py --check $(DATA); \
 	if [ $$? -eq 3 ]; then $(MAKE) --no-print-directory data || echo "going on without $(DATA)"; fi;; esac
 	@$(PY) -m experiments table1 $(ARGS)
 
@@ -75,8 +75,8 @@ check: lint types
 
 # Exit codes of `prepare --check`: 0 prepared already, 3 to be prepared and the archive answers, 1 it does not (one line said why).
 data: $(STAMP)
-	@$(PY) experiments/prepare.py --check $(DATA); code=$$?; \
-	if [ $$code -eq 3 ]; then $(MAKE) --no-print-directory $(DATA_STAMP) && $(DATA_VENV)/bin/python experiments/prepare.py $(DATA); \
+	@$(PY) experiments/data/prepare.py --check $(DATA); code=$$?; \
+	if [ $$code -eq 3 ]; then $(MAKE) --no-print-directory $(DATA_STAMP) && $(DATA_VENV)/bin/python experiments/data/prepare.py $(DATA); \
 	else exit $$code; fi
 
 $(DATA_STAMP): third_party/requirements-data.txt

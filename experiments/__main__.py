@@ -8,18 +8,25 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import bench_bqm, bench_build, bench_qaoa, bench_refine, bench_samplers, hardware, solvers, table1
-from experiments.bench_bqm import BenchBqm
-from experiments.bench_build import BenchBuild
-from experiments.bench_qaoa import BenchQaoa
-from experiments.bench_refine import BenchRefine
-from experiments.bench_samplers import BenchSamplers
-from experiments.benchmark import benchmark, smaller
-from experiments.cells import StoreError, UsageError
-from experiments.data import DataUnavailable
-from experiments.environment import cores
-from experiments.hardware import Hardware
-from experiments.solvers import Solvers
+from experiments import table1
+from experiments.bench import bqm as bench_bqm
+from experiments.bench import build as bench_build
+from experiments.bench import qaoa as bench_qaoa
+from experiments.bench import refine as bench_refine
+from experiments.bench import samplers as bench_samplers
+from experiments.bench.benchmark import benchmark, smaller
+from experiments.bench.bqm import BenchBqm
+from experiments.bench.build import BenchBuild
+from experiments.bench.qaoa import BenchQaoa
+from experiments.bench.refine import BenchRefine
+from experiments.bench.samplers import BenchSamplers
+from experiments.data.sources import DataUnavailable
+from experiments.hardware import compare as hardware
+from experiments.hardware.compare import Hardware
+from experiments.harness.presentation.cells import StoreError, UsageError
+from experiments.harness.presentation.environment import cores
+from experiments.solvers import compare as solvers
+from experiments.solvers.compare import Solvers
 from experiments.table1 import Table1
 
 Flat = tyro.conf.arg(name="")

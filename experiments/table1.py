@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import driver, figures, report, tables
-from experiments.cells import Comparison
-from experiments.driver import Report, Scaled, select
+from experiments.harness.presentation import driver, figures, report, tables
+from experiments.harness.presentation.cells import Comparison
+from experiments.harness.presentation.driver import Report, Scaled, select
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def reported(comparisons: Sequence[Comparison], records: Sequence[Mapping[str, A
 
 
 def _parts() -> tuple[ModuleType, ...]:
-    from experiments import images, lowbit, synthetic
+    from experiments.images import lowbit
+    from experiments.images import training as images
+    from experiments.landscapes import synthetic
 
     return synthetic, images, lowbit

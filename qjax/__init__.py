@@ -1,17 +1,18 @@
 """qjax: training and compression of JAX models in three steps: formulate a QUBO, anneal it, descend."""
 
-from qjax import penalties, samplers
-from qjax.couplings import Dense, Gram, Implicit, Sparse
-from qjax.encodings import Codebook, Direction, Encoding, FixedPoint, Mask, Rounding, Sign, Ternary, encode
-from qjax.fitted import fitted
+from qjax import samplers
+from qjax.descend.refine import Refine, refine
+from qjax.energy import penalties
+from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Ising, Qubo
+from qjax.formulate.encodings import Codebook, Direction, Encoding, FixedPoint, Mask, Rounding, Sign, Ternary, encode
+from qjax.formulate.fitted import fitted
+from qjax.formulate.minimiser import minimiser
+from qjax.formulate.pullback import pull_back
+from qjax.formulate.quadratic import Quadratic, gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
 from qjax.hybrid import hybrid, outer_round
-from qjax.labels import Labels
 from qjax.ledger import Ledger
-from qjax.minimiser import minimiser
-from qjax.pullback import pull_back
-from qjax.quadratic import Quadratic, gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
-from qjax.qubo import Ising, Qubo
-from qjax.refine import Refine, refine
 from qjax.samplers.samples import Samples
 
 __all__ = [

@@ -23,12 +23,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from qjax import penalties, programs
-from qjax.encodings import Encoding
+from qjax import programs
+from qjax.energy import penalties
+from qjax.energy.qubo import Qubo
+from qjax.formulate.encodings import Encoding
+from qjax.formulate.pullback import pull_back
+from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
-from qjax.pullback import pull_back
-from qjax.quadratic import Quadratic
-from qjax.qubo import Qubo
 from qjax.samplers.samples import Samples
 
 Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]

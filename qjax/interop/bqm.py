@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from qjax import couplings as forms
-from qjax.couplings import Dense, Sparse
-from qjax.labels import Labels
-from qjax.qubo import Qubo
+from qjax.energy import couplings as forms
+from qjax.energy.couplings import Dense, Sparse
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Qubo
 from qjax.samplers.samples import Samples
 
 # Above this share of coupled pairs a matrix is both smaller and faster than an edge list.

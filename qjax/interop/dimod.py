@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.bqm import to_bqm
 from qjax.interop.host import HostSampler
-from qjax.qubo import Qubo
 
 
 class _BqmSampler(HostSampler):

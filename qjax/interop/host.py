@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qjax.couplings import Dense, Sparse
-from qjax.labels import Labels
-from qjax.qubo import Qubo
+from qjax.energy.couplings import Dense, Sparse
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import check_call
 from qjax.samplers.samples import Samples
 

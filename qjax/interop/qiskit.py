@@ -5,7 +5,7 @@
     exp(i b sum X_i)     rx(-2 b)
 
 Bit i of the Qubo is qubit i, and amplitudes are numbered alike: `circuit` makes the state of
-`qjax.samplers.statevector`, phase included.
+`qjax.samplers.gates.statevector`, phase included.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.host import HostSampler
-from qjax.qubo import Qubo
 from qjax.samplers.contract import one_of, positive
 from qjax.samplers.qaoa import QAOA, cost_of
 

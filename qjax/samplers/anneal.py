@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import acceptance, streams, swaps, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import between, check_betas, check_range, range_of
+from qjax.samplers.moves import acceptance, streams, swaps, sweeps
+from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 
 class _Problem(NamedTuple):
@@ -31,13 +31,13 @@ class Anneal(Sampler):
     """num_sweeps sweeps of single flips at inverse temperatures beta_1 .. beta_T, in 1/units of E.
 
     Dense, gram and implicit couplings: one bit after another, every read at once. Sparse: a colour class at a time.
-    beta_range: (hot, cold); None finds it from the Qubo (qjax.samplers.temperature), colder at the hot end when
+    beta_range: (hot, cold); None finds it from the Qubo (qjax.samplers.moves.temperature), colder at the hot end when
         `initial_states` are given, so that a warm start is not melted.
     beta_schedule_type: "geometric" or "linear" from hot to cold. beta_schedule: the betas themselves, num_sweeps
         spread evenly over them; overrides both.
     acceptance: "metropolis" min(1, exp(-beta dE)), or "heat_bath" 1 / (1 + exp(beta dE)).
-    fixed_cardinality: k keeps k ones in every state by exchanging unlike bits (qjax.samplers.swaps), to 8192 bits;
-        `initial_states` with other numbers of ones get or lose some at random.
+    fixed_cardinality: k keeps k ones in every state by exchanging unlike bits (qjax.samplers.moves.swaps), to 8192
+        bits; `initial_states` with other numbers of ones get or lose some at random.
     return_states: "best" (lowest seen after any sweep), or "last": at one fixed beta these follow exp(-beta E).
     """
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from qjax.couplings import Gram, Implicit, Sparse
-from qjax.qubo import Qubo
-from qjax.samplers import sweeps
+from qjax.energy.couplings import Gram, Implicit, Sparse
+from qjax.energy.qubo import Qubo
 from qjax.samplers.anneal import Anneal
 from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
 from qjax.samplers.exact import Exact
+from qjax.samplers.moves import sweeps
 
 
 class Choice(NamedTuple):

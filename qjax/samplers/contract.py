@@ -29,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qjax.labels import Labels
-from qjax.qubo import Qubo
-from qjax.samplers import streams
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Qubo
+from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 
 

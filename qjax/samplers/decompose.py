@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.couplings import Dense, Gram, Implicit, Sparse
-from qjax.couplings import zero_diagonal as without_diagonal
-from qjax.labels import Labels
-from qjax.qubo import Qubo
-from qjax.samplers import columns, streams
+from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
+from qjax.energy.couplings import zero_diagonal as without_diagonal
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Qubo
 from qjax.samplers.anneal import Anneal
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
-from qjax.samplers.rows import listed
+from qjax.samplers.moves import columns, streams
+from qjax.samplers.moves.rows import listed
 
 # How far S may grow on a graph; what is farther is taken by its energy impact alone.
 _RADIUS = 32

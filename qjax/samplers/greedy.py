@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qjax.couplings import Sparse
-from qjax.qubo import Qubo
-from qjax.samplers import acceptance, columns, streams, swaps, sweeps
+from qjax.energy.couplings import Sparse
+from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
-from qjax.samplers.rows import Rows
+from qjax.samplers.moves import acceptance, columns, streams, swaps, sweeps
+from qjax.samplers.moves.rows import Rows
 
 
 class _Problem(NamedTuple):

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from qjax.couplings import Couplings
-from qjax.samplers import columns, streams, sweeps
+from qjax.energy.couplings import Couplings
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.spectrum import ends_of_spins
+from qjax.samplers.moves import columns, streams, sweeps
+from qjax.samplers.moves.spectrum import ends_of_spins
 
 
 class _Problem(NamedTuple):

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import automatic_range, between
+from qjax.samplers.moves import acceptance, replicas, streams, sweeps
+from qjax.samplers.moves.temperature import automatic_range, between
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
 _SLICE_PART = 0.43

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import acceptance, replicas, streams, sweeps
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import between, check_betas, check_range, range_of
+from qjax.samplers.moves import acceptance, replicas, streams, sweeps
+from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 # The first weights lead from beta = 0 to the hot end: that of an anneal would leave few replicas.
 _HOT_PART = 1 / 4

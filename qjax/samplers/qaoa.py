@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from qjax.qubo import Qubo
-from qjax.samplers import angles as published
-from qjax.samplers import statevector, streams
+from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
+from qjax.samplers.gates import angles as published
+from qjax.samplers.gates import statevector
+from qjax.samplers.moves import streams
 
 # Of unweighted Max-Cut on a 3-regular graph: 3/2 edges a bit, each cut or not, which is a variance of 1/4.
 _VARIANCE_A_BIT = 3 / 8
@@ -75,9 +76,9 @@ class QAOA(Sampler):
 
         |g, b> = prod_k exp(i b_k sum_i X_i) exp(-i g_k c) |+>,     c = (E - mean of E) / unit
 
-    with angles trained for num_steps steps to lower the expected energy (see qjax.samplers.statevector). unit gives c a
-    variance over all states of 3/8 a bit, that of unweighted Max-Cut on a 3-regular graph: there c is minus the cut, up
-    to a constant, and angles transfer between problems of other sizes and weights.
+    with angles trained for num_steps steps to lower the expected energy (see qjax.samplers.gates.statevector). unit
+    gives c a variance over all states of 3/8 a bit, that of unweighted Max-Cut on a 3-regular graph: there c is minus
+    the cut, up to a constant, and angles transfer between problems of other sizes and weights.
 
     start: "fixed", published angles for that case, interpolated past 11 layers; "layerwise", one layer first, num_steps
         at each depth, the next from the last by interpolation. angles: (gammas, betas) of another instance instead,

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qjax.samplers import streams
 from qjax.samplers.contract import Outcome, Sampler, Task
+from qjax.samplers.moves import streams
 
 
 @dataclass(frozen=True)

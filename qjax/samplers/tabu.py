@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.samplers import columns, streams
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
-from qjax.samplers.rows import Rows
+from qjax.samplers.moves import columns, streams
+from qjax.samplers.moves.rows import Rows
 
 _STREAMS_PER_PHASE = 4
 

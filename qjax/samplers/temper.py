@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qjax.couplings import Sparse
-from qjax.samplers import acceptance, clusters, columns, replicas, streams, sweeps
+from qjax.energy.couplings import Sparse
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.temperature import between, check_betas, check_range, range_of
+from qjax.samplers.moves import acceptance, clusters, columns, replicas, streams, sweeps
+from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
 _CLUSTER_EVERY = 5
@@ -51,8 +51,8 @@ class Temper(Sampler):
     num_betas: None takes sqrt(n), between 8 and 64.
     beta_range: (hot, cold) in 1/units of E, geometric; None finds it from the Qubo. betas: the ladder itself; overrides
         both. At beta = 0 "metropolis" only inverts states, "heat_bath" draws them anew.
-    cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.clusters), for which every temperature has
-        two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
+    cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.moves.clusters), for which every temperature
+        has two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
     return_states: "best" (lowest seen on any rung), or "last": the final state of the rung `return_rung` (-1 the
         coldest), which follows exp(-beta E).
     info: beta_range by problem; exchange_rates (B - 1,) by read, of the exchanges tried.

@@ -10,7 +10,7 @@ Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`more`):
     restart     (greedy, population, path_integral, qaoa, random) the sampler as it stands, again
     once        (exact) one chunk
 
-Host samplers, and wrappers such as `qjax.hardware.Noisy`, grow by their field num_sweeps (or timeout) where they have
+Host samplers, and wrappers such as `qjax.annealers.Noisy`, grow by their field num_sweeps (or timeout) where they have
 one, else they restart.
 """
 
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qjax.qubo import Qubo
+from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import Sampler, Sharded, check_call
 from qjax.samplers.samples import READ_INFO, Samples
 

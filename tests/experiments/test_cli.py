@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments import driver, environment, table1
-from experiments.bench_build import BenchBuild, bench_build
-from experiments.cells import Cell, Comparison
-from experiments.data import DataUnavailable
-from experiments.progress import Watch
+from experiments import table1
+from experiments.bench.build import BenchBuild, bench_build
+from experiments.data.sources import DataUnavailable
+from experiments.harness.presentation import driver, environment
+from experiments.harness.presentation.cells import Cell, Comparison
+from experiments.harness.presentation.progress import Watch
 
 
 def outcome(final: float) -> dict:

@@ -19,8 +19,8 @@ from dwave.samplers import (
     TreeDecompositionSolver,
 )
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.dimod import DimodSampler, neal
-from qjax.qubo import Qubo
 from tests.samplers import problems
 
 SEEDED = {

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.qiskit import Qiskit, circuit
-from qjax.qubo import Qubo
+from qjax.samplers.gates.statevector import evolved, spin_costs
 from qjax.samplers.qaoa import QAOA, cost_of
-from qjax.samplers.statevector import evolved, spin_costs
 from tests.samplers import problems
 
 SHORT = QAOA(num_layers=3, num_steps=20)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from qjax.couplings import Couplings, Dense, Gram, Implicit, Sparse
-from qjax.qubo import Qubo
+from qjax.energy.couplings import Couplings, Dense, Gram, Implicit, Sparse
+from qjax.energy.qubo import Qubo
 
 FORMS = ("dense", "sparse", "gram", "implicit")
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import qjax.samplers as samplers
-from qjax.samplers import block_kernel
+from qjax.samplers.moves import block_kernel
 from tests.samplers import problems
 
 # Short settings; a sampler that is not here runs as it stands.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Gram, Sparse
-from qjax.qubo import Qubo
+from qjax.energy.couplings import Gram, Sparse
+from qjax.energy.qubo import Qubo
 from qjax.samplers.auto import CHOICES
 from tests.samplers import problems
 

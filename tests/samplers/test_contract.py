@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Dense, Implicit, Sparse
-from qjax.qubo import Qubo
+from qjax.energy.couplings import Dense, Implicit, Sparse
+from qjax.energy.qubo import Qubo
 from tests.samplers import problems
 
 # Short settings that still find the minimum of ten bits.

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Sparse
-from qjax.qubo import Qubo
-from qjax.samplers import Samples, streams
+from qjax.energy.couplings import Sparse
+from qjax.energy.qubo import Qubo
+from qjax.samplers import Samples
+from qjax.samplers.moves import streams
 from tests.samplers import problems
 
 

@@ -13,9 +13,9 @@ import pytest
 from scipy import stats
 
 import qjax.samplers as samplers
-from qjax.couplings import Sparse
-from qjax.qubo import Qubo
-from qjax.samplers import clusters, streams, sweeps
+from qjax.energy.couplings import Sparse
+from qjax.energy.qubo import Qubo
+from qjax.samplers.moves import clusters, streams, sweeps
 from tests.samplers import problems
 
 pytestmark = pytest.mark.optimised

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.qubo import Qubo
-from qjax.samplers import population, temperature
+from qjax.energy.qubo import Qubo
+from qjax.samplers import population
 from qjax.samplers.contract import Outcome
+from qjax.samplers.moves import temperature
 from tests.samplers import problems
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from experiments.maxcut import NAMED, maxcut, named, random_regular
-from qjax.qubo import Qubo
-from qjax.samplers import angles, statevector
+from experiments.solvers.maxcut import NAMED, maxcut, named, random_regular
+from qjax.energy.qubo import Qubo
+from qjax.samplers.gates import angles, statevector
 from qjax.samplers.qaoa import QAOA, Cost, cost_of
 from tests.samplers import problems
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from qjax import samplers
-from qjax.couplings import Dense, Sparse
-from qjax.qubo import Qubo
+from qjax.energy.couplings import Dense, Sparse
+from qjax.energy.qubo import Qubo
 
 N = 40
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

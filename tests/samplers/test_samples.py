@@ -13,9 +13,10 @@ import optax
 import pytest
 
 import qjax.samplers as samplers
-from qjax.couplings import Sparse
-from qjax.qubo import Qubo
-from qjax.samplers import Samples, contract, rows
+from qjax.energy.couplings import Sparse
+from qjax.energy.qubo import Qubo
+from qjax.samplers import Samples, contract
+from qjax.samplers.moves import rows
 from qjax.samplers.samples import READ_INFO
 from tests.samplers import problems
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from qjax.qubo import Qubo
+from qjax.energy.qubo import Qubo
 from qjax.samplers import Samples, within
 from tests.samplers import problems
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qjax.chains import Chip
-from qjax.couplings import Sparse
+from qjax.annealers.chains import Chip
+from qjax.energy.couplings import Sparse
+from qjax.energy.qubo import Qubo
 from qjax.interop.dwave import cache
 from qjax.interop.dwave.cache import Chains
 from qjax.interop.dwave.errors import NoEmbedding
-from qjax.qubo import Qubo
 
 METHODS = ("auto", "clique", "search")
 # From this share of coupled pairs on the graph counts as complete: one layout then serves all biases.

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.bqm import to_bqm
 from qjax.interop.dimod import checked
 from qjax.interop.dwave.client import check_client, hybrid_solver
 from qjax.interop.dwave.desk import Remote, Request, digest_of
 from qjax.interop.dwave.errors import TimeLimitExceeded
 from qjax.interop.dwave.reported import is_mock, reported
-from qjax.qubo import Qubo
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a processor is told: chains, gauges, a scale that fits its ranges, and its schedule.
 
-physical    h_q = h_i/|C_i|, J_pq = J_ij/K_ij between chains, -strength inside them (see qjax.chains)
+physical    h_q = h_i/|C_i|, J_pq = J_ij/K_ij between chains, -strength inside them (see qjax.annealers.chains)
 gauge       whole chains flipped, s_i -> g_i s_i: couplings inside chains stay negative
 scale       the largest f with every f h in h_range, f J in j_range (or extended_j_range), and the sum of f J at
             every qubit in per_qubit_coupling_range

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.bqm import to_bqm
 from qjax.interop.dwave.client import check_client, processor
 from qjax.interop.dwave.desk import Answer, Remote
@@ -23,7 +24,6 @@ from qjax.interop.dwave.programming import CHAIN_STRENGTHS, Programmed, check_sc
 from qjax.interop.dwave.reported import is_mock, reported, summed
 from qjax.interop.dwave.submissions import Piece, request, split
 from qjax.interop.dwave.unembed import RULES, unembedded
-from qjax.qubo import Qubo
 from qjax.samplers.contract import one_of
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qjax.qubo import Qubo
+from qjax.energy.qubo import Qubo
 from qjax.samplers.samples import Samples
 
 _HYBRID = ("run_time", "charge_time", "qpu_access_time")

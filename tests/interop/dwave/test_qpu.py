@@ -12,7 +12,9 @@ import pytest
 from dwave.system import EmbeddingComposite, FixedEmbeddingComposite
 
 import qjax
-from qjax.couplings import Sparse
+from qjax.energy.couplings import Sparse
+from qjax.energy.labels import Labels
+from qjax.energy.qubo import Qubo
 from qjax.interop.bqm import to_bqm, to_sampleset
 from qjax.interop.dimod import DimodSampler
 from qjax.interop.dwave import (
@@ -29,9 +31,7 @@ from qjax.interop.dwave import (
 )
 from qjax.interop.dwave.programming import fitting_factor
 from qjax.interop.dwave.unembed import unembedded
-from qjax.labels import Labels
 from qjax.ledger import Ledger
-from qjax.qubo import Qubo
 from tests.interop.dwave.fakes import Fake, mock
 from tests.samplers import problems
 

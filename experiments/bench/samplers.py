@@ -1,0 +1,274 @@
+"""What the samplers cost, each against the work that nobody can do without or against a peer, from one run.
+
+    proposals     single-flip proposals/s of `anneal` on sparse graphs (reads x sweeps x bits / s), over those of
+                  dwave-samplers' simulated annealing in a process a core
+    bifurcation   a bare matmul (n, n) x (n, reads) over one bifurcation step of that size: linear terms, walls and the
+                  read-out of the best states included
+    batch         many problems of few reads over one J, over one problem of as many reads in all
+    implicit      a whole call of bifurcation on a Gauss-Newton Qubo, its spectrum and read-outs included, over as
+                  many Hessian products alone as it makes steps, and the memory that takes
+    compile       seconds from the first call of a sampler to its compiled program
+
+Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,
+and the median of the ratios is reported.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.harness.presentation import environment
+from experiments.solvers import peers
+from experiments.solvers.compare import of_cores
+from experiments.solvers.instances import Instance, qubo_of, read_folder
+from qjax import samplers
+from qjax.energy.couplings import Dense
+from qjax.energy.qubo import Qubo
+from qjax.formulate.encodings import Sign, encode
+from qjax.formulate.pullback import pull_back
+from qjax.formulate.quadratic import gauss_newton
+
+
+@dataclass(frozen=True)
+class BenchSamplers:
+    """Speeds of the samplers against peers and bare products: `python -m experiments bench-samplers`.
+
+    About 10 minutes on 2 CPU cores, half of them for the implicit Qubo, which is measured once.
+    """
+
+    instances: Path | None = None
+    """A folder with Gset's files; without it, a random graph of the size of G22."""
+    graphs: tuple[str, ...] = ("G22", "G35")
+    """Which of them."""
+    reads: int = 512
+    sweeps: int = 300
+    peer_sweeps: int = 100
+    """Sweeps of the peer's 16 reads."""
+    dense_bits: int = 2000
+    dense_reads: int = 64
+    steps: int = 200
+    batch_bits: int = 1024
+    problems: int = 256
+    problem_reads: int = 8
+    implicit_widths: tuple[int, int] = (300, 362)
+    """Channels of the two convolutions: 75 a + 9 a b bits, a million."""
+    implicit_batch: int = 256
+    implicit_reads: int = 8
+    implicit_steps: int = 100
+    compiled: tuple[str, ...] = (
+        *("anneal", "temper", "population", "path_integral"),
+        *("bifurcation", "mean_field", "tabu", "greedy", "auto"),
+    )
+    """Samplers whose compilation is timed, on every graph."""
+    repeats: int = 5
+    seed: int = 0
+
+
+def bench_samplers(config: BenchSamplers) -> dict[str, Any]:
+    """{"config", "rows": [{"measure", "name", "value", "unit", "bound", "met", "detail"}]}.
+
+    bound: what is aimed at, at least (ratios of proposals and of the bifurcation step) or at most (all others); None
+    where the peer is not installed, or nothing is aimed at.
+    """
+    graphs = _graphs(config)
+    rows = [_proposals(config, graph, 8.0 if graph.name != "G35" else 4.0) for graph in graphs]
+    rows += [_bifurcation(config)]
+    rows += [_batch(config, name, sampler) for name, sampler in _BATCHED.items()]
+    rows += _implicit(config)
+    rows += [_compile(graph, name) for graph in graphs for name in config.compiled]
+    return {"config": asdict(config) | {"instances": str(config.instances)}, "rows": rows}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The rows as a Markdown table, with what is aimed at."""
+    lines = ["| measure | | value | aimed at | | detail |", "|---|---|---|---|---|---|"]
+    for row in found["rows"]:
+        value = "not installed" if row["value"] is None else f"{row['value']:.3g} {row['unit']}".strip()
+        aim = "" if row["bound"] is None else f"{'>=' if row['least'] else '<='} {row['bound']:g}"
+        verdict = "" if row["met"] is None else "met" if row["met"] else "MISSED"
+        lines.append(f"| {row['measure']} | {row['name']} | {value} | {aim} | {verdict} | {row['detail']} |")
+    return "\n".join(lines)
+
+
+def _row(
+    measure: str, name: str, value: float | None, unit: str, bound: float | None, least: bool, detail: str
+) -> dict[str, Any]:
+    met = None if value is None or bound is None else bool(value >= bound if least else value <= bound)
+    return {
+        **{"measure": measure, "name": name, "value": value, "unit": unit},
+        **{"bound": bound, "least": least, "met": met, "detail": detail},
+    }
+
+
+def _graphs(config: BenchSamplers) -> list[Instance]:
+    if config.instances is None:
+        n, edges = min(2000, config.dense_bits), 10 * min(2000, config.dense_bits)
+        rng = np.random.default_rng(config.seed)
+        rows, cols = np.triu_indices(n, 1)
+        chosen = rng.choice(rows.size, edges, replace=False)
+        rows, cols, ones = rows[chosen], cols[chosen], np.ones(edges)
+        # Max-Cut: minus the cut, sum over edges of 2 x_i x_j - x_i - x_j.
+        linear = -(np.bincount(rows, minlength=n) + np.bincount(cols, minlength=n)).astype(float)
+        return [Instance("random graph", "cut", qubo_of(n, 0.5 * linear, rows, cols, ones, 0.0, 2.0), -1)]
+    return [problem for problem in read_folder(config.instances) if problem.name in config.graphs]
+
+
+def _proposals(config: BenchSamplers, graph: Instance, bound: float) -> dict[str, Any]:
+    n, key = graph.qubo.num_bits, jax.random.key(config.seed)
+    sampler = of_cores(samplers.Anneal(num_sweeps=config.sweeps), config.reads)
+
+    def ours() -> Any:
+        return sampler(key, graph.qubo, config.reads)
+
+    _seconds(ours)
+    if not peers.installed("dwave-sa"):
+        rate = n * config.reads * config.sweeps / statistics.median(_seconds(ours) for _ in range(config.repeats))
+        return _row("proposals", graph.name, None, "", bound, True, f"{rate / 1e6:.0f} M/s")
+    with peers.peer("dwave-sa", graph.qubo, environment.cores(), config.peer_sweeps) as peer:
+
+        def theirs() -> Any:
+            return peer(key, graph.qubo, 16)
+
+        _seconds(theirs)
+        rates = [
+            (config.reads * config.sweeps / _seconds(ours), 16 * config.peer_sweeps / _seconds(theirs))
+            for _ in range(config.repeats)
+        ]
+    own, other = (statistics.median(rate[k] for rate in rates) * n / 1e6 for k in range(2))
+    ratio = statistics.median(a / b for a, b in rates)
+    return _row("proposals", graph.name, ratio, "x", bound, True, f"{own:.0f} M/s, dwave-samplers {other:.0f} M/s")
+
+
+def _dense(config: BenchSamplers, n: int, problems: int | None = None) -> Qubo:
+    rng = np.random.default_rng(config.seed)
+    matrix = np.triu(rng.choice([-1.0, 1.0], (n, n)), 1).astype(np.float32)
+    linear = rng.standard_normal((n,) if problems is None else (problems, n)).astype(np.float32)
+    return Qubo.from_terms(jnp.asarray(linear), Dense(jnp.asarray(matrix + matrix.T)))
+
+
+def _bifurcation(config: BenchSamplers) -> dict[str, Any]:
+    qubo, reads = _dense(config, config.dense_bits), config.dense_reads
+    sampler = samplers.Bifurcation(num_steps=config.steps)
+    matrix, start = qubo.couplings.to_dense(), jnp.ones((config.dense_bits, reads))
+
+    @jax.jit
+    def matmuls(matrix: jax.Array, x: jax.Array, times: jax.Array) -> jax.Array:
+        # The smallest thing that makes each product depend on the one before.
+        found: jax.Array = jax.lax.fori_loop(0, times, lambda _, x: 1e-3 * (matrix @ x), x)
+        return found
+
+    def step(stretch: int) -> float:
+        key = jax.random.key(config.seed)
+        return _seconds(lambda: sampler.stretched(key, qubo, reads, None, jnp.int32(stretch)))
+
+    step(1), _seconds(lambda: matmuls(matrix, start, jnp.int32(1)))
+    ratios, seconds = [], []
+    for _ in range(config.repeats):
+        # What a call costs besides its steps, the spectrum above all, cancels.
+        both = (step(3) - step(1)) / 2
+        bare = _seconds(lambda: matmuls(matrix, start, jnp.int32(config.steps)))
+        ratios.append(bare / max(both, 1e-9))
+        seconds.append(both / config.steps)
+    detail = f"{1e3 * statistics.median(seconds):.2f} ms a step of {reads} reads, n = {config.dense_bits}"
+    return _row("bifurcation", "bare matmul / step", statistics.median(ratios), "", 0.8, True, detail)
+
+
+_BATCHED = {"bifurcation": samplers.Bifurcation(num_steps=50), "anneal": samplers.Anneal(num_sweeps=5)}
+
+
+def _batch(config: BenchSamplers, name: str, sampler: Any) -> dict[str, Any]:
+    many, one = _dense(config, config.batch_bits, config.problems), _dense(config, config.batch_bits)
+    reads, key = config.problems * config.problem_reads, jax.random.key(config.seed)
+    calls = (lambda: sampler(key, many, config.problem_reads), lambda: sampler(key, one, reads))
+    for call in calls:
+        _seconds(call)
+    ratio = statistics.median(_seconds(calls[0]) / _seconds(calls[1]) for _ in range(config.repeats))
+    detail = f"{config.problems} problems x {config.problem_reads} reads over 1 x {reads}, n = {config.batch_bits}"
+    return _row("batch", name, ratio, "x", 1.5, False, detail)
+
+
+def _implicit(config: BenchSamplers) -> list[dict[str, Any]]:
+    # In a process of its own, whose largest memory is then that of this measurement.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        bits, ratio, step, memory = pool.submit(implicit_cost, config).result()
+    detail = f"{step:.2f} s a step of {config.implicit_reads} reads, batch {config.implicit_batch}"
+    return [
+        _row("implicit", f"{bits} bits, call / products", ratio, "x", 1.3, False, detail),
+        _row("implicit", f"{bits} bits, memory", memory, "GB", 4.0, False, "the whole process at its largest"),
+    ]
+
+
+def implicit_cost(config: BenchSamplers) -> tuple[int, float, float, float]:
+    """(bits, a call over its products, seconds of a step, GB at most) of a two-layer convolutional network."""
+    first, second = config.implicit_widths
+    rng = np.random.default_rng(config.seed)
+    shapes = {"first": (5, 5, 3, first), "second": (3, 3, first, second), "head": (second, 10)}
+    params = {
+        name: jnp.asarray(rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1])), jnp.float32)
+        for name, shape in shapes.items()
+    }
+    images = jnp.asarray(rng.standard_normal((config.implicit_batch, 32, 32, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 10, config.implicit_batch))
+
+    def outputs(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        del labels
+        for name in ("first", "second"):
+            images = jax.nn.relu(_convolved(images, params[name]))
+        return images.mean((1, 2)) @ params["head"]
+
+    def loss(logits: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
+        del images
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
+
+    quadratic = gauss_newton(outputs, loss, params, images, labels, damping=1e-3)
+    qubo = pull_back(quadratic, encode(params, {"first": Sign(), "second": Sign()}), form="implicit")
+    reads, steps, n = config.implicit_reads, config.implicit_steps, qubo.num_bits
+    sampler = samplers.Bifurcation(num_steps=steps)
+
+    def call(stretch: int) -> float:
+        key = jax.random.key(config.seed)
+        return _seconds(lambda: sampler.stretched(key, qubo, reads, None, jnp.int32(stretch)))
+
+    @jax.jit
+    def products(qubo: Qubo, x: jax.Array, times: jax.Array) -> jax.Array:
+        found: jax.Array = jax.lax.fori_loop(0, times, lambda _, x: 1e-3 * qubo.couplings.matvec(x), x)
+        return found
+
+    x = jnp.ones((reads, n))
+    # No step at all: compilation.
+    call(0), _seconds(lambda: products(qubo, x, jnp.int32(1)))
+    taken, bare = call(1), _seconds(lambda: products(qubo, x, jnp.int32(steps)))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return n, taken / bare, taken / steps, memory
+
+
+def _convolved(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Stride 3, no padding, as patches times a matrix."""
+    size = kernel.shape[0]
+    rows, cols = ((length - size) // 3 + 1 for length in images.shape[1:3])
+    patches = [images[:, i : i + 3 * rows : 3, j : j + 3 * cols : 3] for i in range(size) for j in range(size)]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _compile(graph: Instance, name: str) -> dict[str, Any]:
+    sampler, key = samplers.get(name), jax.random.key(0)
+    start = time.perf_counter()
+    jax.jit(lambda key, qubo: sampler(key, qubo, 64)).lower(key, graph.qubo).compile()
+    seconds = time.perf_counter() - start
+    return _row("compile", name, seconds, "s", 5.0, False, f"{graph.name}, n = {graph.qubo.num_bits}")
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""How any experiment runs: accounts and controls change numbers, `presentation` only reports them."""

@@ -1,0 +1,85 @@
+"""The seconds of one run whose programs other runs of the process share: every compilation is charged, and only once.
+
+account = Account()
+value = account.call("anneal", function, *args)        compiled ahead of time, then run and booked
+value = account.run("data", function, *args)           run as it stands
+ledger = account.close()                               what was not booked becomes "other"
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from qjax import Ledger, Refine, programs
+from qjax.descend.refine import Compiled
+
+_refiners: dict[Any, tuple[Compiled, float]] = {}
+
+
+class Account:
+    """Books calls in a ledger. A program that an earlier run compiled is charged its seconds all the same.
+
+    notes: what the run's row reports besides its result (JSON-ready, repeating bit for bit).
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = Ledger() if ledger is None else ledger
+        self.notes: dict[str, Any] = {}
+        self._start = time.perf_counter()
+        self._before = self.ledger.total
+        self._waited = 0.0  # seconds really waited for compilers, which need not be those charged
+        self._charged: dict[int, float] = {}
+
+    def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+        """function(*args), its seconds booked under `phase`."""
+        value, self.ledger = self.ledger.run(phase, function, *args)
+        return value
+
+    def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+        """The same, jitted; function must be hashable and equal where it computes the same."""
+        return self.run(phase, self.program(function, *args), *args)
+
+    def program(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+        """The compiled function, for arguments of these shapes; its compilation is charged."""
+        start = time.perf_counter()
+        program, seconds = programs.compiled(function, *args)
+        self._charge(program, seconds, time.perf_counter() - start)
+        return program
+
+    def refine(
+        self,
+        refine: Refine,
+        key: jax.Array,
+        params: Any,
+        data: Any,
+        num_steps: int,
+        callback: Any = None,
+        phase: str = "refine",
+    ) -> Any:
+        """The training loop's `Refined`; equal loops on equal shapes share one program."""
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((params, data)))
+        start = time.perf_counter()
+        if (refine, shapes) not in _refiners:
+            program = refine.compile(params, data)
+            _refiners[refine, shapes] = program, time.perf_counter() - start
+        program, seconds = _refiners[refine, shapes]
+        self._charge(program, seconds, time.perf_counter() - start)
+        return self.run(phase, program, key, params, data, num_steps, callback)
+
+    def close(self) -> Ledger:
+        """The ledger, with what passed between the booked calls as "other"."""
+        booked = self.ledger.total - self._before - sum(self._charged.values())
+        passed = time.perf_counter() - self._start - self._waited
+        self.ledger = self.ledger.add("other", max(passed - booked, 0.0))
+        return self.ledger
+
+    def _charge(self, program: Any, seconds: float, waited: float) -> None:
+        self._waited += waited
+        # Programs live as long as the process, so that their ids are their names.
+        if id(program) not in self._charged:
+            self._charged[id(program)] = seconds
+            self.ledger = self.ledger.add("compile", seconds)

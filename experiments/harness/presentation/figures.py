@@ -1,0 +1,262 @@
+"""Figures of a finished experiment, as png files: curves, phases, sampled energies, success over a grid.
+
+Colours are Okabe and Ito's (2008), told apart by readers with any colour vision; methods keep theirs in every figure.
+Matplotlib is imported inside the functions: nothing else here needs it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.presentation.intervals import BOOTSTRAP_FROM
+
+Record = Mapping[str, Any]
+Style = tuple[str, str]
+
+COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+FIXED = {"hybrid": "#D55E00", "adam": "#0072B2", "multi-adam": "#0072B2"}
+LINES = ("-", "--", ":")
+MARKERS = dict(zip(LINES, ("o", "s", "^"), strict=True))
+PHASE_COLOURS = {
+    "data": "#999999",
+    "compile": "#CCCCCC",
+    "formulate": "#56B4E9",
+    "embed": "#F0E442",
+    "program": "#F0E442",
+    "wait": "#EEEEEE",
+    "anneal": "#D55E00",
+    "readout": "#E69F00",
+    "decode": "#CC79A7",
+    "refine": "#0072B2",
+    "evaluate": "#009E73",
+    "other": "#444444",
+}
+MOST_PANELS = 6
+
+
+def draw(records: Sequence[Record], folder: Path, first: Sequence[str] = ()) -> list[Path]:
+    """Every figure that the records have data for; returns the files written. Errors: OSError.
+
+    Where there are more problems than panels, those in `first` come first.
+    """
+    ranks = {problem: rank for rank, problem in enumerate(dict.fromkeys(first))}
+    records = sorted(records, key=lambda r: ranks.get(r["problem"], len(ranks)))
+    styles = method_styles([r["method"] for r in records])
+    written = [
+        curves(records, styles, folder / "curves.png"),
+        phases(records, folder / "phases.png"),
+        energies(records, styles, folder / "energies.png"),
+        success(records, folder / "success.png"),
+    ]
+    return [path for path in written if path is not None]
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """(colour, line style) of each method; past the palette, colours return with another line style."""
+    others = [m for m in dict.fromkeys(methods) if m not in FIXED]
+    styles = {m: (colour, "-") for m, colour in FIXED.items()}
+    return styles | {m: (COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % 3]) for i, m in enumerate(others)}
+
+
+def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
+    """Metric against seconds, one panel a problem: median over seeds, with a band."""
+    problems = _problems([r for r in records if r["outcome"]["timed"]["curve"]])[:MOST_PANELS]
+    if not problems:
+        return None
+    figure, axes = panels(len(problems), 5.2, 3.8)
+    for axis, problem in zip(axes, problems, strict=False):
+        chosen = [r for r in records if r["problem"] == problem and r["outcome"]["timed"]["curve"]]
+        for method, group in _by_method(chosen).items():
+            seconds, low, middle, high = band([r["outcome"]["timed"]["curve"] for r in group])
+            colour, line = styles[method]
+            label = f"{method} ({_seeds(len(group))})"
+            # The marker at the end is all there is of a method with a single evaluation.
+            marker = MARKERS[line]
+            axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker=marker, ms=5, markevery=[-1])
+            axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
+        counts = [len(group) for group in _by_method(chosen).values()]
+        kinds = {"quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum" for count in counts}
+        kind = kinds.pop() if len(kinds) == 1 else f"quartiles from {BOOTSTRAP_FROM} seeds on, else minimum to maximum"
+        axis.set(xlabel="seconds, data and compilation included", ylabel="accuracy (%)", xlim=(0, None))
+        axis.set_title(f"{_heading(chosen[0])}\nmedian, band: {kind} over seeds", fontsize=9)
+        axis.legend(loc="best", frameon=False, fontsize=8)
+    return save(figure, path)
+
+
+def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(seconds, low, median, high) of several curves on the seconds that all of them cover."""
+    start = max(line[0][0] for line in lines)
+    end = min(line[-1][0] for line in lines)
+    seconds = np.linspace(start, max(start, end), 200)
+    columns = [np.asarray(line, dtype=np.float64).T for line in lines]
+    values = np.stack([np.interp(seconds, column[0], column[1]) for column in columns])
+    ends = (25.0, 75.0) if len(lines) >= BOOTSTRAP_FROM else (0.0, 100.0)
+    low, high = np.percentile(values, ends, axis=0)
+    return seconds, low, np.median(values, axis=0), high
+
+
+def phases(records: Sequence[Record], path: Path) -> Path | None:
+    """Where the seconds went: one bar a method, the pipeline's phases in order, medians over seeds."""
+    problems = _problems(records)[:MOST_PANELS]
+    if not problems:
+        return None
+    figure, axes = panels(len(problems), 6.4, 3.2)
+    shown: dict[str, Any] = {}
+    for axis, problem in zip(axes, problems, strict=False):
+        groups = _by_method([r for r in records if r["problem"] == problem])
+        totals = {m: _median_phases(g) for m, g in groups.items()}
+        longest = max((sum(t.values()) for t in totals.values()), default=1.0) or 1.0
+        for height, phase_seconds in enumerate(totals.values()):
+            left = 0.0
+            for phase, colour in PHASE_COLOURS.items():
+                width = phase_seconds.get(phase, 0.0)
+                if width > 0:
+                    bar = axis.barh(height, width, left=left, color=colour, edgecolor="white", lw=0.4, height=0.7)
+                    shown.setdefault(phase, bar)
+                    if width > 0.07 * longest:
+                        ink = "black" if phase in ("compile", "wait", "embed", "program", "readout") else "white"
+                        text = f"{width:.1f}" if longest >= 2 else f"{width:.2f}"
+                        axis.text(left + width / 2, height, text, ha="center", va="center", fontsize=7, color=ink)
+                left += width
+            axis.text(left + 0.01 * longest, height, f"{left:.1f} s", va="center", fontsize=8)
+        axis.set_yticks(range(len(totals)), list(totals))
+        axis.invert_yaxis()
+        axis.set(xlabel="seconds (median over seeds)", xlim=(0, 1.15 * longest))
+        axis.set_title(_heading(next(iter(groups.values()))[0]), fontsize=9)
+    ordered = [p for p in PHASE_COLOURS if p in shown]
+    figure.legend([shown[p] for p in ordered], ordered, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
+    return save(figure, path)
+
+
+def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
+    """Energies of the sampled states, annealer and controls on common bins; one seed, because seeds differ."""
+    sampled = [r for r in records if r["outcome"]["results"].get("sampled_energies")]
+    problems = _problems(sampled)[:MOST_PANELS]
+    if not problems:
+        return None
+    figure, axes = panels(len(problems), 5.2, 3.4)
+    for axis, problem in zip(axes, problems, strict=False):
+        chosen = [r for r in sampled if r["problem"] == problem]
+        seed = min(r["seed"] for r in chosen)
+        values = {
+            r["method"]: np.asarray(r["outcome"]["results"]["sampled_energies"]) for r in chosen if r["seed"] == seed
+        }
+        pooled = np.concatenate(list(values.values()))
+        # Reads that differ by rounding alone are one bar, not forty on an axis of noise.
+        blur = 1e-5 * max(float(np.abs(pooled).max()), 1e-30)
+        low, high = pooled.min(), pooled.max()
+        bins = np.linspace(low - blur, max(high, low + blur) + blur, 41)
+        for method, found in values.items():
+            share = np.full(found.shape, 100.0 / found.size)
+            label = f"{method} (lowest {found.min():.4g})"
+            colour, line = styles[method]
+            axis.hist(found, bins, weights=share, color=colour, alpha=0.35)
+            # An outline shows through where distributions lie on top of each other.
+            axis.hist(found, bins, weights=share, color=colour, histtype="step", ls=line, lw=1.4, label=label)
+        axis.set(xlabel="energy E(x) of a sampled state (lower is better)", ylabel="reads (%)")
+        axis.ticklabel_format(axis="x", useOffset=False)
+        axis.locator_params(axis="x", nbins=5)
+        axis.set_title(f"{_heading(chosen[0])}, seed {seed}", fontsize=9)
+        axis.legend(frameon=False, fontsize=8)
+    return save(figure, path)
+
+
+def success(records: Sequence[Record], path: Path) -> Path | None:
+    """Success over the grid of well depth a and hardness alpha, one panel a method, instances pooled over sizes."""
+    grid = [r for r in records if {"a", "alpha"} <= r["tags"].keys()]
+    if not grid:
+        return None
+    depths, alphas = (sorted({float(r["tags"][name]) for r in grid}) for name in ("a", "alpha"))
+    if len(depths) * len(alphas) == 1:  # the table says it all
+        return None
+    groups = _by_method(grid)
+    columns = min(len(groups), 4)
+    figure, axes = panels(len(groups), max(2.6, 1.2 + 0.7 * len(alphas)), max(2.4, 1.4 + 0.5 * len(depths)), columns)
+    image = None
+    for axis, (method, group) in zip(axes, groups.items(), strict=False):
+        table, counts = success_table(group, depths, alphas)
+        image = axis.imshow(table, vmin=0, vmax=100, cmap="cividis", origin="lower", aspect="auto")
+        for (row, column), value in np.ndenumerate(table):
+            if counts[row, column]:
+                ink = "black" if value > 55 else "white"
+                text = f"{value:.0f}"
+                axis.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
+        axis.set_xticks(range(len(alphas)), [f"{v:g}" for v in alphas])
+        axis.set_yticks(range(len(depths)), [f"{v:g}" for v in depths])
+        axis.set(xlabel="hardness α = M/n", ylabel="well depth a")
+        axis.set_title(f"{method}\n(up to {int(counts.max())} a field)", fontsize=9)
+    sizes = sorted({str(r["tags"]["n"]) for r in grid if "n" in r["tags"]})
+    figure.suptitle(f"planted double-well glass, n = {', '.join(sizes)}: instances solved", fontsize=10)
+    if image is not None:
+        figure.colorbar(image, ax=list(axes), label="instances solved (%)", shrink=0.9)
+    return save(figure, path)
+
+
+def success_table(
+    group: Sequence[Record], depths: Sequence[float], alphas: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(percent solved, instances) over depths x alphas; NaN where no instance was run."""
+    counts = np.zeros((len(depths), len(alphas)), dtype=np.int64)
+    solved = np.zeros((len(depths), len(alphas)))
+    for record in group:
+        where = depths.index(float(record["tags"]["a"])), alphas.index(float(record["tags"]["alpha"]))
+        counts[where] += 1
+        solved[where] += record["outcome"]["results"]["final"]
+    return np.where(counts > 0, solved / np.maximum(counts, 1), np.nan), counts
+
+
+def panels(count: int, width: float, height: float, columns: int = 3) -> tuple[Any, list[Any]]:
+    """(figure, axes) of `count` panels of this size in inches, at most `columns` in a row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    flat = list(axes.flat)
+    for axis in flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in flat[count:]:
+        axis.set_visible(False)
+    return figure, flat[:count]
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Writes the figure and forgets it. Errors: OSError."""
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+    return path
+
+
+def _problems(records: Sequence[Record]) -> list[str]:
+    # Problems with curves first: with many synthetic ones, these are the panels worth the room.
+    names = dict.fromkeys(r["problem"] for r in records if r["outcome"]["timed"]["curve"])
+    return list(names | dict.fromkeys(r["problem"] for r in records))
+
+
+def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record["method"], []).append(record)
+    return groups
+
+
+def _median_phases(group: Sequence[Record]) -> dict[str, float]:
+    found = [r["outcome"]["timed"]["phases"] for r in group]
+    return {phase: float(np.median([f.get(phase, 0.0) for f in found])) for phase in PHASE_COLOURS}
+
+
+def _heading(record: Record) -> str:
+    return f"{record['problem']}: {record['data']}" if record["data"] else str(record["problem"])
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

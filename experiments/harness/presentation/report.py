@@ -1,0 +1,233 @@
+"""From finished cells to the summary: rows, paired comparisons, the annealer's own gain, targets met or missed.
+
+    time ratio      seconds until the method's curve reaches the baseline's last value / the baseline's last second
+    gain            the method's curve at the baseline's last second - the baseline's last value      (points)
+    annealer gain   the method's final - the final of its best control, paired by seed                (points)
+
+Curves are interpolated linearly between evaluations; before its first evaluation a curve has no value.
+`results` holds what repeats bit for bit, `timed` everything that a clock entered.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.presentation.cells import Comparison
+from experiments.harness.presentation.intervals import summarise, summarise_times
+
+Record = Mapping[str, Any]
+SEEDS_TO_EXCLUDE_ZERO = 10
+
+
+def summary(
+    records: Sequence[Record], comparisons: Iterable[Comparison], environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of summary.json: {"environment", "results_digest", "rows", "comparisons"}."""
+    comparisons = list(comparisons)
+    rows = [_row(group, records, comparisons) for group in _grouped(records).values()]
+    compared = [compare(records, c) for c in comparisons]
+    results = [[r["problem"], r["method"], r["seeds"], r["results"]] for r in rows]
+    digest = hashlib.sha256(json.dumps(results, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return {
+        "environment": dict(environment),
+        "results_digest": digest,
+        "rows": rows,
+        "comparisons": [c for c in compared if c is not None],
+    }
+
+
+def compare(records: Sequence[Record], comparison: Comparison) -> dict[str, Any] | None:
+    """One comparison over the seeds that both have; None where there is no such seed yet."""
+    baselines = by_seed(records, comparison.problem, comparison.baseline)
+    methods = by_seed(records, comparison.problem, comparison.method)
+    seeds = sorted(baselines.keys() & methods.keys())
+    if not seeds:
+        return None
+    pairs = [(baselines[s], methods[s]) for s in seeds]
+    finals = [_final(m) - _final(b) for b, m in pairs]
+    raced = [(b, m) for b, m in pairs if _has_target(b) and _has_target(m)]
+    ratios = summarise_times([time_ratio(b, m) for b, m in raced])
+    ratios["without_data_and_compile"] = summarise_times([time_ratio(b, m, charged=False) for b, m in raced])
+    ratios["to_first_crossing"] = summarise_times([time_ratio(b, m, first_crossing=True) for b, m in raced])
+    gains = [gain_at_last_second(b, m) for b, m in pairs]
+    found = {
+        "problem": comparison.problem,
+        "data": pairs[0][1].get("data", ""),
+        "baseline": comparison.baseline,
+        "method": comparison.method,
+        "seeds": seeds,
+        "time_ratio": ratios,
+        "gain": summarise(gains),
+        "final_gain": summarise(finals),
+        "final": summarise([_final(m) for _, m in pairs]),
+        "baseline_final": summarise([_final(b) for b, _ in pairs]),
+        "annealer_gain": annealer_gain(records, comparison),
+    }
+    found["targets"] = [_judge(found, *target) for target in comparison.targets]
+    return found
+
+
+def annealer_gain(records: Sequence[Record], comparison: Comparison) -> dict[str, Any]:
+    """The method's final minus that of the control with the highest mean, over the seeds that all of them have."""
+    methods = by_seed(records, comparison.problem, comparison.method)
+    controls = {name: by_seed(records, comparison.problem, name) for name in comparison.controls}
+    controls = {name: found for name, found in controls.items() if found}
+    seeds = sorted(set(methods).intersection(*controls.values())) if controls else []
+    if not seeds:
+        return {"best_control": None, **summarise([]), "seeds": [], "by_control": {}}
+    gains = {
+        name: summarise([_final(methods[s]) - _final(found[s]) for s in seeds]) for name, found in controls.items()
+    }
+    best = min(gains, key=lambda name: float(gains[name]["mean"]))
+    return {"best_control": best, **gains[best], "seeds": seeds, "by_control": gains}
+
+
+def time_ratio(baseline: Record, method: Record, charged: bool = True, first_crossing: bool = False) -> float | None:
+    """Seconds of the method over those of the baseline; None where the method never gets there.
+
+    Without curves: the ratio of their `seconds_to_target`. charged=False leaves data and compile seconds out of both;
+    first_crossing=True counts the baseline only until its curve first reaches its own last value.
+    """
+    ours, theirs = _timed(method), _timed(baseline)
+    level = theirs["curve"][-1][1] if theirs["curve"] else None
+    if level is None or not ours["curve"]:
+        spent, budget = ours.get("seconds_to_target"), theirs.get("seconds_to_target")
+    else:
+        spent = reaches(ours["curve"], level)
+        budget = reaches(theirs["curve"], level) if first_crossing else theirs["curve"][-1][0]
+    if spent is None or budget is None:
+        return None
+    if not charged:
+        spent, budget = spent - _charges(ours), budget - _charges(theirs)
+    return max(float(spent), 0.0) / float(budget) if budget > 0 else None
+
+
+def gain_at_last_second(baseline: Record, method: Record) -> float | None:
+    """Points of the method over the baseline at the baseline's last second; without curves, of their finals."""
+    ours, theirs = _timed(method)["curve"], _timed(baseline)["curve"]
+    if not ours or not theirs:
+        return _final(method) - _final(baseline)
+    last_second, last_value = theirs[-1]
+    value = value_at(ours, last_second)
+    return None if value is None else value - last_value
+
+
+def reaches(curve: Sequence[Sequence[float]], level: float) -> float | None:
+    """The first second at which the interpolated curve is at `level` or above, None where it never is."""
+    before: Sequence[float] | None = None
+    for second, value in curve:
+        if value >= level:
+            if before is None or value == before[1]:
+                return float(second)
+            share = (level - before[1]) / (value - before[1])
+            return float(before[0] + share * (second - before[0]))
+        before = (second, value)
+    return None
+
+
+def value_at(curve: Sequence[Sequence[float]], second: float) -> float | None:
+    """The interpolated curve at a second: its last value past its end, None before its first evaluation."""
+    seconds, values = zip(*curve, strict=True)
+    return None if second < seconds[0] else float(np.interp(second, seconds, values))
+
+
+def by_seed(records: Sequence[Record], problem: str, method: str) -> dict[int, Record]:
+    """The records of one row, by seed."""
+    return {r["seed"]: r for r in records if r["problem"] == problem and r["method"] == method}
+
+
+def _row(group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    first = group[0]
+    timed = [_timed(r) for r in group]
+    seconds = summarise_times([t["seconds"] for t in timed])
+    phases = list(dict.fromkeys(phase for t in timed for phase in t["phases"]))
+    return {
+        "problem": first["problem"],
+        "data": first["data"],
+        "method": first["method"],
+        "sampler": first["sampler"],
+        "tags": first["tags"],
+        "seeds": [r["seed"] for r in group],
+        "results": _scalars([r["outcome"]["results"] for r in group]),
+        "timed": {
+            "seconds": seconds["median"],
+            "seconds_interval": seconds["interval"],
+            "seconds_to_target": summarise_times(_to_targets(group, records, comparisons)),
+            "phases": {p: float(np.median([t["phases"].get(p, 0.0) for t in timed])) for p in phases},
+        },
+    }
+
+
+def _to_targets(
+    group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]
+) -> list[float | None]:
+    # The target is the cell's own where it states one, else the last value of the baseline with the same seed; seeds
+    # without any target are left out, which differs from a target that was never reached (None).
+    found: list[float | None] = []
+    for record in group:
+        timed = _timed(record)
+        if "seconds_to_target" in timed:
+            found.append(timed["seconds_to_target"])
+            continue
+        for comparison in comparisons:
+            if comparison.problem == record["problem"] and timed["curve"]:
+                baseline = by_seed(records, comparison.problem, comparison.baseline).get(record["seed"])
+                if baseline is not None and _timed(baseline)["curve"]:
+                    found.append(reaches(timed["curve"], _timed(baseline)["curve"][-1][1]))
+                    break
+    return found
+
+
+def _scalars(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    keys = dict.fromkeys(k for r in results for k, v in r.items() if isinstance(v, bool | int | float))
+    return {k: summarise([r.get(k) for r in results]) for k in keys}
+
+
+def _judge(found: Mapping[str, Any], quantity: str, sense: str, bound: float) -> dict[str, Any]:
+    """A target and its verdict; "met" is None where the seeds do not suffice for a verdict."""
+    entry = found[quantity]
+    value = entry["median"] if quantity == "time_ratio" else entry["mean"]
+    judged, note = value, ""
+    if quantity == "annealer_gain":
+        judged = None if entry["interval"] is None else entry["interval"][0]
+        if entry["n"] < SEEDS_TO_EXCLUDE_ZERO:
+            note = f"{entry['n']} of the {SEEDS_TO_EXCLUDE_ZERO} paired seeds that a verdict needs"
+    senses = {"<=": lambda v: v <= bound, ">=": lambda v: v >= bound, ">": lambda v: v > bound}
+    met = None if note else judged is not None and bool(senses[sense](judged))
+    return {
+        "quantity": quantity,
+        "sense": sense,
+        "bound": bound,
+        "value": value,
+        "judged": judged,
+        "met": met,
+        "note": note,
+    }
+
+
+def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record["problem"], record["method"]), []).append(record)
+    return groups
+
+
+def _has_target(record: Record) -> bool:
+    return bool(_timed(record)["curve"]) or "seconds_to_target" in _timed(record)
+
+
+def _charges(timed: Mapping[str, Any]) -> float:
+    return math.fsum(timed["phases"].get(phase, 0.0) for phase in ("data", "compile"))
+
+
+def _final(record: Record) -> float:
+    return float(record["outcome"]["results"]["final"])
+
+
+def _timed(record: Record) -> Mapping[str, Any]:
+    timed: Mapping[str, Any] = record["outcome"]["timed"]
+    return timed

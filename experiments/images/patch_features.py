@@ -1,0 +1,105 @@
+"""Cached features: one convolution with filters drawn from whitened patches, rectified and pooled.
+
+    response = relu(<filter, patch> + bias), filter and bias from `patches.whitened` (unit deviation)
+    feature (cell of a grid x grid, filter) = mean over the cell; standardised over the training images
+
+Source: Coates, Ng and Lee 2011, An analysis of single-layer networks. The filters are random patches of the training
+images, so another seed is another network. Nothing here is learnt from labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.data import sources as data
+from experiments.images.models import cells, patches
+from experiments.images.patches import whitened
+
+_BLOCK = 500  # images at a time, so that their patches stay small
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """filters patches of size x size at every stride-th pixel, pooled to grid x grid: filters * grid^2 features for
+    each of `networks` networks, which share nothing but the images.
+
+    The filters are patches of the first `shown` training images, whitened with `shrink`. `limit` keeps only the first
+    images of either split; the last `validation` of the training images kept are held out.
+    """
+
+    networks: int = 1
+    filters: int = 16
+    size: int = 6
+    stride: int = 2
+    grid: int = 2
+    shrink: float = 0.1
+    shown: int = 1000
+    validation: int = 5000
+    limit: int | None = None
+
+
+class Network(NamedTuple):
+    """Standardised features (N, F) and labels (N,) of the three splits of one network."""
+
+    train: tuple[jax.Array, jax.Array]
+    validation: tuple[jax.Array, jax.Array]
+    test: tuple[jax.Array, jax.Array]
+
+
+class Features(NamedTuple):
+    """The networks, and the seconds that decoding and computing took."""
+
+    networks: tuple[Network, ...]
+    decoding_seconds: float
+    seconds: float
+
+
+@functools.lru_cache(maxsize=2)
+def features(dataset: str, config: PatchFeatures, seed: int) -> Features:
+    """Computed once a process for equal arguments; its seconds are kept so that every run can be charged for them.
+
+    Errors: those of `data.load`.
+    """
+    images = data.load(dataset)
+    start = time.perf_counter()
+    pixels, y = images.train_images[: config.limit], jnp.asarray(images.train_labels[: config.limit])
+    pixels_test, y_test = images.test_images[: config.limit], jnp.asarray(images.test_labels[: config.limit])
+    cut = len(pixels) - config.validation
+    shown = jnp.asarray(pixels[: min(config.shown, cut)].astype(np.float32) / 255)
+    count = config.networks * config.filters
+    filters = whitened(jax.random.key(seed), shown, count, config.size, config.stride, config.shrink)
+    raw, raw_test = (_all(config, part, *filters) for part in (pixels, pixels_test))
+    mean, spread = raw[:cut].mean(0), raw[:cut].std(0) + 1e-6
+    networks = []
+    for index in range(config.networks):
+        x, x_test = (
+            jnp.asarray(((part - mean) / spread)[:, :, index].reshape(len(part), -1)) for part in (raw, raw_test)
+        )
+        networks.append(Network((x[:cut], y[:cut]), (x[cut:], y[cut:]), (x_test, y_test)))
+    jax.block_until_ready(networks)
+    return Features(tuple(networks), images.seconds, time.perf_counter() - start)
+
+
+def _all(config: PatchFeatures, images: data.Array, kernel: jax.Array, bias: jax.Array) -> data.Array:
+    """Responses (N, cells, networks, filters) of all images."""
+    parts = [
+        np.asarray(_block(jnp.asarray(images[i : i + _BLOCK]), kernel, bias, config))
+        for i in range(0, len(images), _BLOCK)
+    ]
+    return np.concatenate(parts).reshape(len(images), config.grid**2, config.networks, config.filters)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _block(images: jax.Array, kernel: jax.Array, bias: jax.Array, config: PatchFeatures) -> jax.Array:
+    """Pooled responses (N, grid^2 K), cell by cell."""
+    windows = patches(images.astype(jnp.float32) / 255, config.size, config.stride)
+    flat = kernel.reshape(-1, kernel.shape[-1])
+    responses = jax.nn.relu(windows @ flat + bias[None, None, None, :])
+    return cells(responses, config.grid)

@@ -1,0 +1,49 @@
+"""Filters from data: whitened patches, for layers that are not trained yet.
+
+    w_k = s_k (C + shrink tr(C)/d I)^-1 (p_k - m),   bias_k = -w_k . m,   s_k such that w_k . p has unit deviation
+
+m and C are mean and covariance of a layer's input windows, p_k some of them. C^-1 is the whitening applied twice: the
+answer w . x compares x and p_k after whitening both. Source: Coates and Ng 2012, Learning feature representations with
+k-means.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from experiments.images.models import patches
+
+
+class Filters(NamedTuple):
+    """kernel (size, size, C, count) and bias (count,) of a convolution."""
+
+    kernel: jax.Array
+    bias: jax.Array
+
+
+def whitened(
+    key: jax.Array, inputs: jax.Array, count: int, size: int, stride: int, shrink: float, num_windows: int = 10000
+) -> Filters:
+    """`count` filters out of the windows of inputs (N, H, W, C): float, what the layer will see.
+
+    shrink > 0 keeps directions of little variance from taking over; num_windows are drawn for m and C.
+    Errors: ValueError for fewer windows than filters.
+    """
+    draw, choose = jax.random.split(key)
+    windows = patches(inputs, size, stride)
+    windows = windows.reshape(-1, windows.shape[-1])
+    total = windows.shape[0]
+    used = min(num_windows, total)
+    if count > used:
+        raise ValueError(f"{count} filters need as many windows, and there are {used}")
+    windows = windows[jax.random.randint(draw, (used,), 0, total)]
+    mean = windows.mean(0)
+    centred = windows - mean[None, :]
+    covariance = centred.T @ centred / used
+    width = covariance.shape[0]
+    ridge = shrink * jnp.trace(covariance) / width * jnp.eye(width, dtype=covariance.dtype)
+    chosen = centred[jax.random.choice(choose, used, (count,), replace=False)]
+    kernel = jax.scipy.linalg.solve(covariance + ridge, chosen.T, assume_a="pos")
+    kernel = kernel / jnp.maximum((centred @ kernel).std(0), 1e-6)[None, :]
+    return Filters(kernel.reshape(size, size, inputs.shape[-1], count), -mean @ kernel)

@@ -1,0 +1,219 @@
+"""Solvers side by side: every instance, every sampler, the same wall-clock, the same cores, the same ladder of sweeps.
+
+A cell is one sampler on one instance with one seed. Its seconds go into a ladder of runs (qjax.samplers.within): at
+first `num_sweeps` sweeps, each further run twice as long while there is time, the last as long as fits; the best state
+is kept. Our samplers compile, and peers build their models and start their processes, before the clock starts: those
+seconds are reported apart. Energies are recomputed from the Qubo after it stops.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.harness.presentation import driver, environment
+from experiments.harness.presentation.cells import Cell, Progress, UsageError
+from experiments.harness.presentation.driver import Report
+from experiments.solvers import figures as solver_figures
+from experiments.solvers import peers
+from experiments.solvers import report as solver_report
+from experiments.solvers.generate import generate
+from experiments.solvers.instances import Instance, InstanceError, read_folder
+from experiments.solvers.report import REFERENCE
+from qjax import samplers
+from qjax.samplers.contract import Sharded
+
+SMOKE = ("sk-24",)
+_KEY = 17
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """Samplers and peers on problem files: gaps to the best known, seconds to it, TTS99.
+
+    python -m experiments solvers --instances DIR; instances x samplers x repeats x seconds, and compilation.
+    """
+
+    instances: Path | None = None
+    """Every Gset, Biq Mac, OR-Library and dimod file under this folder, with its best_known.csv."""
+    generate: tuple[str, ...] = ()
+    """Generated problems as well: sk-500, regular3-1000, lattice3-10, wishart-100-0.6, tile-32, ..."""
+    seconds: float = 10.0
+    """Wall-clock of a run."""
+    repeats: int = 5
+    """Runs of each sampler on each instance, one a seed."""
+    samplers: str = "auto,anneal,bifurcation,tabu,dwave-sa,dwave-tabu,openjij-sa,simulated-bifurcation"
+    """Names with commas between them: any of `qjax.samplers.names()`, and the peers."""
+    reads: int = 128
+    """Reads of our samplers, spread over the cores."""
+    peer_reads: int = 16
+    """Reads of the peers, spread over the cores; simulated-bifurcation has its own default, 128 agents."""
+    num_sweeps: int = 100
+    """The first rung of the ladder."""
+    reference_seconds: float = 0.0
+    """Where nothing is known of an instance, `auto` runs this long once (600, say), and is what gaps are counted to."""
+    only: tuple[str, ...] = ()
+    """Only instances whose name starts with one of these."""
+    out: Path = Path("results")
+    """Results go to OUT/solvers."""
+    smoke: bool = False
+    """A small generated problem for a fraction of a second: shows that it runs, nothing else."""
+    fresh: bool = False
+    """Compute everything again, whatever is stored."""
+    any_code: bool = False
+    """Keep stored cells that another version of the code computed."""
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "repeats", "reads", "peer_reads", "num_sweeps"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip()))
+
+
+def run(config: Solvers, console: Console) -> dict[str, Any]:
+    """Computes the missing cells, writes summary.json, summary.md and the figures; returns the summary."""
+    if config.smoke:
+        names = "auto,anneal,dwave-sa" if config.samplers == Solvers.samplers else config.samplers
+        config = replace(config, generate=config.generate or SMOKE, seconds=0.2, repeats=2, samplers=names)
+    problems = chosen(config)
+    cells = cells_of(config, problems, available(config.names, console))
+    return driver.run(
+        config.out / "solvers",
+        cells,
+        partial(reported, problems, config.seconds),
+        console,
+        {"options": config},
+        config.fresh,
+        config.any_code,
+    )
+
+
+def reported(
+    problems: Sequence[Instance], seconds: float, records: Sequence[dict[str, Any]], env: dict[str, Any]
+) -> Report:
+    """Gaps, seconds and figures of these records."""
+    summary = solver_report.summary(records, problems, env, seconds)
+    return Report(
+        summary,
+        solver_report.markdown(summary),
+        solver_report.tables(summary),
+        partial(solver_figures.draw, records, summary),
+    )
+
+
+def chosen(config: Solvers) -> list[Instance]:
+    """The instances of a run. Errors: UsageError, one line."""
+    try:
+        problems = read_folder(config.instances) if config.instances is not None else []
+        problems += [generate(name) for name in config.generate]
+    except (InstanceError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    if config.only:
+        problems = [problem for problem in problems if problem.name.startswith(config.only)]
+    if not problems:
+        raise UsageError("no instances: name a folder with --instances, or problems with --generate")
+    return problems
+
+
+def available(names: Sequence[str], console: Console) -> list[str]:
+    """The samplers of those names; a peer that is not installed is left out with a line. Errors: UsageError."""
+    kept = []
+    for name in names:
+        if name not in (*samplers.names(), *peers.PACKAGES):
+            known = ", ".join([*samplers.names(), *peers.PACKAGES])
+            raise UsageError(f"unknown sampler {name!r}; there are {known}")
+        if name in peers.PACKAGES and not peers.installed(name):
+            console.print(f"{name} is left out: {peers.PACKAGES[name]} is not installed or broken", highlight=False)
+        else:
+            kept.append(name)
+    if not kept:
+        raise UsageError("none of the samplers is there")
+    return kept
+
+
+def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]) -> list[Cell]:
+    """Repeat by repeat, samplers side by side, so that an early stop leaves complete comparisons."""
+    cells = []
+    for problem in problems:
+        digest = _digest(problem)
+        plan = [(name, seed, config.seconds) for seed in range(config.repeats) for name in names]
+        if problem.best_known is None and config.reference_seconds > 0:
+            plan.append((REFERENCE, 0, config.reference_seconds))
+        for name, seed, seconds in plan:
+            reads = peers.READS.get(name, config.peer_reads) if name in peers.PACKAGES else config.reads
+            options = {"instance": digest, "seconds": seconds, "reads": reads, "num_sweeps": config.num_sweeps}
+            body = partial(solve, problem, name, seed, seconds, reads, config.num_sweeps)
+            cells.append(Cell(problem.name, name, seed, options, body, name, cost=seconds + 3, data=problem.name))
+    return cells
+
+
+def solve(
+    problem: Instance, name: str, seed: int, seconds: float, reads: int, num_sweeps: int, progress: Progress
+) -> dict[str, Any]:
+    """One cell: {"results", "timed"}, its curve the objective's negative energy by the second.
+
+    Errors: ValueError where a peer's energies are not those of the Qubo.
+    """
+    progress(0.0, "compiling")
+    key = jax.random.fold_in(jax.random.key(_KEY), seed)
+    if name in peers.PACKAGES:
+        with peers.peer(name, problem.qubo, environment.cores(), num_sweeps) as host:
+            samples = samplers.within(host, seconds)(key, problem.qubo, reads)
+    else:
+        sampler = of_cores(ladder("auto" if name == REFERENCE else name, num_sweeps), reads)
+        samples = samplers.within(sampler, seconds)(key, problem.qubo, reads)
+    info, claimed = samples.info, float(samples.lowest)
+    energy = float(problem.qubo.energies(samples.best))
+    if not np.isclose(energy, claimed, rtol=1e-4, atol=1e-3):
+        raise ValueError(f"{name} claims the energy {claimed} for a state of {energy} on {problem.name}")
+    spent, apart = float(info["seconds"]), float(info["compile_seconds"])
+    lowest = [[float(t), -float(e)] for t, e in zip(info["chunk_seconds"], info["chunk_lowest"], strict=True)]
+    results = {
+        "final": -energy,
+        "objective": problem.objective(energy),
+        "sweeps": int(info["sweeps"]),
+        "chunks": int(info["chunks"]),
+        "reads": reads,
+    }
+    if "choice" in info:
+        results["choice"] = int(info["choice"])
+    rate = problem.qubo.num_bits * reads * int(info["sweeps"]) / spent
+    timed = {
+        "seconds": spent + apart,
+        "phases": {"compile": apart, "anneal": spent},
+        "curve": lowest,
+        "proposals_per_second": None if name == "dwave-tabu" else rate,
+    }
+    return {"results": results, "timed": timed}
+
+
+def ladder(name: str, num_sweeps: int) -> Any:
+    """A sampler of ours whose first rung has num_sweeps sweeps (or steps)."""
+    known = {
+        f for f in ("num_sweeps", "num_steps") if f in getattr(samplers.sampler_class(name), "__annotations__", ())
+    }
+    return samplers.get(name, **dict.fromkeys(known, num_sweeps))
+
+
+def of_cores(sampler: Any, reads: int) -> Any:
+    """The sampler with its reads spread over all devices, where they divide them."""
+    devices = jax.devices()
+    if sampler.is_host or len(devices) == 1 or reads % len(devices):
+        return sampler
+    return Sharded(sampler, jax.sharding.Mesh(np.array(devices), ("reads",)))
+
+
+def _digest(problem: Instance) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(problem.qubo):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]

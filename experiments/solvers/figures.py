@@ -1,0 +1,53 @@
+"""Gap against seconds, one png an instance: what each sampler's best was worth by then."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.presentation import figures
+from experiments.solvers.report import REFERENCE, gap
+
+
+def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """FOLDER/gap-INSTANCE.png for each instance: the median over repeats as a staircase, minimum to maximum as a band.
+
+    A run has no gap before its first rung is done. Errors: OSError.
+    """
+    methods = dict.fromkeys(r["method"] for r in records if r["method"] != REFERENCE)
+    styles, written = figures.method_styles(list(methods)), []
+    for name in dict.fromkeys(row["instance"] for row in summary["rows"]):
+        rows = [row for row in summary["rows"] if row["instance"] == name]
+        figure, (axis,) = figures.panels(1, 6.4, 4.2)
+        lowest = 0.0
+        for row in rows:
+            mine = [r["outcome"] for r in records if r["problem"] == name and r["method"] == row["sampler"]]
+            # Curves hold energies with their sign changed.
+            curves = [outcome["timed"]["curve"] for outcome in mine]
+            seconds, table = staircase(curves, -row["sense"] * row["reference"])
+            colour, line = styles[row["sampler"]]
+            # The dot is all there is to see of a run whose first rung took it beyond the budget.
+            shape = {"where": "post", "marker": "o", "markersize": 3, "markevery": [0]}
+            axis.step(seconds, np.median(table, axis=0), line, color=colour, label=row["sampler"], lw=1.8, **shape)
+            lowest = min(lowest, float(table.min()))
+            axis.fill_between(
+                seconds, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0
+            )
+        axis.set(xscale="log", xlabel="seconds, without compilation", ylabel="gap to the reference (%)")
+        axis.set_yscale("symlog", linthresh=0.01)
+        axis.set_ylim(bottom=1.5 * lowest - 0.002)
+        axis.set_title(f"{name}: median and range of {rows[0]['repeats']} repeats", fontsize=9)
+        axis.legend(frameon=False, fontsize=8)
+        written.append(figures.save(figure, folder / f"gap-{name}.png"))
+    return written
+
+
+def staircase(curves: Sequence[Sequence[Sequence[float]]], reference: float) -> tuple[np.ndarray, np.ndarray]:
+    """(seconds (k,), gaps (repeats, k)) from the second at which all runs have a value."""
+    start = max(curve[0][0] for curve in curves)
+    seconds = np.array(sorted({start, *(second for curve in curves for second, _ in curve if second > start)}))
+    table = [
+        [gap(max(v for s, v in curve if s <= second), reference) for second in seconds.tolist()] for curve in curves
+    ]
+    return seconds, np.array(table)

@@ -1,0 +1,132 @@
+"""Random spin problems, E = sum_edges J_ij s_i s_j, s in {-1, 1}^n; of the planted ones the minimum is known.
+
+    sk-500            complete graph, J = +-1 (Sherrington and Kirkpatrick)
+    regular3-1000     random 3-regular graph, J = +-1
+    lattice2-32       square lattice of side 32, periodic, J = +-1;  lattice3-10: cubic
+    wishart-100-0.6   Wishart planting, alpha = M/n = 0.6 (Hamze, Raymond, Pattison, Biswas, Katzgraber 2020)
+    tile-32           tile planting on the periodic square lattice (Hamze, Jacob, Ochoa, Perera, Wang, Katzgraber 2018)
+
+A fourth part, as in sk-500-s7, is the seed (0 without it).
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from experiments.landscapes.functions import wishart as wishart_couplings
+from experiments.solvers.instances import Instance, qubo_of
+
+Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def generate(name: str) -> Instance:
+    """The problem of that name. Errors: ValueError for a name or a size that there is not."""
+    match = re.fullmatch(r"([a-z]+)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
+    kinds: dict[str, Callable[[np.random.Generator, int], tuple[int, Edges, float | None]]] = {
+        "sk": sk,
+        "regular3": lambda rng, n: regular(rng, n, 3),
+        "lattice2": lambda rng, side: lattice(rng, (side, side)),
+        "lattice3": lambda rng, side: lattice(rng, (side, side, side)),
+        "tile": tile,
+    }
+    if match is None or (match[1] + match[2] not in kinds and match[1] != "wishart"):
+        raise ValueError(f"unknown problem {name!r}: there are {', '.join(kinds)} and wishart, as in sk-500")
+    kind, size, seed = match[1] + match[2], int(match[3]), int(match[5] or 0)
+    rng = np.random.default_rng([3, size, sum(map(ord, kind)), seed])
+    planted: float | None
+    if kind == "wishart":
+        n, edges, planted = wishart(rng, size, float(match[4] or 1.0))
+    elif match[4]:
+        raise ValueError(f"{kind} has no parameter {match[4]}")
+    else:
+        n, edges, planted = kinds[kind](rng, size)
+    return spins(name, n, edges, planted)
+
+
+def spins(name: str, n: int, edges: Edges, planted: float | None = None) -> Instance:
+    """sum J_ij s_i s_j with s = 2x - 1: 4 (sum J_ij x_i x_j - 1/2 sum_i d_i x_i + 1/4 sum J), d_i = sum_j J_ij."""
+    rows, cols, weights = edges
+    sums = np.bincount(rows, weights, n) + np.bincount(cols, weights, n)
+    qubo = qubo_of(n, -0.5 * sums, rows, cols, weights, 0.25 * float(weights.sum()), 4.0)
+    return Instance(name, "ising", qubo, 1, planted)
+
+
+def sk(rng: np.random.Generator, n: int) -> tuple[int, Edges, None]:
+    rows, cols = np.triu_indices(n, 1)
+    return n, (rows, cols, _signs(rng, rows.size)), None
+
+
+def regular(rng: np.random.Generator, n: int, degree: int) -> tuple[int, Edges, None]:
+    """A random regular graph by pairing stubs; pairs that are loops or repeated are broken with other pairs.
+
+    Errors: ValueError where there is no such graph.
+    """
+    if n * degree % 2 or n <= degree:
+        raise ValueError(f"there is no {degree}-regular graph of {n} nodes")
+    ends = rng.permutation(np.repeat(np.arange(n), degree)).reshape((-1, 2))
+    while (wrong := _wrong(ends, n)).size:
+        # Each exchanges an end with a random pair, which keeps all degrees.
+        other = rng.integers(len(ends), size=wrong.size)
+        for a, b in zip(wrong, other, strict=True):
+            ends[a, 1], ends[b, 1] = ends[b, 1], ends[a, 1]
+    return n, (ends[:, 0], ends[:, 1], _signs(rng, len(ends))), None
+
+
+def lattice(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[int, Edges, None]:
+    """A periodic lattice. Errors: ValueError for sides below 3, whose wrapped edges would be edges twice."""
+    if min(shape) < 3:
+        raise ValueError(f"a periodic lattice needs sides of at least 3, got {shape}")
+    sites = np.arange(int(np.prod(shape))).reshape(shape)
+    rows = np.concatenate([sites.reshape(-1)] * len(shape))
+    cols = np.concatenate([np.roll(sites, -1, axis).reshape(-1) for axis in range(len(shape))])
+    return sites.size, (rows, cols, _signs(rng, rows.size)), None
+
+
+def wishart(rng: np.random.Generator, n: int, alpha: float) -> tuple[int, Edges, float]:
+    """s'Js/2 = 0 is the least of a semidefinite J; without the diagonal, which is constant, it is -1/2 tr J."""
+    columns = round(alpha * n)
+    if n < 2 or columns < 1:
+        raise ValueError(f"Wishart planting needs at least 2 spins and alpha n of at least 1, got {n}, {alpha}")
+    _, couplings = wishart_couplings(n, columns, rng)
+    rows, cols = np.triu_indices(n, 1)
+    return n, (rows, cols, couplings[rows, cols]), -0.5 * float(np.trace(couplings))
+
+
+def tile(rng: np.random.Generator, side: int) -> tuple[int, Edges, float]:
+    """Every other plaquette of the lattice is a tile; together they hold each edge once. A tile has one edge of +1
+    among edges of -1 and -2, k = 1 .. 4 of size 1 in all: all spins alike leave just that one unsatisfied, which no
+    state of a frustrated tile can beat. So the sum of the tiles' minima is the minimum; random spins are gauged in.
+
+    Errors: ValueError for an odd side.
+    """
+    if side < 4 or side % 2:
+        raise ValueError(f"tile planting needs an even side of at least 4, got {side}")
+    corners = [(i, j) for i in range(side) for j in range(side) if (i + j) % 2 == 0]
+    planted = _signs(rng, side * side)
+    rows, cols, weights, least = [], [], [], 0.0
+    for i, j in corners:
+        around = [(i, j), (i, j + 1), (i + 1, j + 1), (i + 1, j)]
+        places = [side * (a % side) + b % side for a, b in around]
+        sizes = np.full(4, -2.0)
+        ones = rng.permutation(4)[: rng.integers(1, 5)]
+        sizes[ones] = -1.0
+        sizes[ones[0]] = 1.0
+        rows += places
+        cols += places[1:] + places[:1]
+        weights += list(sizes)
+        least += float(sizes.sum())
+    heads, tails = np.array(rows), np.array(cols)
+    return side * side, (heads, tails, np.array(weights) * planted[heads] * planted[tails]), least
+
+
+def _signs(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.choice([-1.0, 1.0], count)
+
+
+def _wrong(ends: np.ndarray, n: int) -> np.ndarray:
+    """Pairs that join a node to itself, or that were there before."""
+    low, high = ends.min(axis=1), ends.max(axis=1)
+    _, first = np.unique(low * n + high, return_index=True)
+    again = np.setdiff1d(np.arange(len(ends)), first)
+    return np.union1d(again, np.flatnonzero(low == high))

@@ -1,0 +1,189 @@
+"""From the cells of `solvers` to its summary.
+
+gap           100 |reference - objective| / |reference| percent; negative where the reference was beaten
+seconds_to    median over repeats of the first second at which a run's best is as good as ...: a run that never gets
+              there counts as infinite, and so None where half or more do not
+TTS99         the least t max(1, ln 0.01 / ln(1 - p(t))), p(t) the share of repeats that reached the reference by t;
+              None where none did
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.presentation.tables import Table, head, number
+from experiments.solvers.instances import Instance
+from experiments.solvers.peers import PACKAGES
+
+Record = Mapping[str, Any]
+REFERENCE = "reference"
+
+
+def summary(
+    records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """The content of summary.json: {"environment", "rows", "against_peers"}; seconds: those that each run was given."""
+    rows = []
+    for problem in problems:
+        mine = [r for r in records if r["problem"] == problem.name]
+        methods = [m for m in dict.fromkeys(r["method"] for r in mine) if m != REFERENCE]
+        if not methods:
+            continue
+        reference = reference_of(problem, mine)
+        finals = {m: float(np.median([_final(r) for r in mine if r["method"] == m])) for m in methods}
+        rivals = [finals[m] for m in methods if m in PACKAGES]
+        best_peer = max(rivals, default=None)
+        for method in methods:
+            rows.append(_row(problem, method, [r for r in mine if r["method"] == method], reference, best_peer))
+    return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows, seconds)}
+
+
+def reference_of(problem: Instance, records: Sequence[Record]) -> float:
+    """Minus the energy that gaps are counted to: the best known, else the best that any run found."""
+    if problem.best_known is not None:
+        return -problem.sense * problem.best_known
+    return max(_final(record) for record in records)
+
+
+def _row(
+    problem: Instance, method: str, group: Sequence[Record], reference: float, best_peer: float | None
+) -> dict[str, Any]:
+    finals = [_final(r) for r in group]
+    curves = [_timed(r)["curve"] for r in group]
+    median = float(np.median(finals))
+    rates = [rate for r in group if (rate := _timed(r)["proposals_per_second"]) is not None]
+    return {
+        "instance": problem.name,
+        "bits": problem.qubo.num_bits,
+        "sense": problem.sense,
+        "sampler": method,
+        "repeats": len(group),
+        "reads": group[0]["outcome"]["results"]["reads"],
+        "best": problem.objective(-max(finals)),
+        "best_known": problem.best_known,
+        "reference": problem.objective(-reference),
+        "median": problem.objective(-median),
+        "gap": gap(max(finals), reference),
+        "median_gap": gap(median, reference),
+        "seconds_to": {
+            "best_peer_median": None if best_peer is None else _median_seconds(curves, best_peer),
+            "best_known": _median_seconds(curves, reference),
+        },
+        "tts99": tts99([first_second(curve, reference) for curve in curves]),
+        "proposals_per_second": float(np.median(rates)) if rates else None,
+        "compile_seconds": float(np.median([_timed(r)["phases"]["compile"] for r in group])),
+        "seconds": float(np.median([_timed(r)["phases"]["anneal"] for r in group])),
+    }
+
+
+def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """Each sampler of ours beside the best peer on the same instance: {"instance", "sampler", "peer", "peer_gap",
+    "median_gap", "not_worse", "share"}. The best peer has the least median gap, and of equals was there first. share:
+    the part of those seconds after which our median run was as good as that peer at its end, None for never.
+    """
+    found = []
+    for instance in dict.fromkeys(row["instance"] for row in rows):
+        group = [row for row in rows if row["instance"] == instance]
+        rivals = [row for row in group if row["sampler"] in PACKAGES]
+        if not rivals:
+            continue
+        best = min(rivals, key=lambda row: (row["median_gap"], row["seconds_to"]["best_peer_median"] or math.inf))
+        for row in group:
+            if row not in rivals:
+                second = row["seconds_to"]["best_peer_median"]
+                entry = {"instance": instance, "sampler": row["sampler"], "peer": best["sampler"]}
+                entry |= {"peer_gap": best["median_gap"], "median_gap": row["median_gap"]}
+                # In percent; float32 energies are equal to 1e-6.
+                entry |= {"not_worse": row["median_gap"] <= best["median_gap"] + 1e-4}
+                found.append(entry | {"share": None if second is None else second / seconds})
+    return found
+
+
+def gap(value: float, reference: float) -> float:
+    """Percent by which a value (higher is better) stays below the reference."""
+    return 100 * (reference - value) / (abs(reference) or 1.0)
+
+
+def first_second(curve: Sequence[Sequence[float]], level: float) -> float | None:
+    """When a run's best first was at `level`, None where it never was; float32 energies are equal to 1e-6."""
+    slack = 1e-6 * abs(level)
+    return next((second for second, value in curve if value >= level - slack), None)
+
+
+def tts99(seconds: Sequence[float | None]) -> float | None:
+    """Time to a solution with 99 % certainty, from the seconds of independent runs (None: not reached)."""
+    hits = sorted(second for second in seconds if second is not None)
+    found = []
+    for k, second in enumerate(hits, 1):
+        share = k / len(seconds)
+        found.append(second * (1.0 if share == 1 else max(1.0, math.log(0.01) / math.log(1 - share))))
+    return min(found, default=None)
+
+
+def tables(summary: Mapping[str, Any]) -> list[Table]:
+    """One line a row of the summary, and one a sampler of ours beside the best peer."""
+    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,TTS99 s"
+    header = (*names.split(","), "M proposals/s", "compile s")
+    lines = []
+    for row in summary["rows"]:
+        to, rate = row["seconds_to"], row["proposals_per_second"]
+        lines.append(
+            (
+                row["instance"],
+                row["sampler"],
+                _value(row["best_known"]),
+                _value(row["best"]),
+                _value(row["median"]),
+                number(row["median_gap"], 3),
+                number(to["best_peer_median"], 2),
+                number(to["best_known"], 2),
+                number(row["tts99"], 2),
+                number(None if rate is None else rate / 1e6, 0),
+                number(row["compile_seconds"], 1),
+            )
+        )
+    beside = tuple(
+        (
+            *(entry["instance"], entry["sampler"], entry["peer"]),
+            *(number(entry["peer_gap"], 3), number(entry["median_gap"], 3)),
+            *("yes" if entry["not_worse"] else "no", number(entry["share"], 3)),
+        )
+        for entry in summary["against_peers"]
+    )
+    names = "instance,sampler,best peer,its median gap %,own median gap %,not worse,share of the seconds to its median"
+    made = [Table("Solvers at equal wall-clock", header, tuple(lines))]
+    return [*made, Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else made
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """summary.md: where it ran, the table, how to read it."""
+    notes = [
+        "Objectives are the files' own. Without a best known, gaps and the seconds to it are to the best value that",
+        "any run found. Seconds leave out compilation, which has a column of its own, and the peers' building of",
+        "models and starting of processes. A dash: not reached by half of the repeats or more (by any, for TTS99), or",
+        "no peer to compare with. Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
+        "",
+    ]
+    parts = [table.markdown() for table in tables(summary)]
+    return "\n".join([*head("Solvers", summary["environment"]), "", *parts, *notes])
+
+
+def _median_seconds(curves: Sequence[Any], level: float) -> float | None:
+    seconds = [first_second(curve, level) for curve in curves]
+    median = float(np.median([math.inf if s is None else s for s in seconds]))
+    return median if math.isfinite(median) else None
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}" if value == round(value) else f"{value:.6g}"
+
+
+def _final(record: Record) -> float:
+    return float(record["outcome"]["results"]["final"])
+
+
+def _timed(record: Record) -> Mapping[str, Any]:
+    timed: Mapping[str, Any] = record["outcome"]["timed"]
+    return timed

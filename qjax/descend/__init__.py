@@ -1,0 +1,1 @@
+"""Gradient descent: the one jitted optax loop, its host side, its checkpoints."""

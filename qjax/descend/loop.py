@@ -1,0 +1,220 @@
+"""The host's side of a training run: checks, chunks of compiled steps, callbacks, checkpoints, exact resume."""
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from qjax.descend import checkpoint as checkpoints
+from qjax.descend.descent import FAULTS, Descent, State, leaf_name, strong
+
+Tree = Any
+Metrics = dict[str, np.ndarray]
+Callback = Callable[[int, Metrics, Tree], bool | None]
+Path = str | os.PathLike[str]
+
+_order = jax.jit(Descent.epoch_order, static_argnums=(0, 3))
+
+
+class Refined(NamedTuple):
+    """What a run leaves behind.
+
+    params     the last finite parameters
+    optimizer  the optimizer's state
+    step       steps done
+    metrics    {"loss": (steps, ...), ...}: every recorded number of every step, NumPy arrays
+    info       status      "finished", "stopped" (by the callback), "nonfinite"
+               fault       None, or what was not finite at step `step`: "loss", "gradient", "parameters"
+               skipped     updates dropped because they were not finite (on_nonfinite="skip")
+               resumed_at  the step of the checkpoint the run went on from, or None
+               discarded   a line for each newer checkpoint that could not be read
+               seconds     {"refine", "callback", "checkpoint"} of this process
+    """
+
+    params: Tree
+    optimizer: Tree
+    step: int
+    metrics: Metrics
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The two compiled functions of a run: `start(params)` and `advance(state, data, key, stop)`."""
+
+    start: Callable[[Tree], tuple[State, jax.Array]]
+    advance: Callable[[State, Tree, jax.Array, np.int32], tuple[State, dict[str, jax.Array]]]
+
+
+def drive(
+    descent: Descent,
+    programs: Programs,
+    key: jax.Array,
+    params: Tree,
+    data: Tree,
+    num_steps: int,
+    callback: Callback | None,
+    folder: Path | None,
+    save_every: float,
+) -> Refined:
+    """The run that `qjax.descend.refine.Refine.__call__` describes."""
+    if num_steps < 0:
+        raise ValueError(f"num_steps must not be negative, got {num_steps}")
+    seconds = {"refine": 0.0, "callback": 0.0, "checkpoint": 0.0}
+    size, status, resumed_at = num_rows(descent, data), "finished", None
+    discarded: tuple[str, ...] = ()
+    metrics: list[Metrics] = []
+    with _timed(seconds, "refine"):
+        key = placed(descent, key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key))
+        state, finite = programs.start(placed(descent, params))
+        _check_finite(params, np.asarray(finite))
+        on_device = placed(descent, data) if descent.resident else None
+    with _timed(seconds, "checkpoint"):
+        identity = {} if folder is None else _identity(descent, key, params, data)
+        found = None if folder is None else checkpoints.restore(folder)
+        if found is not None:
+            state = _resumed(descent, found, state, key, size, identity, num_steps)
+            metrics, status = [checkpoints.with_prefix(found.arrays, "metrics")], str(found.record["status"])
+            resumed_at, discarded = int(state.step), found.discarded
+
+    done, fault, saved = int(state.step), int(state.fault), time.perf_counter()
+    while status == "finished" and done < num_steps:
+        with _timed(seconds, "refine"):
+            stop = min((done // descent.chunk_size + 1) * descent.chunk_size, num_steps)
+            batches = on_device if descent.resident else _gathered(descent, key, data, done, stop, size)
+            state, history = programs.advance(state, batches, key, np.int32(stop))
+            history, now, fault = jax.device_get((history, state.step, state.fault))
+            metrics.append({name: rows[: int(now) - done].copy() for name, rows in history.items()})
+            done, fault = int(now), int(fault)
+            status = "nonfinite" if fault else "finished"
+        with _timed(seconds, "callback"):
+            if callback is not None and not fault and callback(done, metrics[-1], state.params):
+                status = "stopped"
+        with _timed(seconds, "checkpoint"):
+            over = status != "finished" or done == num_steps
+            if folder is not None and (over or time.perf_counter() - saved >= save_every):
+                metrics = [_joined(metrics)]
+                arrays = checkpoints.flatten(_lasting(state), "state")
+                arrays |= checkpoints.flatten(metrics[0], "metrics")
+                checkpoints.save(folder, arrays, {"identity": identity, "status": status})
+                saved = time.perf_counter()
+
+    if fault and descent.on_nonfinite == "raise":
+        raise FloatingPointError(f"step {done}: the {FAULTS[fault]} is not finite")
+    info: dict[str, Any] = {"status": status, "fault": FAULTS[fault], "skipped": int(state.skipped)}
+    info |= {"resumed_at": resumed_at, "discarded": discarded, "seconds": seconds}
+    return Refined(state.params, state.optimizer, done, _joined(metrics), info)
+
+
+def placed(descent: Descent, tree: Tree) -> Tree:
+    """The tree on the device, replicated over the mesh where there is one."""
+    arrays = jax.tree.map(strong, tree)
+    return arrays if descent.mesh is None else jax.device_put(arrays, NamedSharding(descent.mesh, PartitionSpec()))
+
+
+def num_rows(descent: Descent, data: Tree) -> int:
+    """The leading axis that all leaves of the data share, 0 where no batches are taken. ValueError where it fails."""
+    if descent.batch_size is None:
+        return 0
+    shapes = {leaf_name(path) or "data": np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
+    lengths = {shape[0] if shape else None for shape in shapes.values()}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"batch_size is given, so all data leaves need one leading axis; their shapes are {shapes}")
+    size = int(next(iter(shapes.values()))[0])
+    if size < descent.batch_size:
+        raise ValueError(f"batch_size {descent.batch_size} is more than the {size} rows of data")
+    return size
+
+
+def check_names(descent: Descent, params: Tree) -> None:
+    """ValueError, with the nearest leaf's name, where `trainable` names something that `params` does not have."""
+    names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for part in descent.trainable or ():
+        if not any(name == part or name.startswith(part + "/") for name in names):
+            nearest = get_close_matches(part, names, n=1, cutoff=0.0)
+            raise ValueError(f"trainable: no leaf {part!r}; did you mean {nearest[0] if nearest else ''!r}?")
+
+
+def _check_finite(params: Tree, finite: np.ndarray) -> None:
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    bad = [leaf_name(path) or "params" for path, good in zip(paths, finite, strict=True) if not good]
+    if bad:
+        raise ValueError(f"params are not finite at {', '.join(bad)}")
+
+
+def _identity(descent: Descent, key: jax.Array, params: Tree, data: Tree) -> dict[str, Any]:
+    """What tells a run from others, as JSON keeps it: functions (loss, optimizer, augment) cannot be compared."""
+    checksum = 0
+    for name, leaf in sorted(checkpoints.flatten(params, "params").items()):
+        checksum = zlib.crc32(leaf.tobytes(), zlib.crc32(name.encode(), checksum))
+    return {
+        "key": np.asarray(jax.random.key_data(key)).ravel().tolist(),
+        "first params": checksum,
+        "shapes of data": [list(np.shape(leaf)) for leaf in jax.tree.leaves(data)],
+        "batch_size": descent.batch_size,
+        "microbatch_size": descent.microbatch_size,
+        "compute_dtype": None if descent.compute_dtype is None else str(jnp.dtype(descent.compute_dtype)),
+        "trainable": None if descent.trainable is None else list(descent.trainable),
+    }
+
+
+def _resumed(
+    descent: Descent,
+    found: checkpoints.Restored,
+    like: State,
+    key: jax.Array,
+    size: int,
+    identity: dict[str, Any],
+    num_steps: int,
+) -> State:
+    """The checkpoint's state; ValueError where it is not one of this run."""
+    stored = placed(descent, checkpoints.unflatten(_lasting(like), found.arrays, "state"))
+    if (known := found.record.get("identity")) != identity:
+        known = known if isinstance(known, dict) else {}
+        other = [name for name, value in identity.items() if name not in known or known[name] != value]
+        raise ValueError(f"{found.path} is of another run: {', '.join(other)} differ")
+    if int(stored["step"]) > num_steps:
+        raise ValueError(f"{found.path} is at step {int(stored['step'])}, past num_steps={num_steps}")
+    order = _order(descent, key, stored["step"], size) if descent.shuffled else like.order
+    return State(order=order, **stored)
+
+
+def _lasting(state: State) -> dict[str, Any]:
+    """What a checkpoint keeps of the state: all but the epoch's order, which follows from key and step."""
+    return {name: value for name, value in state._asdict().items() if name != "order"}
+
+
+def _gathered(descent: Descent, key: jax.Array, data: Tree, done: int, stop: int, size: int) -> Tree:
+    """The batches of steps done .. stop-1 from data in host memory, (chunk_size * B, ...), filled up with row 0."""
+    if descent.batch_size is None:
+        return placed(descent, data)
+    length, chosen = descent.epoch_length(size), np.zeros((descent.chunk_size, descent.batch_size), np.int32)
+    step = done
+    while step < stop:
+        order = np.asarray(_order(descent, key, np.int32(step), size))[: length * descent.batch_size]
+        part = order.reshape(length, descent.batch_size)[step % length :][: stop - step]
+        chosen[step - done : step - done + len(part)] = part
+        step += len(part)
+    return placed(descent, jax.tree.map(lambda leaf: np.asarray(leaf)[chosen.ravel()], data))
+
+
+def _joined(metrics: list[Metrics]) -> Metrics:
+    if len(metrics) <= 1:
+        return metrics[0] if metrics else {}
+    return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - start

@@ -1,0 +1,135 @@
+"""The one training loop: any loss on a pytree, any optax optimizer, chunks of jitted steps.
+
+    result = refine(loss, params, data, optax.adam(1e-3), 1000, key=jax.random.key(0), batch_size=256)
+    result.params, result.metrics["loss"]
+
+What a step is stands in `qjax.descend.descent`, the host's side of a run in `qjax.descend.loop`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from qjax.descend.descent import Descent, advance, start, strong
+from qjax.descend.loop import Callback, Path, Programs, Refined, Tree, check_names, drive, num_rows
+
+__all__ = ["Compiled", "Refine", "Refined", "refine"]
+
+_start = jax.jit(start, static_argnames=("descent", "size"))
+_advance = jax.jit(advance, static_argnames=("descent", "size"), donate_argnames="state")
+
+
+@dataclass(frozen=True)
+class Refine(Descent):
+    """A training loop as a value: `Refine(loss, optimizer, batch_size=256)(key, params, data, num_steps)`.
+
+    Equal ones share one compiled program for equal shapes, whatever the number of steps and the seed. `compile` makes
+    it ahead of time, so that its seconds can be booked apart.
+    """
+
+    def compile(self, params: Tree, data: Tree = None) -> "Compiled":
+        """Compile for parameters and data of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct)."""
+        size = num_rows(self, data)
+        check_names(self, params)
+        rows = None if self.resident or self.batch_size is None else self.chunk_size * self.batch_size
+        key = _shapes(self, jax.eval_shape(lambda: jax.random.key(0)))
+        first = _start.lower(self, _shapes(self, params), size=size)
+        state, batches = _shapes(self, first.out_info[0]), _shapes(self, data, rows)
+        chunk = _advance.lower(self, state, batches, key, np.int32(0), size=size)
+        return Compiled(self, size, Programs(first.compile(), chunk.compile()))
+
+    def __call__(
+        self,
+        key: jax.Array,
+        params: Tree,
+        data: Tree,
+        num_steps: int,
+        callback: Callback | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_every: float = 10.0,
+    ) -> Refined:
+        """`num_steps` steps from `params` on `data`.
+
+        key               jax.random.key; the run is a pure function of it
+        data              pytree of arrays (N, ...), or None for loss(params, None); put numpy data on the device once
+                          (jax.device_put) if several runs share them
+        callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...);
+                          True ends the run. `params` is valid until it returns: copy what is to be kept.
+        checkpoint        folder; where it holds one of this run, the run goes on from there, bit for bit. A run is
+                          known by its key, first parameters, shapes of data, (micro)batch_size, compute_dtype and
+                          trainable. The loss, the optimizer (its learning rate) and augment are functions, which
+                          cannot be compared: each run of a sweep over them needs a folder of its own.
+        checkpoint_every  seconds between saves at the ends of chunks (the end of the run is always saved)
+
+        Raises ValueError (shapes, names, sizes, a foreign or unreadable checkpoint), OSError (the folder cannot be
+        written), FloatingPointError (not finite, with on_nonfinite="raise").
+        """
+        size = num_rows(self, data)
+        check_names(self, params)
+        programs = Programs(partial(_start, self, size=size), partial(_advance, self, size=size))
+        return drive(self, programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A `Refine` compiled for `size` rows of data; called like it."""
+
+    program: Refine
+    size: int
+    programs: Programs
+
+    def __call__(
+        self,
+        key: jax.Array,
+        params: Tree,
+        data: Tree,
+        num_steps: int,
+        callback: Callback | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_every: float = 10.0,
+    ) -> Refined:
+        """As `Refine.__call__`, without a compilation; ValueError for data of another length."""
+        if (size := num_rows(self.program, data)) != self.size:
+            raise ValueError(f"compiled for {self.size} rows of data, got {size}")
+        return drive(self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+
+
+def refine(
+    loss: Callable[..., Any],
+    params: Tree,
+    data: Tree,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    key: jax.Array,
+    *,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 10.0,
+    **options: Any,
+) -> Refined:
+    """Train `params` on `data`: `Refine(loss, optimizer, **options)` called once. Options: the fields of `Descent`."""
+    known = [field.name for field in fields(Refine)]
+    for name in options:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown option {name!r}; did you mean {nearest!r}? options: {', '.join(known[2:])}")
+    program = Refine(loss, optimizer, **options)
+    return program(key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+
+
+def _shapes(descent: Descent, tree: Tree, rows: int | None = None) -> Tree:
+    """The tree's shapes as arguments of `lower`; `rows` replaces the leading axis."""
+    sharding = None if descent.mesh is None else NamedSharding(descent.mesh, PartitionSpec())
+
+    def shape(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        dims = leaf.shape if rows is None else (rows, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(dims, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(shape, jax.eval_shape(lambda tree: jax.tree.map(strong, tree), tree))

@@ -1,0 +1,1 @@
+"""E(x): Qubos, the forms of their couplings, labels, penalties, files. Knows bits, never parameters."""

@@ -1,0 +1,156 @@
+"""Penalties: Qubo terms to add to a Qubo, `qubo + constraints(qubo, encoding.constraints)`.
+
+    one-hot, cardinality    |scale| * weight * sum over groups (sum_{i in group} x_i - k)^2
+    sparsity                |scale| * weight * sum_i counts_i x_i
+
+The scale is the Qubo's own, so that a batch keeps sharing its couplings; weight is in units of energy / |scale|.
+
+    flip_range    the default weight: the largest change of the energy by one flip, over random states that satisfy the
+                  groups. An estimate from below: usual problems need no more, but it promises nothing
+    flip_bound    no flip changes the energy by more: with it as the weight, and groups that share no bits, a minimum
+                  satisfies the groups. On dense problems it is far larger, and large weights are hard to anneal
+
+Source of the bound: Verma and Lewis 2020, Penalty and partitioning techniques to improve performance of QUBO solvers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qjax.energy.couplings import Couplings, Dense, Gram, Sparse, empty, scaled, zero_diagonal
+from qjax.energy.qubo import Qubo
+
+_PROBES = 32
+
+
+def constraints(qubo: Qubo, groups: Iterable[tuple[Any, int]], weight: Any | None = None) -> Qubo:
+    """The penalty of (indices (G, K), required) pairs, such as `encoding.constraints`. No pairs: the zero Qubo.
+
+    weight: a positive number, or None for `flip_range`. Errors: ValueError for indices out of range or twice in a row,
+    a required number outside 0 .. K, a weight that is not positive and finite, or a batch whose scales differ in sign.
+    """
+    pairs = [_checked(qubo, indices, required) for indices, required in groups]
+    if weight is not None and not isinstance(weight, jax.core.Tracer) and not 0 < weight < math.inf:
+        raise ValueError(f"weight must be positive and finite, got {weight}")
+    if not pairs:
+        return _term(qubo, 0.0, jnp.zeros(qubo.num_bits, qubo.linear.dtype), empty(qubo.num_bits))
+    strength = flip_range(qubo, pairs) if weight is None else jnp.asarray(weight, qubo.linear.dtype)
+    linear, constant = np.zeros(qubo.num_bits), 0.0
+    for indices, required in pairs:
+        np.add.at(linear, indices, 1.0 - 2.0 * required)
+        constant += len(indices) * required**2
+    couplings = _pair_couplings(qubo, [indices for indices, _ in pairs], strength)
+    signed = _sign(qubo) * strength
+    return _term(qubo, signed * constant, signed * jnp.asarray(linear, qubo.linear.dtype), couplings)
+
+
+def one_hot(qubo: Qubo, groups: Any, weight: Any | None = None) -> Qubo:
+    """Exactly one set bit in each row of groups (G, K). Errors: as `constraints`."""
+    return constraints(qubo, [(groups, 1)], weight)
+
+
+def cardinality(qubo: Qubo, count: int, indices: Any | None = None, weight: Any | None = None) -> Qubo:
+    """Exactly `count` set bits among indices (K,), by default all bits. Errors: as `constraints`."""
+    chosen = np.arange(qubo.num_bits) if indices is None else np.asarray(indices)
+    return constraints(qubo, [(chosen[None, :], count)], weight)
+
+
+def sparsity(qubo: Qubo, counts: Any, weight: float) -> Qubo:
+    """weight a nonzero parameter; counts (n,), such as `encoding.nonzeros`. Errors: ValueError for a weight that is
+    negative or not finite, or a batch whose scales differ in sign.
+    """
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight must be finite and not negative, got {weight}")
+    counts = jnp.asarray(counts, qubo.linear.dtype)
+    if counts.shape != (qubo.num_bits,):
+        raise ValueError(f"counts must have shape ({qubo.num_bits},), got {counts.shape}")
+    return _term(qubo, 0.0, weight * _sign(qubo) * counts, empty(qubo.num_bits))
+
+
+def flip_range(qubo: Qubo, groups: Iterable[tuple[Any, int]] = ()) -> jax.Array:
+    """max |E(x with a bit flipped) - E(x)| / |scale| over random states that satisfy the groups, a scalar."""
+    pairs = list(groups)
+    key, *group_keys = jax.random.split(jax.random.key(0), 1 + len(pairs))
+    x = jax.random.bernoulli(key, 0.5, (_PROBES, qubo.num_bits)).astype(qubo.linear.dtype)
+    for group_key, (indices, required) in zip(group_keys, pairs, strict=True):
+        draws = jax.random.uniform(group_key, (_PROBES, *np.shape(indices)))
+        place = jnp.argsort(jnp.argsort(draws, axis=-1), axis=-1)
+        x = x.at[:, np.asarray(indices)].set((place < required).astype(x.dtype))
+    reads = jnp.broadcast_to(x, (*qubo.batch_shape, *x.shape))
+    # The fields bound a flip up to half the diagonal, which implicit couplings may not know.
+    per_scale = jnp.abs(qubo.fields(reads)) / jnp.abs(qubo.scale).reshape((*qubo.batch_shape, 1, 1))
+    return jnp.maximum(per_scale.max(initial=0.0), float(np.finfo(x.dtype).tiny))
+
+
+def flip_bound(qubo: Qubo) -> jax.Array:
+    """max_i max(h_i + sum_j max(M_ij, 0), -h_i - sum_j min(M_ij, 0)) >= |E(x with a bit flipped) - E(x)| / |scale| for
+    every state x, a scalar. Errors: ValueError for couplings whose entries are not held (Gram, Implicit).
+    """
+    dtype = qubo.linear.dtype
+    match qubo.couplings:
+        case Dense(matrix):
+            above, below = jnp.maximum(matrix, 0).sum(-1), jnp.minimum(matrix, 0).sum(-1)
+        case Sparse():
+            rows, cols, weights = qubo.couplings.edges()
+            signed = np.zeros((2, qubo.num_bits))
+            for ends in (rows, cols):
+                np.add.at(signed[0], ends, np.maximum(weights, 0))
+                np.add.at(signed[1], ends, np.minimum(weights, 0))
+            above, below = jnp.asarray(signed[0], dtype), jnp.asarray(signed[1], dtype)
+        case _:
+            raise ValueError("flip_bound needs dense or sparse couplings: others do not hold their entries")
+    above, below = (jnp.broadcast_to(side, qubo.linear.shape).astype(dtype) for side in (above, below))
+    most = jnp.maximum(qubo.linear + above, -qubo.linear - below)
+    return jnp.maximum(most.max(initial=0.0), float(np.finfo(dtype).tiny))
+
+
+def _sign(qubo: Qubo) -> jax.Array:
+    """-1 where the Qubo's scale is negative, else 1: the scale times this is |scale|."""
+    negative = qubo.scale < 0
+    if not isinstance(negative, jax.core.Tracer) and negative.any() and not negative.all():
+        raise ValueError("scale must have one sign in the whole batch: its problems share the penalty's couplings")
+    return jnp.where(negative.any(), -1.0, 1.0).astype(qubo.linear.dtype)
+
+
+def _term(qubo: Qubo, constant: Any, linear: jax.Array, couplings: Couplings) -> Qubo:
+    offset = jnp.broadcast_to(jnp.asarray(constant, qubo.linear.dtype), qubo.batch_shape)
+    return Qubo(offset, jnp.broadcast_to(linear, qubo.linear.shape), couplings, qubo.scale, qubo.labels)
+
+
+def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -> Couplings:
+    """2 strength for every pair in a group times the scale's sign, in the form of the Qubo's own couplings."""
+    n, dtype, sign = qubo.num_bits, qubo.linear.dtype, _sign(qubo)
+    if isinstance(qubo.couplings, Sparse):
+        pairs = [np.triu_indices(indices.shape[1], 1) for indices in groups]
+        rows = np.concatenate([indices[:, a].reshape(-1) for indices, (a, _) in zip(groups, pairs, strict=True)])
+        cols = np.concatenate([indices[:, b].reshape(-1) for indices, (_, b) in zip(groups, pairs, strict=True)])
+        return Sparse.from_edges(n, rows, cols, np.full(rows.size, 2.0 * float(sign * strength)))
+    member = np.zeros((sum(len(indices) for indices in groups), n), np.float32)
+    row = 0
+    for indices in groups:
+        np.put_along_axis(member[row : row + len(indices)], indices, 1.0, axis=1)
+        row += len(indices)
+    factor = jnp.sqrt(2.0 * strength) * jnp.asarray(member, dtype)
+    if isinstance(qubo.couplings, Dense):
+        return Dense(sign * zero_diagonal(jnp.matmul(factor.T, factor, precision="highest")))
+    # A traced scale is taken to be positive here: a factor A'A has no other sign.
+    if isinstance(sign, jax.core.Tracer) or float(sign) > 0:
+        return Gram(factor)
+    return scaled(Gram(factor), sign)
+
+
+def _checked(qubo: Qubo, indices: Any, required: int) -> tuple[np.ndarray, int]:
+    chosen = np.asarray(indices)
+    if chosen.ndim != 2 or (chosen.size and (chosen.min() < 0 or chosen.max() >= qubo.num_bits)):
+        raise ValueError(f"groups must be an array (G, K) of bits 0 .. {qubo.num_bits - 1}, got shape {chosen.shape}")
+    if (np.diff(np.sort(chosen, axis=1), axis=1) == 0).any():
+        raise ValueError("groups must name each bit once in a row")
+    if not 0 <= required <= chosen.shape[1]:
+        raise ValueError(f"groups of {chosen.shape[1]} bits cannot have {required} set")
+    return chosen, required

@@ -1,0 +1,331 @@
+"""Encodings: which parameters a bit string stands for, p(x) = p0 + B x.
+
+    encoding = encode(params, {"head/kernel": FixedPoint(bits=4), "conv/kernel": Ternary()})
+    encoding = encode(params, Direction(directions, bits=3))
+
+A spec is what the user writes; `encode` binds it to the present leaves. Leaves without a spec are left alone. Scales
+default to one step a channel (the last axis of a leaf), found from the leaf; a leaf of zeros needs `step=`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import register_dataclass
+
+from qjax.energy.labels import Labels
+from qjax.formulate.affine import Combination, Constraint, Digits, Part, Selection
+from qjax.formulate.leaves import Leaves, floating, names, replace, select
+
+Per: TypeAlias = Literal["channel", "leaf"]
+
+
+@partial(register_dataclass, data_fields=["params", "parts"], meta_fields=[])
+@dataclass(frozen=True)
+class Encoding:
+    """p(x) = p0 + B x over a parameter pytree, of parts that own their leaves; bits are the parts' bits in order."""
+
+    params: Any
+    parts: tuple[Part, ...]
+
+    @property
+    def num_bits(self) -> int:
+        return sum(part.num_bits for part in self.parts)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for part in self.parts for path in part.paths)
+
+    @property
+    def labels(self) -> Labels:
+        """(leaf, index) of every bit; an index is (channel, other axes of the leaf, digit)."""
+        return Labels(tuple(block for part in self.parts for block in part.blocks))
+
+    @property
+    def origin(self) -> Any:
+        """p0: the parameters of the all-zeros state."""
+        return replace(self.params, {path: leaf for part in self.parts for path, leaf in part.origins.items()})
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What a state must satisfy to decode as meant, in bits of the whole encoding."""
+        found, start = [], 0
+        for part in self.parts:
+            found += [Constraint(c.indices + start, c.required) for c in part.constraints]
+            start += part.num_bits
+        return tuple(found)
+
+    @property
+    def nonzeros(self) -> jax.Array:
+        """Parameters that a set bit makes nonzero, (n,). Errors: ValueError where that is not linear in the bits."""
+        counts = []
+        for part in self.parts:
+            if part.nonzeros is None:
+                raise ValueError(f"nonzeros of {', '.join(part.paths)} are not linear in bits: use Mask or Codebook")
+            counts.append(part.nonzeros)
+        return jnp.concatenate(counts)
+
+    def apply(self, bits: jax.Array) -> Leaves:
+        """B x for x (n,), as a dict of the encoded leaves."""
+        result: Leaves = {}
+        for part, chosen in zip(self.parts, self._split(bits), strict=True):
+            result |= part.apply(chosen)
+        return result
+
+    def transpose(self, leaves: Leaves) -> jax.Array:
+        """B'v, (n,), for a dict that holds the encoded leaves."""
+        return jnp.concatenate([part.transpose(leaves) for part in self.parts])
+
+    def decode(self, bits: Any) -> Any:
+        """p(x) for bits (..., n): the pytree, its encoded leaves with the leading axes of bits.
+
+        Errors: ValueError for a wrong n.
+        """
+        bits = jnp.asarray(bits)
+        if bits.shape[-1:] != (self.num_bits,):
+            raise ValueError(f"bits must have shape (..., {self.num_bits}), got {bits.shape}")
+        lead = bits.shape[:-1]
+        origin = self.origin
+        chosen = select(origin, self.paths)
+
+        def one(x: jax.Array) -> Leaves:
+            moved = self.apply(x.astype(jnp.zeros(0).dtype))
+            return {name: leaf + moved[name].astype(leaf.dtype) for name, leaf in chosen.items()}
+
+        leaves = jax.vmap(one)(bits.reshape((-1, self.num_bits))) if lead else one(bits)
+        if lead:
+            leaves = {name: leaf.reshape((*lead, *leaf.shape[1:])) for name, leaf in leaves.items()}
+        return replace(origin, leaves)
+
+    def nearest(self, params: Any) -> jax.Array:
+        """The state (n,) int8 whose leaves are nearest to those of params, leaf by leaf: plain rounding."""
+        leaves = select(params, self.paths)
+        return jnp.concatenate([part.nearest(leaves) for part in self.parts])
+
+    def feasible(self, bits: Any) -> jax.Array:
+        """Whether bits (..., n) satisfy every constraint, (...)."""
+        x = jnp.asarray(bits)
+        holds = jnp.ones(x.shape[:-1], bool)
+        for indices, required in self.constraints:
+            holds &= (x[..., indices].sum(-1) == required).all(-1)
+        return holds
+
+    def repair(self, bits: Any, fields: Any | None = None) -> jax.Array:
+        """The bits (..., n) int8, with every broken group brought to its count.
+
+        In a group set bits go before unset ones and, among equals, those with the lower field dE/dx (fields, shape of
+        bits; without it: the bits of the present parameters, then the lower index).
+        """
+        x = jnp.asarray(bits).astype(jnp.int8)
+        if not self.constraints:
+            return x
+        order = -self.nearest(self.params).astype(jnp.float32) if fields is None else jnp.asarray(fields, jnp.float32)
+        order = jnp.broadcast_to(order, x.shape)
+        for indices, required in self.constraints:
+            group, preference = x[..., indices], order[..., indices]
+            rank = jnp.lexsort((preference, -group), axis=-1)
+            place = jnp.argsort(rank, axis=-1)
+            x = x.at[..., indices].set((place < required).astype(jnp.int8))
+        return x
+
+    def _split(self, bits: jax.Array) -> list[jax.Array]:
+        return jnp.split(bits, np.cumsum([part.num_bits for part in self.parts])[:-1].tolist())
+
+
+class Spec(Protocol):
+    """What `encode` binds: a leaf's name and value become a part."""
+
+    def bind(self, path: str, leaf: jax.Array) -> Part: ...
+
+
+def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
+    """Bind specs by leaf name, or a Direction over several leaves, to params.
+
+    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty or not floating-point, and
+    whatever a spec rejects.
+    """
+    if isinstance(specs, Direction):
+        return Encoding(params, (specs.bind_tree(params),))
+    if not specs:
+        raise ValueError("specs name no leaf")
+    leaves = floating(select(params, specs))
+    if empty := [path for path, leaf in leaves.items() if not leaf.size]:
+        raise ValueError(f"leaf {empty[0]!r} has no parameters to encode, its shape is {leaves[empty[0]].shape}")
+    return Encoding(params, tuple(spec.bind(path, leaves[path]) for path, spec in specs.items()))
+
+
+@dataclass(frozen=True)
+class Sign:
+    """w in {-s, +s}. s: `step`, or the mean |w|, the least-squares scale of sign(w) (Rastegari et al. 2016)."""
+
+    step: Any = None
+    per: Per = "channel"
+
+    def bind(self, path: str, leaf: jax.Array) -> Digits:
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).mean(axes, keepdims=True))
+        return Digits(-jnp.broadcast_to(step, leaf.shape), 2 * step, path, (1.0,), leaf.shape)
+
+
+@dataclass(frozen=True)
+class Ternary:
+    """w in {-s, 0, +s} as s (x1 + x2 - 1). s: `step`, or the mean of the |w| above 0.7 mean |w| (Li et al. 2016)."""
+
+    step: Any = None
+    per: Per = "channel"
+
+    def bind(self, path: str, leaf: jax.Array) -> Digits:
+        step = _step(path, self.step, leaf, self.per, _ternary_scale)
+        return Digits(-jnp.broadcast_to(step, leaf.shape), step, path, (1.0, 1.0), leaf.shape)
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """w = centre + step (k - (2^b - 1) / 2), k = sum_j 2^j x_j in 0 .. 2^b - 1, b = `bits`.
+
+    centre: 0, or the present leaf with around="present" (the form for rounds that re-centre). step: given (scalar or
+    broadcastable to the leaf), else so that the grid just holds max |w| (a channel).
+    """
+
+    bits: int = 4
+    step: Any = None
+    per: Per = "channel"
+    around: Literal["zero", "present"] = "zero"
+
+    def bind(self, path: str, leaf: jax.Array) -> Digits:
+        if not 1 <= self.bits <= 16:
+            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
+        half = (2**self.bits - 1) / 2
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        centre = leaf if self.around == "present" else jnp.zeros_like(leaf)
+        weights = tuple(float(2**j) for j in range(self.bits))
+        return Digits(centre - half * jnp.broadcast_to(step, leaf.shape), step, path, weights, leaf.shape)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """w = step (floor(w0 / step) + x): every parameter rounds down or up, to its grid's two neighbours.
+
+    step: given (scalar or broadcastable to the leaf), else that of FixedPoint(bits), max |w| / (2^(b-1) - 1/2) (a
+    channel), b = `bits`. The grid here is the multiples of the step, not their middles, so it then has 2^b + 1 levels,
+    -2^(b-1) step .. 2^(b-1) step. A given step leaves `bits` without effect: every parameter has one bit.
+    """
+
+    step: Any = None
+    bits: int = 4
+    per: Per = "channel"
+
+    def bind(self, path: str, leaf: jax.Array) -> Digits:
+        if not 1 <= self.bits <= 16:
+            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
+        half = (2**self.bits - 1) / 2
+        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        full = jnp.broadcast_to(step, leaf.shape)
+        return Digits(jnp.floor(leaf / full) * full, step, path, (1.0,), leaf.shape)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """w = x w0: pruning. axis None: a bit a parameter; otherwise a bit a slice along `axis` (-1: a channel, a filter).
+
+    cardinality: exactly this many bits are 1 (None: any number).
+    """
+
+    axis: int | None = None
+    cardinality: int | None = None
+
+    def bind(self, path: str, leaf: jax.Array) -> Digits:
+        units = leaf.shape
+        if self.axis is not None:
+            axis = _axis(path, leaf, self.axis)
+            units = tuple(size if i == axis else 1 for i, size in enumerate(leaf.shape))
+        part = Digits(jnp.zeros_like(leaf), leaf, path, (1.0,), units, self.cardinality)
+        if self.cardinality is not None and not 0 <= self.cardinality <= part.num_bits:
+            raise ValueError(f"cardinality must be in 0 .. {part.num_bits}, got {self.cardinality}")
+        return part
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Every slot takes one of K atoms, one-hot. axis None: slots are single parameters, atoms (K,) their levels;
+    otherwise slots lie along `axis`, atoms (K, *leaf shape without that axis): filters out of a dictionary."""
+
+    atoms: Any
+    axis: int | None = None
+
+    def bind(self, path: str, leaf: jax.Array) -> Selection:
+        atoms = jnp.asarray(self.atoms, leaf.dtype)
+        axis = None if self.axis is None else _axis(path, leaf, self.axis)
+        shape = () if axis is None else leaf.shape[:axis] + leaf.shape[axis + 1 :]
+        if atoms.ndim != len(shape) + 1 or atoms.shape[1:] != shape or atoms.shape[0] == 0:
+            raise ValueError(f"atoms for {path} must have shape (K, {', '.join(map(str, shape))}), got {atoms.shape}")
+        return Selection(atoms, path, leaf.shape, axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """p = p0 + sum_k radius_k (2 k_j / (2^b - 1) - 1) directions_k: fixed-point coordinates in a subspace.
+
+    directions: a pytree like params, or a dict of some leaves by name, with a leading axis K; radius: scalar or (K,).
+    """
+
+    directions: Any
+    bits: int = 3
+    radius: Any = 1.0
+
+    def bind_tree(self, params: Any) -> Combination:
+        if not 1 <= self.bits <= 16:
+            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
+        by_name = isinstance(self.directions, dict) and set(self.directions) <= set(names(params))
+        directions = dict(self.directions) if by_name else select(self.directions, names(self.directions))
+        centre = floating(select(params, directions))
+        directions = {name: jnp.asarray(d, centre[name].dtype) for name, d in directions.items()}
+        sizes = {d.shape[0] if d.ndim else -1 for d in directions.values()}
+        if len(sizes) != 1 or any(d.shape[1:] != centre[n].shape for n, d in directions.items()):
+            raise ValueError("directions must have the shapes of their leaves behind one leading axis K")
+        radius = jnp.broadcast_to(jnp.asarray(self.radius, jnp.zeros(0).dtype), (sizes.pop(),))
+        weights = tuple(float(2**j) for j in range(self.bits))
+        return Combination(centre, directions, -radius, 2 * radius / (2**self.bits - 1), weights)
+
+
+def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Array:
+    """A positive step that broadcasts against the leaf: given, or by the rule over all axes but the channel's.
+
+    A channel of zeros takes the largest step of the leaf.
+    """
+    if per not in ("channel", "leaf"):
+        raise ValueError(f"per must be 'channel' or 'leaf', got {per!r}")
+    if given is None:
+        axes = tuple(range(leaf.ndim - 1)) if per == "channel" and leaf.ndim > 1 else tuple(range(leaf.ndim))
+        found = rule(leaf, axes)
+        if not isinstance(found, jax.core.Tracer) and not np.any(np.asarray(found)):
+            raise ValueError(f"leaf {path!r} is all zeros, so its step cannot be found from it: give step=")
+        found = jnp.where(found > 0, found, jnp.broadcast_to(found.max(), found.shape))
+        # Under a trace all zeros are seen too late to be refused.
+        smallest: Any = jnp.finfo(leaf.dtype)  # type: ignore[no-untyped-call]
+        return jnp.maximum(found, float(smallest.tiny) ** 0.5)
+    step = jnp.asarray(given, leaf.dtype)
+    if not isinstance(step, jax.core.Tracer) and not bool(jnp.all((step > 0) & jnp.isfinite(step))):
+        raise ValueError("step must be positive and finite")
+    trailing = leaf.shape[leaf.ndim - step.ndim :]
+    if step.ndim > leaf.ndim or any(size not in (1, own) for size, own in zip(step.shape, trailing, strict=True)):
+        raise ValueError(f"step must broadcast to the shape {leaf.shape} of {path}, got {step.shape}")
+    return step.reshape((1,) * (leaf.ndim - step.ndim) + step.shape)
+
+
+def _ternary_scale(w: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    size = jnp.abs(w)
+    kept = size > 0.7 * size.mean(axes, keepdims=True)
+    kept = kept.astype(w.dtype)
+    return (size * kept).sum(axes, keepdims=True) / jnp.maximum(kept.sum(axes, keepdims=True), 1.0)
+
+
+def _axis(path: str, leaf: jax.Array, axis: int) -> int:
+    if not -leaf.ndim <= axis < leaf.ndim:
+        raise ValueError(f"axis {axis} is out of range for {path} of shape {leaf.shape}")
+    return axis % leaf.ndim

@@ -1,0 +1,255 @@
+"""Quadratic models of a training objective on chosen leaves of a parameter pytree.
+
+    q(p) = c + <g, p - r> + 1/2 <p - r, H (p - r)>,     r = centre
+
+`least_squares` is exact, `layer_gram` keeps a layer's outputs, `gauss_newton` and `hessian` are local and never form H,
+`fitted` smooths a black box over a region. All are pytrees and pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial, register_dataclass
+
+from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature, Matrix, Product, join_rows, split_rows
+from qjax.formulate.leaves import Leaves, floating, names, replace, select
+
+
+@partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
+@dataclass(frozen=True)
+class Quadratic:
+    """q(p) = sum(c) + <g, p - r> + 1/2 <p - r, H (p - r)>.
+
+    centre r and gradient g hold the chosen leaves by name; value c is a scalar, or (C,) where q separates into the C
+    channels of a kernel; curvature is H.
+    """
+
+    centre: Leaves
+    value: jax.Array
+    gradient: Leaves
+    curvature: Curvature
+
+    def __call__(self, params: Any) -> jax.Array:
+        """q at a parameter pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
+        d = {name: leaf - self.centre[name] for name, leaf in select(params, self.centre).items()}
+        image = self.curvature.product(d)
+        dot = partial(jnp.vdot, precision="highest")
+        terms = [dot(self.gradient[k], d[k]) + 0.5 * dot(d[k], image[k]) for k in d]
+        return jnp.sum(self.value) + sum(terms[1:], terms[0])
+
+
+def least_squares(
+    params: Any,
+    kernel: str,
+    features: Any,
+    targets: Any,
+    *,
+    bias: str | None = None,
+    ridge: float = 0.0,
+    keep_features: bool = False,
+) -> Quadratic:
+    """q(W) = 1/(2N) |X W + b - Y|^2 + ridge/2 |W|^2, exact, on the leaf `kernel` (F, C) and, where named, `bias` (C,).
+
+    features X (N, F), targets Y (N, C). With keep_features the curvature stays X (Gram couplings: N n numbers instead
+    of n^2), otherwise it is the Gram matrix shared by all channels. The bias carries no ridge.
+    Errors: ValueError for an unknown leaf, shapes that do not fit, no samples, or a negative ridge.
+    """
+    if not keep_features:
+        return least_squares_stream(params, kernel, [(features, targets)], bias=bias, ridge=ridge)
+    leaves = _kernel_leaves(params, kernel, bias, ridge)
+    x, y = _checked_batch(features, targets, leaves[kernel])
+    count = x.shape[0]
+    if count == 0:
+        raise ValueError("features hold no samples")
+    root = jnp.sqrt(jnp.asarray(count, x.dtype))
+    rows = (x if bias is None else jnp.concatenate([x, jnp.ones((count, 1), x.dtype)], axis=1)) / root
+    if ridge:
+        extra = jnp.sqrt(jnp.asarray(ridge, x.dtype)) * jnp.eye(x.shape[1], rows.shape[1], dtype=x.dtype)
+        rows = jnp.concatenate([rows, extra])
+        y = jnp.concatenate([y, jnp.zeros((x.shape[1], y.shape[1]), y.dtype)])
+    curvature = ChannelFeatures(rows, kernel, bias)
+    residual = jnp.matmul(rows, join_rows(curvature, leaves), precision="highest") - y / root
+    gradient = split_rows(curvature, leaves, jnp.matmul(rows.T, residual, precision="highest"))
+    return Quadratic(leaves, 0.5 * (residual**2).sum(0), gradient, curvature)
+
+
+def least_squares_stream(
+    params: Any,
+    kernel: str,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    bias: str | None = None,
+    ridge: float = 0.0,
+) -> Quadratic:
+    """`least_squares` over an iterable of (features, targets), summed batch by batch: N may exceed memory."""
+    leaves = _kernel_leaves(params, kernel, bias, ridge)
+    curvature = ChannelGram(jnp.zeros(()), kernel, bias)
+    weights = join_rows(curvature, leaves)
+    moments, count = None, 0
+    for features, targets in batches:
+        x, y = _checked_batch(features, targets, leaves[kernel])
+        update = _moments(x, y, weights, bias is not None)
+        moments = update if moments is None else jax.tree.map(jnp.add, moments, update)
+        count += x.shape[0]
+    if moments is None or count == 0:
+        raise ValueError("batches hold no samples")
+    gram, slope, loss = (moment / count for moment in moments)
+    penalised = jnp.ones(gram.shape[0], gram.dtype)
+    if bias is not None:
+        penalised = penalised.at[-1].set(0.0)
+    gram = gram + ridge * jnp.diag(penalised)
+    shrunk = ridge * penalised[:, None] * weights
+    value = 0.5 * (loss + (shrunk * weights).sum(0))
+    curvature = ChannelGram(gram, kernel, bias)
+    return Quadratic(leaves, value, split_rows(curvature, leaves, slope + shrunk), curvature)
+
+
+def layer_gram(params: Any, kernel: str, inputs: Any | Iterable[Any], *, damping: float = 0.0) -> Quadratic:
+    """q(W) = 1/(2N) |X (W - W0)|^2 + damping/2 |W - W0|^2: the change of a layer's outputs, W0 the present kernel.
+
+    inputs X (N, F), or an iterable of such batches; for a convolution X holds its patches and the kernel (h, w, i, C)
+    is read as (h w i, C). One Gram matrix serves all channels. Source: Frantar and Alistarh 2022 (optimal brain
+    compression).
+    """
+    leaves = _kernel_leaves(params, kernel, None, damping)
+    weights = leaves[kernel].reshape(-1, leaves[kernel].shape[-1])
+    batches = [inputs] if hasattr(inputs, "shape") else inputs
+    streamed = ((x, jnp.matmul(jnp.asarray(x, weights.dtype), weights, precision="highest")) for x in batches)
+    model = least_squares_stream(params, kernel, streamed)
+    assert isinstance(model.curvature, ChannelGram)
+    gram = model.curvature.gram
+    damped = gram + damping * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    zero = jax.tree.map(jnp.zeros_like, leaves)
+    return Quadratic(leaves, jnp.zeros_like(model.value), zero, ChannelGram(damped, kernel))
+
+
+def gauss_newton(
+    outputs: Callable[..., Any],
+    loss: Callable[..., jax.Array],
+    params: Any,
+    *data: Any,
+    leaves: Sequence[str] | None = None,
+    damping: float = 0.0,
+) -> Quadratic:
+    """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, matrix-free.
+
+    outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar. Leaves None: all.
+    H is positive semidefinite for a convex loss. Source: Schraudolph 2002, Fast curvature matrix-vector products.
+    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, or a loss that is no scalar.
+    """
+    return _local(_GaussNewton(outputs, loss), params, data, leaves, damping)
+
+
+def hessian(
+    loss: Callable[..., jax.Array],
+    params: Any,
+    *data: Any,
+    leaves: Sequence[str] | None = None,
+    damping: float = 0.0,
+) -> Quadratic:
+    """q with H = d2 loss / d leaves2 + damping I of loss(params, *data) -> scalar, matrix-free. Leaves None: all.
+
+    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian. Errors: as `gauss_newton`.
+    """
+    return _local(_Hessian(loss), params, data, leaves, damping)
+
+
+@dataclass(frozen=True)
+class _GaussNewton:
+    """Compares by its two functions, so that equal models share compiled programs."""
+
+    outputs: Callable[..., Any]
+    loss: Callable[..., jax.Array]
+
+    def value(self, params: Any, *data: Any) -> jax.Array:
+        return self.loss(self.outputs(params, *data), *data)
+
+    def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
+        def predict(leaves: Leaves) -> Any:
+            return self.outputs(replace(params, leaves), *data)
+
+        predictions, tangent = jax.jvp(predict, (select(params, v),), (v,))
+        slope = jax.grad(lambda z: self.loss(z, *data))
+        _, bent = jax.jvp(slope, (predictions,), (tangent,))
+        _, transpose = jax.vjp(predict, select(params, v))
+        return _damped(transpose(bent)[0], v, damping)
+
+
+@dataclass(frozen=True)
+class _Hessian:
+    loss: Callable[..., jax.Array]
+
+    def value(self, params: Any, *data: Any) -> jax.Array:
+        return self.loss(params, *data)
+
+    def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
+        slope = jax.grad(lambda leaves: self.loss(replace(params, leaves), *data))
+        return _damped(jax.jvp(slope, (select(params, v),), (v,))[1], v, damping)
+
+
+def _local(
+    model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
+) -> Quadratic:
+    centre = floating(select(params, names(params) if leaves is None else leaves))
+    if not isinstance(damping, jax.core.Tracer) and damping < 0:
+        raise ValueError(f"damping must not be negative, got {damping}")
+
+    def objective(chosen: Leaves) -> jax.Array:
+        return model.value(replace(params, chosen), *data)
+
+    shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    if shape != ():
+        raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
+    value, gradient = jax.value_and_grad(objective)(centre)
+    function = Partial(model, params, data, jnp.asarray(damping, value.dtype))
+    return Quadratic(centre, value, gradient, Product(function))
+
+
+def _damped(image: Leaves, v: Leaves, damping: jax.Array) -> Leaves:
+    return {name: image[name] + damping.astype(v[name].dtype) * v[name] for name in v}
+
+
+def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float) -> Leaves:
+    if ridge < 0:
+        raise ValueError(f"ridge or damping must not be negative, got {ridge}")
+    leaves = floating(select(params, [kernel] if bias is None else [kernel, bias]))
+    if leaves[kernel].ndim < 2:
+        raise ValueError(f"{kernel} must have at least two axes, the last one its channels, got {leaves[kernel].shape}")
+    return leaves
+
+
+def _checked_batch(features: Any, targets: Any, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, y = jnp.asarray(features, kernel.dtype), jnp.asarray(targets, kernel.dtype)
+    width = kernel.size // kernel.shape[-1]
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"features must have shape (N, {width}), got {x.shape}")
+    if y.shape != (x.shape[0], kernel.shape[-1]):
+        raise ValueError(f"targets must have shape {(x.shape[0], kernel.shape[-1])}, got {y.shape}")
+    return x, y
+
+
+@partial(jax.jit, static_argnums=3)
+def _moments(x: jax.Array, y: jax.Array, weights: jax.Array, with_bias: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """X'X (F, F), X'(XW - Y) (F, C), |XW - Y|^2 a channel (C,), with a column of ones for the bias."""
+    if with_bias:
+        x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=1)
+    residual = jnp.matmul(x, weights, precision="highest") - y
+    gram = jnp.matmul(x.T, x, precision="highest")
+    return gram, jnp.matmul(x.T, residual, precision="highest"), (residual**2).sum(0)
+
+
+__all__ = [
+    "Matrix",
+    "Quadratic",
+    "gauss_newton",
+    "hessian",
+    "layer_gram",
+    "least_squares",
+    "least_squares_stream",
+]

@@ -1,0 +1,1 @@
+"""What `qaoa` is made of: the statevector of a gate circuit and published angles."""

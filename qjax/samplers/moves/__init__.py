@@ -1,0 +1,1 @@
+"""What several sampling algorithms share: sweeps, acceptance rules, exchanges, clusters, streams, temperatures."""

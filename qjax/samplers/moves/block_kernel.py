@@ -1,0 +1,123 @@
+"""The sequential flips inside a block of bits as one GPU kernel (Pallas, by its Triton route).
+
+A column's flips need nothing of the other columns, so one program takes 64 columns and makes all B flips of a block
+with its rows in registers, without a barrier:
+
+    for k = 0 .. B-1:   new_k = decide(w f_k + bias_k, x_k, noise_k);   d = new_k - x_k
+                        change += d f_k;   f_j += M_kj d   for the later bits j > k
+
+where XLA's loop (`qjax.samplers.moves.sweeps`) makes several launches a bit. Every number is made as that loop makes
+it, up to the rounding of w f + bias, which either compiler may fuse.
+
+It has never run on a GPU, only in Pallas's interpreter, and is therefore off until it has been measured there.
+`setting` says when it is used:
+
+    "" or "0"     (the default) never
+    "1"           in programs for NVIDIA GPUs; those for other devices keep the loop
+    "interpret"   everywhere, by the interpreter: for tests
+
+The environment variable QJAX_PALLAS, read when this module is imported, gives the default; `with setting("1"):` holds
+for the calls inside. The value is part of the keys of JAX's caches: a call under another value is traced again.
+
+JAX 0.11 deprecates Pallas's Triton route, and warns when a program with this kernel is lowered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qjax.samplers.moves.acceptance import Rule
+
+# Columns of a program, one a thread: the reads of a default call fill one, and no more threads wait for one another.
+_COLUMNS, _WARPS = 64, 2
+
+Flips = Callable[..., tuple[jax.Array, jax.Array]]
+
+setting: Any = jax.make_user_context(os.environ.get("QJAX_PALLAS", ""))
+
+
+def instead_of(loop: Flips) -> Flips:
+    """The kernel where `setting` says so, else `loop`, which takes the arguments of `flips`.
+
+    Errors: ValueError for a setting that is none.
+    """
+    match setting.value:
+        case "" | "0":
+            return loop
+        case "1":
+            return partial(_by_platform, loop)
+        case "interpret":
+            return partial(flips, interpret=True)
+    raise ValueError(f"QJAX_PALLAS must be 0, 1 or interpret, got {setting.value!r}")
+
+
+def _by_platform(loop: Flips, rule: Rule, *arrays: Any) -> tuple[jax.Array, jax.Array]:
+    # Chosen when the program is lowered: the CPU of a machine with a GPU keeps the loop.
+    return lax.platform_dependent(*arrays, cuda=partial(flips, rule), default=partial(loop, rule))
+
+
+def flips(
+    rule: Rule,
+    fields: jax.Array,
+    old: jax.Array,
+    noise: jax.Array,
+    among: jax.Array,
+    weights: jax.Array,
+    bias: jax.Array | None,
+    change: jax.Array,
+    *,
+    interpret: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """Every bit of a block once, in order -> (new bits (B, C), change of E/scale (C,) with that of the block added).
+
+    fields, old, noise (B, C), bias (B, C) or None: of the block's bits. among (B, B): the couplings among them, of
+    which only those above the diagonal are read. weights, change (C,).
+    """
+    # Imported here: it takes a second, and nearly no process needs it.
+    from jax.experimental import pallas
+    from jax.experimental.pallas import triton
+
+    size, columns = fields.shape
+    surplus = -columns % _COLUMNS
+    rows = [fields, old, noise] if bias is None else [fields, old, noise, bias]
+
+    def kernel(among: Any, weights: Any, change: Any, *refs: Any) -> None:
+        *inputs, new_out, change_out = refs
+        # All loads come before the first store, so that none waits for one.
+        w, total = weights[...], change[...]
+        f, x, u, *b = ([ref[k] for k in range(size)] for ref in inputs)
+        for k in range(size):
+            scaled = f[k] * w + b[0][k] if b else f[k] * w
+            new = rule.decide(scaled, x[k], u[k])
+            delta, x[k] = new - x[k], new
+            total = total + delta * f[k]
+            for j in range(k + 1, size):
+                f[j] = f[j] + among[k, j] * delta
+        for k in range(size):
+            new_out[k] = x[k]
+        change_out[...] = total
+
+    def padded(array: jax.Array) -> jax.Array:
+        return jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, surplus)])
+
+    square = pallas.BlockSpec((size, size), lambda c: (0, 0))
+    row = pallas.BlockSpec((_COLUMNS,), lambda c: (c,))
+    block = pallas.BlockSpec((size, _COLUMNS), lambda c: (0, c))
+    new, change = pallas.pallas_call(
+        kernel,
+        grid=((columns + surplus) // _COLUMNS,),
+        in_specs=[square, row, row, *[block] * len(rows)],
+        out_specs=[block, row],
+        out_shape=[jax.ShapeDtypeStruct((*a.shape[:-1], columns + surplus), a.dtype) for a in (old, change)],
+        compiler_params=triton.CompilerParams(num_warps=_WARPS),
+        interpret=interpret,
+        name="block_of_flips",
+    )(among, padded(weights), padded(change), *map(padded, rows))
+    return new[:, :columns], change[:columns]

@@ -1,0 +1,150 @@
+"""The comparison of solvers: its smoke run, its ladder, its arithmetic, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import __main__ as cli
+from experiments.solvers import compare as solvers
+from experiments.solvers import peers
+from experiments.solvers import report as solver_report
+from experiments.solvers.generate import generate
+from experiments.solvers.instances import Instance
+from experiments.solvers.peers import Peer
+from qjax import samplers
+from tests.samplers.problems import all_states
+
+pytestmark = pytest.mark.optimised
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "solvers/summary.json").read_text())["rows"]
+
+
+def test_smoke_writes_rows_table_and_figure_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("dwave.samplers")
+    arguments = ["solvers", "--smoke", "--samplers", "auto,dwave-sa", "--generate", "tile-4", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    found = {row["sampler"]: row for row in rows(tmp_path)}
+    assert set(found) == {"auto", "dwave-sa"}
+    for row in found.values():
+        assert row["instance"] == "tile-4" and row["repeats"] == 2
+        # A planted minimum of 16 spins: no run of 0.2 s misses it.
+        assert row["best"] == row["median"] == row["best_known"] and row["gap"] == row["median_gap"] == 0
+        assert 0 < row["seconds_to"]["best_known"] == row["seconds_to"]["best_peer_median"] < 5
+        assert row["tts99"] > 0 and row["proposals_per_second"] > 0
+    assert (tmp_path / "solvers/gap-tile-4.png").exists()
+    assert "| tile-4 | auto |" in (tmp_path / "solvers/summary.md").read_text()
+    capsys.readouterr()
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.count("kept from an earlier run") == 4
+
+
+def test_all_climb_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of the runs that each sampler makes where a sweep takes a second of a fake clock."""
+    now, climbed = [0.0], []
+    module = import_module("qjax.samplers.within")
+    monkeypatch.setattr(module, "_clock", lambda: now[0])
+    problem = generate("sk-8")
+
+    def spent(sweeps: int) -> samplers.Samples:
+        climbed.append(sweeps)
+        now[0] += sweeps
+        bits = np.zeros((4, 8), np.int8)
+        return samplers.Samples(bits, np.asarray(problem.qubo.energies(bits)), {})
+
+    def peer(reads: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(spent(length)[:2])
+
+    samplers.within(Peer(peer, 10), 1000)(jax.random.key(0), problem.qubo, 4)
+    theirs = list(climbed)
+    assert theirs == [10, 20, 40, 80, 160, 320, 370]
+    for name in ("anneal", "bifurcation"):
+        climbed.clear()
+        sampler = solvers.ladder(name, 10)
+        monkeypatch.setattr(type(sampler), "stretched", lambda self, k, q, r, i, stretch: spent(10 * int(stretch)))
+        samplers.within(sampler, 1000)(jax.random.key(0), problem.qubo, 4)
+        assert climbed == [0, *theirs]
+
+
+@pytest.mark.parametrize("name", [*peers.SOLVERS, "simulated-bifurcation"])
+def test_a_peer_answers_with_the_energies_of_the_qubo(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: starting others is what the smoke run tests."""
+    if not peers.installed(name):
+        pytest.skip(f"{peers.PACKAGES[name]} is not installed")
+    qubo = generate("lattice2-3").qubo
+    if name == "simulated-bifurcation":
+        solve = peers._bifurcation(peers.model_of(qubo), 1)
+    else:
+        peers.load(name, peers.model_of(qubo))
+        solve = peers.answer
+    bits, energies = solve(4, 20, 1)
+    assert bits.shape == (4, 9) and bits.dtype == np.int8
+    np.testing.assert_allclose(energies, qubo.energies(bits), rtol=1e-5)
+    assert energies.min() >= float(qubo.energies(all_states(9)).min()) - 1e-4
+
+
+def record(method: str, seed: int, curve: list[list[float]]) -> dict[str, Any]:
+    results = {"final": curve[-1][1], "reads": 4}
+    timed = {"curve": curve, "phases": {"compile": 1.0, "anneal": 4.0}, "proposals_per_second": 5.0}
+    return {"problem": "g", "method": method, "seed": seed, "outcome": {"results": results, "timed": timed}}
+
+
+def test_gaps_and_seconds_of_a_cut() -> None:
+    problem = Instance("g", "maxcut", generate("sk-8").qubo, -1, 100.0)
+    runs = [
+        record("auto", 0, [[1.0, 90.0], [2.0, 100.0]]),
+        record("auto", 1, [[1.0, 98.0], [3.0, 99.0]]),
+        record("auto", 2, [[1.5, 99.0], [4.0, 100.0]]),
+        record("dwave-sa", 0, [[1.0, 97.0], [4.0, 98.0]]),
+        record("reference", 0, [[1.0, 100.0]]),
+    ]
+    found = solver_report.summary(runs, [problem], {}, 4.0)
+    ours, theirs = found["rows"]
+    assert (ours["best"], ours["median"], ours["best_known"], ours["gap"]) == (100.0, 100.0, 100.0, 0.0)
+    assert ours["seconds_to"] == {"best_peer_median": 1.5, "best_known": 4.0}
+    # 1 of 3 by second 2: 2 ln 0.01 / ln(2/3) = 22.7; 2 of 3 by second 4: 4 ln 0.01 / ln(1/3) = 16.8.
+    assert ours["tts99"] == pytest.approx(4 * np.log(0.01) / np.log(1 / 3))
+    assert theirs["median_gap"] == pytest.approx(2.0) and theirs["tts99"] is None
+    assert theirs["seconds_to"] == {"best_peer_median": 4.0, "best_known": None}
+    (beside,) = found["against_peers"]
+    assert (beside["sampler"], beside["peer"], beside["not_worse"]) == ("auto", "dwave-sa", True)
+    assert beside["peer_gap"] == pytest.approx(2.0) and beside["share"] == 1.5 / 4
+    line = ("g", "auto", "dwave-sa", "2.000", "0.000", "yes", "0.375")
+    assert solver_report.tables(found)[1].lines == (line,)
+    worse = [record("anneal", 0, [[1.0, 97.0]]), record("dwave-sa", 0, [[2.0, 98.0]])]
+    (beside,) = solver_report.summary(worse, [problem], {}, 4.0)["against_peers"]
+    assert not beside["not_worse"] and beside["share"] is None
+    unknown = Instance("g", "maxcut", problem.qubo, -1)
+    assert solver_report.summary(runs, [unknown], {}, 4.0)["rows"][1]["reference"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "no instances: name a folder"),
+        (["--instances", "none"], "none: no such folder"),
+        (["--generate", "ring-4"], "unknown problem 'ring-4'"),
+        (["--generate", "sk-9", "--samplers", "auto,neel"], "unknown sampler 'neel'"),
+        (["--generate", "sk-9", "--seconds", "0"], "--seconds must be positive"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
+    assert cli.main(["solvers", "--out", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(peers.PACKAGES, "openjij-sa", "no.such.package")
+    options = ["--smoke", "--samplers", "exact,openjij-sa", "--generate", "lattice2-3", "--out", str(tmp_path)]
+    assert cli.main(["solvers", *options]) == 0
+    assert "openjij-sa is left out: no.such.package is not installed" in capsys.readouterr().out
+    assert [row["sampler"] for row in rows(tmp_path)] == ["exact"]
