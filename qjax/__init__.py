@@ -1,7 +1,7 @@
 """qjax: training and compression of JAX models in three steps: formulate a QUBO, anneal it, descend."""
 
 from qjax import samplers
-from qjax.descend.refine import Refine, refine
+from qjax.descend.refine import Refine, Refined, refine
 from qjax.energy import penalties
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
 from qjax.energy.labels import Labels
@@ -11,7 +11,7 @@ from qjax.formulate.fitted import fitted
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic, gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
-from qjax.hybrid import hybrid, outer_round
+from qjax.hybrid import Problem, Round, Trained, hybrid, outer_round
 from qjax.ledger import Ledger
 from qjax.samplers.samples import Samples
 
@@ -27,14 +27,18 @@ __all__ = [
     "Labels",
     "Ledger",
     "Mask",
+    "Problem",
     "Quadratic",
     "Qubo",
     "Refine",
+    "Refined",
+    "Round",
     "Rounding",
     "Samples",
     "Sign",
     "Sparse",
     "Ternary",
+    "Trained",
     "encode",
     "fitted",
     "gauss_newton",

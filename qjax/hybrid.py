@@ -50,7 +50,7 @@ class Problem(NamedTuple):
     penalised: Qubo | None
 
     @property
-    def energy(self) -> Qubo:
+    def sampled_qubo(self) -> Qubo:
         """What the sampler sees."""
         return self.qubo if self.penalised is None else self.penalised
 
@@ -112,7 +112,7 @@ def outer_round(
     """Formulate, anneal, pick: a pure function, traceable wherever the sampler is."""
     problem = formulated(formulate, params, radius)
     start = initial_states(key, problem, num_reads, propose)
-    samples = _Anneal(sampler, num_reads)(key, problem.energy, start)
+    samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, start)
     return picked(loss, params, problem, samples, num_candidates, accept)
 
 
@@ -157,8 +157,8 @@ def hybrid(
         round_key = jax.random.fold_in(key, index)
         problem, ledger = ledger.run("formulate", formulated, formulate, params, radius)
         start, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
-        program, seconds = anneal.compiled(round_key, problem.energy, start)
-        samples, ledger = ledger.sample(program, round_key, problem.energy, start)
+        program, seconds = anneal.compiled(round_key, problem.sampled_qubo, start)
+        samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, start)
         outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
         rounds.append(outcome)
         radii.append(radius)

@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
 import numpy as np
+
+from qjax.spelling import unknown
 
 PHASES = (
     "data",
@@ -177,8 +178,7 @@ def _added(table: Table, name: str, seconds: float) -> Table:
 
 def _check_phase(phase: str) -> None:
     if phase not in PHASES:
-        nearest = get_close_matches(phase, PHASES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown phase {phase!r}; did you mean {nearest!r}? phases: {', '.join(PHASES)}")
+        raise unknown("phase", phase, PHASES)
 
 
 def _check_seconds(name: str, seconds: float) -> None:

@@ -44,7 +44,7 @@ def test_one_round_finds_weights_that_the_grid_holds():
 
 
 def _local(params, radius):
-    specs = {"w": qjax.FixedPoint(bits=2, step=radius, around="present")}
+    specs = {"w": qjax.FixedPoint(bits=2, step=radius, around="current")}
     return qjax.least_squares(params, "w", X, Y), qjax.encode(params, specs)
 
 

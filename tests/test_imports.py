@@ -26,26 +26,39 @@ OPTIONAL = (
     "qiskit_ibm_runtime",
 )
 
-# qubo <- quadratic, encodings <- pullback; qubo <- samplers <- interop, hardware; all of them <- hybrid.
-# The registry of samplers names those of interop as text, and loads them when asked.
-LAYERS = {
-    "energy": ["couplings", "coloring", "labels", "qubo", "storage", "penalties"],
-    "models": ["affine", "curvature", "encodings", "fitted", "leaves", "minimiser", "quadratic", "rounding"],
-    "pullback": ["pullback"],
-    "samplers": ["samplers"],
-    "processors": ["chains", "hardware", "interop"],
-    "training": ["checkpoint", "descent", "driver", "ledger", "programs", "refine"],
-    "hybrid": ["hybrid"],
+# What the files of a room may import beside their own room, the longest prefix that fits deciding; a room that is not
+# listed may be imported by none but those that name it. The registry of samplers names those of interop as text.
+ARROWS: dict[str, set[str]] = {
+    "qjax.spelling": set(),
+    "qjax.energy": set(),
+    "qjax.formulate": {"qjax.energy"},
+    "qjax.samplers": {"qjax.energy"},
+    "qjax.descend": set(),
+    "qjax.annealers": {"qjax.energy", "qjax.samplers"},
+    "qjax.interop": {"qjax.energy", "qjax.samplers", "qjax.annealers"},
+    "qjax.ledger": set(),
+    "qjax.programs": set(),
+    "qjax.hybrid": {"qjax.energy", "qjax.formulate", "qjax.samplers", "qjax.ledger", "qjax.programs"},
+    "qjax.__init__": {"qjax"},
+    "experiments.harness": {"qjax"},
+    "experiments.data": {"qjax", "experiments.harness.presentation.environment"},
+    "experiments.images": {"qjax", "experiments.harness", "experiments.data"},
+    "experiments.landscapes": {"qjax", "experiments.harness", "experiments.data"},
+    "experiments.solvers": {"qjax", "experiments.harness", "experiments.data", "experiments.landscapes.functions"},
+    "experiments.hardware": {"qjax", "experiments.harness", "experiments.data", "experiments.landscapes.functions"},
+    "experiments.bench": {
+        "qjax",
+        "experiments.harness",
+        "experiments.data",
+        "experiments.images.models",
+        "experiments.solvers",
+    },
+    "experiments.table1": {"qjax", "experiments.harness", "experiments.images", "experiments.landscapes"},
+    "experiments.__main__": {"qjax", "experiments"},
+    "experiments.__init__": set(),
 }
-MAY_IMPORT = {
-    "energy": {"energy"},
-    "models": {"energy", "models"},
-    "pullback": {"energy", "models", "pullback"},
-    "samplers": {"energy", "samplers"},
-    "processors": {"energy", "samplers", "processors"},
-    "training": {"training"},
-    "hybrid": {"energy", "models", "pullback", "samplers", "processors", "training", "hybrid"},
-}
+EVERYWHERE = {"qjax.spelling"}
+MOST_LINES = 400
 
 PROBE = """
 import json, sys, time
@@ -92,27 +105,75 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def layer(part: str) -> str:
-    return next((name for name, parts in LAYERS.items() if part in parts), "")
+SOURCES = sorted([*(ROOT / "qjax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
 
 
-SOURCES = sorted((ROOT / "qjax").rglob("*.py"))
+def module(path: Path) -> str:
+    """qjax/energy/qubo.py is qjax.energy.qubo, qjax/energy/__init__.py is qjax.energy.__init__."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+def room_of(name: str) -> str:
+    return max((room for room in ARROWS if within(name, room)), key=len, default="")
+
+
+def wrong_imports(own: str, used: set[str]) -> set[str]:
+    room = room_of(own)
+    assert room, f"{own} stands in no room of ARROWS"
+    allowed = {room} | ARROWS[room] | EVERYWHERE
+    ours = {name for name in used if name.split(".")[0] in ("qjax", "experiments", "tests")}
+    # `from qjax.energy import qubo` is qjax.energy and qjax.energy.qubo: the package is judged by what is taken of it.
+    packages = {name for name in ours if any(other.startswith(name + ".") for other in ours)}
+    return {name for name in ours - packages if not any(within(name, room) for room in allowed)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_layers_import_one_way(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] in ("experiments", "tests")}
-    part = path.relative_to(ROOT / "qjax").parts[0].removesuffix(".py")
-    if part == "__init__":
-        return
-    own = layer(part)
-    assert own, f"qjax/{part} belongs to no layer: name it in LAYERS"
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("qjax.")}
-    wrong = {name for name in used if layer(name) and layer(name) not in MAY_IMPORT[own]}
-    assert not wrong, f"{part} ({own}) may not import {sorted(wrong)}"
+def test_rooms_import_one_way(path: Path) -> None:
+    wrong = wrong_imports(module(path), imports(path))
+    assert not wrong, f"{module(path)} may not import {sorted(wrong)}"
 
 
-def test_the_layer_check_sees_a_wrong_import(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+def test_arrows_make_no_circle() -> None:
+    """Followed from any room of the library or of the experiments, the arrows never come back to it."""
+    for room in ARROWS.keys() - {"qjax.__init__", "experiments.__main__"}:
+        reached, ahead = set(), list(ARROWS[room] - {"qjax"})
+        while ahead:
+            now = room_of(ahead.pop())
+            if now not in reached:
+                reached.add(now)
+                ahead += ARROWS[now] - {"qjax"}
+        assert room not in reached, room
+
+
+@pytest.mark.parametrize(
+    ("own", "line"),
+    [
+        ("qjax.energy.qubo", "from qjax.samplers import anneal"),
+        ("qjax.samplers.anneal", "import qjax.hybrid"),
+        ("qjax.descend.loop", "from qjax.energy.qubo import Qubo"),
+        ("qjax.formulate.leaves", "import experiments.harness.account"),
+        ("experiments.images.start", "from experiments.landscapes import functions"),
+        ("experiments.solvers.generate", "from experiments.landscapes import synthetic"),
+        ("experiments.data.sources", "from experiments.harness.presentation import cells"),
+        ("experiments.harness.account", "from tests.conftest import x"),
+    ],
+)
+def test_the_check_sees_a_wrong_import(own: str, line: str, tmp_path: Path) -> None:
     source = tmp_path / "a.py"
-    source.write_text("def f():\n    from qjax.hybrid import hybrid\n    import experiments.cells\n")
-    assert {"qjax.hybrid", "experiments.cells"} <= imports(source)
+    source.write_text(f"def f():\n    {line}\n")
+    assert wrong_imports(own, imports(source))
+
+
+def test_the_check_lets_a_right_import_pass(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("from experiments.landscapes import functions\nfrom qjax import samplers\nimport jax\n")
+    assert not wrong_imports("experiments.solvers.generate", imports(source))

@@ -167,9 +167,9 @@ def _bifurcation(config: BenchSamplers) -> dict[str, Any]:
         found: jax.Array = jax.lax.fori_loop(0, times, lambda _, x: 1e-3 * (matrix @ x), x)
         return found
 
-    def step(stretch: int) -> float:
+    def step(repeats: int) -> float:
         key = jax.random.key(config.seed)
-        return _seconds(lambda: sampler.stretched(key, qubo, reads, None, jnp.int32(stretch)))
+        return _seconds(lambda: sampler.repeated(key, qubo, reads, None, jnp.int32(repeats)))
 
     step(1), _seconds(lambda: matmuls(matrix, start, jnp.int32(1)))
     ratios, seconds = [], []
@@ -235,9 +235,9 @@ def implicit_cost(config: BenchSamplers) -> tuple[int, float, float, float]:
     reads, steps, n = config.implicit_reads, config.implicit_steps, qubo.num_bits
     sampler = samplers.Bifurcation(num_steps=steps)
 
-    def call(stretch: int) -> float:
+    def call(repeats: int) -> float:
         key = jax.random.key(config.seed)
-        return _seconds(lambda: sampler.stretched(key, qubo, reads, None, jnp.int32(stretch)))
+        return _seconds(lambda: sampler.repeated(key, qubo, reads, None, jnp.int32(repeats)))
 
     @jax.jit
     def products(qubo: Qubo, x: jax.Array, times: jax.Array) -> jax.Array:

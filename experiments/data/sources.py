@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +23,7 @@ import numpy as np
 from experiments.data.decoding import SPLITS, first_encoding
 from experiments.data.prepare import data_dir
 from experiments.harness.presentation.environment import cores
+from qjax.spelling import unknown
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,8 +66,7 @@ def load(name: str) -> Dataset:
 
 def _source(name: str) -> Source:
     if name not in SOURCES:
-        nearest = get_close_matches(name, SOURCES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown data set {name!r}; did you mean {nearest!r}? known: {', '.join(sorted(SOURCES))}")
+        raise unknown("data set", name, SOURCES)
     return SOURCES[name]
 
 

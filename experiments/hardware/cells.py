@@ -170,7 +170,7 @@ def run(
     account = Account(loaded)
     progress(0.3, "formulate")
     problem: Problem = account.call("formulate", _Formulate(shape), params, data)
-    qubo, key = problem.energy, jax.random.fold_in(jax.random.key(11), seed)
+    qubo, key = problem.sampled_qubo, jax.random.fold_in(jax.random.key(11), seed)
     sampler = sampler_of(settings, method, seed)
     progress(0.5, "sample")
     sample = _Sample(sampler, settings.num_reads)
@@ -186,7 +186,7 @@ def run(
 
 
 def _results(qubo: Qubo, samples: Samples, outcome: Round) -> dict[str, Any]:
-    least = float(samplers.get("exact")(jax.random.key(0), qubo, 1).lowest)
+    least = float(samplers.get("exact")(jax.random.key(0), qubo, 1).best_energy)
     spread = float(cost_of(qubo).mean) - least
     gaps = 100 * (np.asarray(samples.energies, np.float64) - least) / spread
     results: dict[str, Any] = {

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from qjax import Qubo, Samples, samplers
-from qjax.formulate import minimiser
+from qjax.formulate.minimiser import minimiser
 from qjax.hybrid import Problem
 
 # The registry's name of each method's sampler, or the control's.

@@ -250,7 +250,7 @@ def _round(
     start = nearest if method == "rounded" else first_states
     sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
     sample = _Sample(sampler, config.num_reads)
-    samples = account.call("anneal", sample, key_sample, problem.energy, start)
+    samples = account.call("anneal", sample, key_sample, problem.sampled_qubo, start)
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)
     return outcome
 

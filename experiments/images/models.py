@@ -5,17 +5,18 @@ params = network.init(key, images)["params"];  logits = network.apply({"params":
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qjax.spelling import unknown
+
 Form = Literal["auto", "patches", "conv"]
 
 
-def patches(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
+def gather_windows(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
     """All size x size windows of x (N, H, W, C) at this stride, without padding: (N, H', W', size * size * C)."""
     rows, columns = ((length - size) // stride + 1 for length in x.shape[1:3])
     windows = [
@@ -26,7 +27,7 @@ def patches(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
     return jnp.concatenate(windows, axis=-1)
 
 
-def cells(x: jax.Array, grid: int) -> jax.Array:
+def grid_means(x: jax.Array, grid: int) -> jax.Array:
     """Means over a grid of equal blocks: (N, H, W, C) -> (N, grid^2 C). Rows and columns past a multiple of `grid` are
     left out. Errors: ValueError for a grid finer than the picture."""
     n, h, w, c = x.shape
@@ -54,7 +55,7 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         form = self.form if self.form != "auto" else ("patches" if jax.default_backend() == "cpu" else "conv")
         if form == "patches":
-            return patches(x, self.size, self.stride) @ kernel.reshape(-1, self.features)
+            return gather_windows(x, self.size, self.stride) @ kernel.reshape(-1, self.features)
         return jax.lax.conv_general_dilated(
             x, kernel, (self.stride, self.stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -63,7 +64,7 @@ class Convolution(nn.Module):
 class PatchNetwork(nn.Module):
     """One wide convolution, both signs of its answers rectified, averaged over a grid, and a linear head.
 
-        a = conv(x),   h = [max(a - t_0, 0), max(-a - t_1, 0)] - centre,   features = cells(h, grid)
+        a = conv(x),   h = [max(a - t_0, 0), max(-a - t_1, 0)] - centre,   features = grid_means(h, grid)
 
     A threshold of its own for each sign of each filter, trained. `centre` is the mean of a rectified unit Gaussian at
     `threshold`, so that features start near zero. 0.1 million parameters with the defaults, 11 million multiplications
@@ -95,7 +96,7 @@ class PatchNetwork(nn.Module):
         a = self.conv(scaled(images))
         positive, negative = self.thresholds[:, None, None, None, :]
         h = jnp.concatenate([jax.nn.relu(a - positive), jax.nn.relu(-a - negative)], axis=-1)
-        return cells(h - self.centre, self.grid)
+        return grid_means(h - self.centre, self.grid)
 
 
 def scaled(images: jax.Array) -> jax.Array:
@@ -112,6 +113,5 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 def get(name: str, **options: Any) -> nn.Module:
     """The network of this name. Errors: ValueError for an unknown name (suggests the nearest)."""
     if name not in NETWORKS:
-        nearest = get_close_matches(name, NETWORKS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown network {name!r}; did you mean {nearest!r}? known: {', '.join(sorted(NETWORKS))}")
+        raise unknown("network", name, NETWORKS)
     return NETWORKS[name](**options)

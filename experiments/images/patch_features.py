@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import sources as data
-from experiments.images.models import cells, patches
+from experiments.images.models import gather_windows, grid_means
 from experiments.images.patches import whitened
 
 _BLOCK = 500  # images at a time, so that their patches stay small
@@ -99,7 +99,7 @@ def _all(config: PatchFeatures, images: data.Array, kernel: jax.Array, bias: jax
 @functools.partial(jax.jit, static_argnums=3)
 def _block(images: jax.Array, kernel: jax.Array, bias: jax.Array, config: PatchFeatures) -> jax.Array:
     """Pooled responses (N, grid^2 K), cell by cell."""
-    windows = patches(images.astype(jnp.float32) / 255, config.size, config.stride)
+    windows = gather_windows(images.astype(jnp.float32) / 255, config.size, config.stride)
     flat = kernel.reshape(-1, kernel.shape[-1])
     responses = jax.nn.relu(windows @ flat + bias[None, None, None, :])
-    return cells(responses, config.grid)
+    return grid_means(responses, config.grid)

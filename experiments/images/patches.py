@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.images.models import patches
+from experiments.images.models import gather_windows
 
 
 class Filters(NamedTuple):
@@ -31,7 +31,7 @@ def whitened(
     Errors: ValueError for fewer windows than filters.
     """
     draw, choose = jax.random.split(key)
-    windows = patches(inputs, size, stride)
+    windows = gather_windows(inputs, size, stride)
     windows = windows.reshape(-1, windows.shape[-1])
     total = windows.shape[0]
     used = min(num_windows, total)

@@ -25,7 +25,7 @@ from experiments.images import patches
 from experiments.images.models import PatchNetwork, scaled
 from experiments.images.patches import Filters
 from qjax import Ledger, Mask, Quadratic, Rounding, Samples, encode, least_squares, samplers
-from qjax.formulate import minimiser
+from qjax.formulate.minimiser import minimiser
 from qjax.formulate.rounding import sequential
 from qjax.hybrid import Problem, Round, formulated, initial_states, picked
 
@@ -170,11 +170,11 @@ class Plan:
 
     def anneal_choice(self, key: jax.Array, choice: Choice) -> Samples:
         sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.choice_sweeps))
-        return sampler(key, choice.problem.energy, self.config.choice_reads, choice.states)
+        return sampler(key, choice.problem.sampled_qubo, self.config.choice_reads, choice.states)
 
     def anneal_head(self, key: jax.Array, head: Head) -> Samples:
         sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.head_sweeps))
-        return sampler(key, head.problem.energy, self.config.head_reads, head.states)
+        return sampler(key, head.problem.sampled_qubo, self.config.head_reads, head.states)
 
     def _atoms(self, key: jax.Array, order: jax.Array, images: jax.Array) -> Filters:
         layer = (self.network.size, self.network.stride, self.config.shrink)

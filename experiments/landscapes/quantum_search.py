@@ -109,7 +109,7 @@ class FittedHybrid:
 
         def formulate(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Any:
             step = 2 * radius / (2**self.bits - 1)
-            encoding = qjax.encode(params, {"x": qjax.FixedPoint(self.bits, step, around="present")})
+            encoding = qjax.encode(params, {"x": qjax.FixedPoint(self.bits, step, around="current")})
             return quadratic(params, radius, key, data), encoding
 
         return formulate
@@ -120,7 +120,7 @@ class FittedHybrid:
 
         def quadratic(params: Params, radius: jax.Array, key: jax.Array, data: Data) -> Quadratic:
             sigma = 0.5 * jnp.sqrt(radius * data["half_width"])
-            return qjax.fitted(_named(objective), params, key, data, radius=sigma, num_samples=self.num_samples)
+            return qjax.fitted(key, _named(objective), params, data, radius=sigma, num_samples=self.num_samples)
 
         return quadratic
 
@@ -178,7 +178,7 @@ def _round(
     if getattr(hybrid, "start", "annealed") == "rounded":
         samples = account.call("anneal", _nearest, parts)
     else:
-        samples = account.call("anneal", _anneal(hybrid.sampler, hybrid.num_reads), key, parts.energy)
+        samples = account.call("anneal", _anneal(hybrid.sampler, hybrid.num_reads), key, parts.sampled_qubo)
     return account.call("decode", _pick(loss, hybrid.num_candidates, accept), params, parts, samples, data)
 
 

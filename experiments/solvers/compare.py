@@ -171,8 +171,8 @@ def solve(
     else:
         sampler = of_cores(ladder("auto" if name == REFERENCE else name, num_sweeps), reads)
         samples = samplers.within(sampler, seconds)(key, problem.qubo, reads)
-    info, claimed = samples.info, float(samples.lowest)
-    energy = float(problem.qubo.energies(samples.best))
+    info, claimed = samples.info, float(samples.best_energy)
+    energy = float(problem.qubo.energies(samples.best_bits))
     if not np.isclose(energy, claimed, rtol=1e-4, atol=1e-3):
         raise ValueError(f"{name} claims the energy {claimed} for a state of {energy} on {problem.name}")
     spent, apart = float(info["seconds"]), float(info["compile_seconds"])

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend import checkpoint as checkpoints
 from qjax.descend.descent import FAULTS, Descent, State, leaf_name, strong
+from qjax.spelling import unknown
 
 Tree = Any
 Metrics = dict[str, np.ndarray]
@@ -140,8 +140,7 @@ def check_names(descent: Descent, params: Tree) -> None:
     names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for part in descent.trainable or ():
         if not any(name == part or name.startswith(part + "/") for name in names):
-            nearest = get_close_matches(part, names, n=1, cutoff=0.0)
-            raise ValueError(f"trainable: no leaf {part!r}; did you mean {nearest[0] if nearest else ''!r}?")
+            raise unknown("trainable leaf", part, names)
 
 
 def _check_finite(params: Tree, finite: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """The one training loop: any loss on a pytree, any optax optimizer, chunks of jitted steps.
 
-    result = refine(loss, params, data, optax.adam(1e-3), 1000, key=jax.random.key(0), batch_size=256)
+    result = refine(jax.random.key(0), loss, params, data, optax.adam(1e-3), 1000, batch_size=256)
     result.params, result.metrics["loss"]
 
 What a step is stands in `qjax.descend.descent`, the host's side of a run in `qjax.descend.loop`.
@@ -8,7 +8,6 @@ What a step is stands in `qjax.descend.descent`, the host's side of a run in `qj
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend.descent import Descent, advance, start, strong
 from qjax.descend.loop import Callback, Path, Programs, Refined, Tree, check_names, drive, num_rows
+from qjax.spelling import unknown
 
 __all__ = ["Compiled", "Refine", "Refined", "refine"]
 
@@ -102,12 +102,12 @@ class Compiled:
 
 
 def refine(
+    key: jax.Array,
     loss: Callable[..., Any],
     params: Tree,
     data: Tree,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    key: jax.Array,
     *,
     callback: Callback | None = None,
     checkpoint: Path | None = None,
@@ -118,8 +118,7 @@ def refine(
     known = [field.name for field in fields(Refine)]
     for name in options:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown option {name!r}; did you mean {nearest!r}? options: {', '.join(known[2:])}")
+            raise unknown("option", name, known[2:])
     program = Refine(loss, optimizer, **options)
     return program(key, params, data, num_steps, callback, checkpoint, checkpoint_every)
 

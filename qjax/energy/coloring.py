@@ -1,4 +1,4 @@
-"""Greedy colouring of a coupling graph on the host, and its blocks: sites to be updated at once, by degree.
+"""Greedy colouring of a coupling graph on the host, and the order of its sites: those to be updated at once, by degree.
 
 Largest degree first (Welsh and Powell 1967): at most (largest degree + 1) colours.
 """
@@ -13,7 +13,7 @@ import numpy as np
 _SMALLEST_BUCKET = 64
 
 
-class Blocks(NamedTuple):
+class Layout(NamedTuple):
     """order (n,): sites by colour, then degree; classes: bucket sizes of each colour; widths: their padded degrees."""
 
     order: np.ndarray
@@ -37,10 +37,10 @@ def color(n: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     return colors
 
 
-def blocks_of(n: int, rows: np.ndarray, cols: np.ndarray) -> Blocks:
+def layout_of(n: int, rows: np.ndarray, cols: np.ndarray) -> Layout:
     """Colour classes of the graph, each cut into buckets of similar degree so that padding stays small."""
     if n == 0:
-        return Blocks(np.zeros(0, np.int64), (), ())
+        return Layout(np.zeros(0, np.int64), (), ())
     colors = color(n, rows, cols)
     degree = np.bincount(rows, minlength=n)
     order = np.lexsort((degree, colors))
@@ -60,4 +60,4 @@ def blocks_of(n: int, rows: np.ndarray, cols: np.ndarray) -> Blocks:
             start = stop
         classes.append(tuple(sizes))
         widths.append(tuple(limits))
-    return Blocks(order, tuple(classes), tuple(widths))
+    return Layout(order, tuple(classes), tuple(widths))

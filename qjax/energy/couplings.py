@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
-from qjax.energy.coloring import blocks_of
+from qjax.energy.coloring import layout_of
 
 # More values than these are multiplied: every level costs a copy of the state.
 _MOST_LEVELS = 2
@@ -113,15 +113,15 @@ class Sparse:
 
         integer_dtype = _integer_dtype(n, both[0], both[2])
         dtype = np.dtype(integer_dtype or jnp.zeros(0).dtype)
-        blocks = blocks_of(n, both[0], both[1])
+        layout = layout_of(n, both[0], both[1])
         position = np.empty(n, np.int32)
-        position[blocks.order] = np.arange(n, dtype=np.int32)
+        position[layout.order] = np.arange(n, dtype=np.int32)
         by_site = np.argsort(position[both[0]], kind="stable")
         site, other, value = position[both[0]][by_site], position[both[1]][by_site], both[2][by_site]
         first = np.searchsorted(site, np.arange(n))
         slot = np.arange(site.size) - first[site] if site.size else site
         neighbours, padded, start = [], [], 0
-        for sizes, widths in zip(blocks.classes, blocks.widths, strict=True):
+        for sizes, widths in zip(layout.classes, layout.widths, strict=True):
             for size, width in zip(sizes, widths, strict=True):
                 index = np.repeat(np.arange(start, start + size, dtype=np.int32)[:, None], width, axis=1)
                 weight = np.zeros((size, width), dtype)
@@ -132,11 +132,11 @@ class Sparse:
                 padded.append(jnp.asarray(weight))
                 start += size
         return Sparse(
-            jnp.asarray(blocks.order.astype(np.int32)),
+            jnp.asarray(layout.order.astype(np.int32)),
             jnp.asarray(position),
             tuple(neighbours),
             tuple(padded),
-            blocks.classes,
+            layout.classes,
             integer_dtype,
             _levels(merged) if integer_dtype else None,
         )

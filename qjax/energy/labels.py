@@ -13,13 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Labels:
-    """Bits in order: for each block (name, shape) its prod(shape) bits in C order.
+    """Bits in order: for each array (name, shape) its prod(shape) bits in C order.
 
-    A block of shape () gives its bit the bare name, the block (None, (n,)) gives 0 .. n-1, any other (name, index).
+    An array of shape () gives its bit the bare name, the array (None, (n,)) gives 0 .. n-1, any other (name, index).
     `kept` restricts the bits to some positions: the bytes of an int64 vector (bytes hash once, a tuple every time).
     """
 
-    blocks: tuple[tuple[Hashable, tuple[int, ...]], ...]
+    arrays: tuple[tuple[Hashable, tuple[int, ...]], ...]
     kept: bytes | None = None
 
     @staticmethod
@@ -36,7 +36,7 @@ class Labels:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        return np.cumsum([0] + [prod(shape) for _, shape in self.blocks])
+        return np.cumsum([0] + [prod(shape) for _, shape in self.arrays])
 
     @cached_property
     def _positions(self) -> np.ndarray | None:
@@ -50,14 +50,14 @@ class Labels:
         if not 0 <= bit < len(self):
             raise IndexError(f"bit {bit} of {len(self)}")
         place = bit if self._positions is None else int(self._positions[bit])
-        block = int(np.searchsorted(self._starts, place, side="right")) - 1
-        name, shape = self.blocks[block]
+        array = int(np.searchsorted(self._starts, place, side="right")) - 1
+        name, shape = self.arrays[array]
         if not shape:
             return name
-        index = tuple(int(i) for i in np.unravel_index(place - int(self._starts[block]), shape))
+        index = tuple(int(i) for i in np.unravel_index(place - int(self._starts[array]), shape))
         return index[0] if name is None and len(shape) == 1 else (name, index)
 
     def select(self, positions: np.ndarray) -> Labels:
         """The labels of some of the bits."""
         chosen = np.asarray(positions, np.int64)
-        return Labels(self.blocks, (chosen if self._positions is None else self._positions[chosen]).tobytes())
+        return Labels(self.arrays, (chosen if self._positions is None else self._positions[chosen]).tobytes())

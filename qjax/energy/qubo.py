@@ -192,12 +192,16 @@ class Qubo:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz (no pickle). Errors: ValueError for implicit couplings, OSError from the file system."""
-        storage.save_qubo(path, self)
+        storage.write(path, storage.Parts(self.offset, self.linear, self.scale, self.couplings, self.labels))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Qubo:
         """Read what `save` wrote. Errors: ValueError naming a file that is truncated, corrupt or no Qubo."""
-        return storage.load_qubo(path)
+        parts = storage.read(path)
+        try:
+            return Qubo.from_terms(parts.linear, parts.couplings, parts.offset, parts.scale, parts.labels)
+        except ValueError as error:
+            raise storage.unreadable(path, error) from error
 
     def _states(self, bits: Any) -> jax.Array:
         x = jnp.asarray(bits).astype(self.linear.dtype)

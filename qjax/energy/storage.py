@@ -1,4 +1,4 @@
-"""Qubos on disk: one .npz without pickle, written in one piece."""
+"""The parts of a Qubo on disk: one .npz without pickle, written in one piece. Knows arrays and couplings, not Qubos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import uuid
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,25 +16,33 @@ import numpy as np
 from qjax.energy.couplings import Couplings, Dense, Gram, Implicit, Sparse
 from qjax.energy.labels import Labels
 
-if TYPE_CHECKING:
-    from qjax.energy.qubo import Qubo
-
 _FORMAT = "qjax-qubo-1"
 
 
-def save_qubo(path: str | os.PathLike[str], qubo: Qubo) -> None:
-    arrays: dict[str, Any] = {name: getattr(qubo, name) for name in ("offset", "linear", "scale")}
-    header: dict[str, Any] = {"format": _FORMAT, "blocks": _encoded_blocks(qubo.labels)}
-    if qubo.labels.kept is not None:
-        arrays["kept"] = np.frombuffer(qubo.labels.kept, np.int64)
-    match qubo.couplings:
+class Parts(NamedTuple):
+    """What a Qubo is made of: offset, linear, scale as in `qjax.Qubo`."""
+
+    offset: Any
+    linear: Any
+    scale: Any
+    couplings: Couplings
+    labels: Labels
+
+
+def write(path: str | os.PathLike[str], parts: Parts) -> None:
+    """Errors: ValueError for implicit couplings and labels of other kinds, OSError from the file system."""
+    arrays: dict[str, Any] = {"offset": parts.offset, "linear": parts.linear, "scale": parts.scale}
+    header: dict[str, Any] = {"format": _FORMAT, "labels": _encoded(parts.labels)}
+    if parts.labels.kept is not None:
+        arrays["kept"] = np.frombuffer(parts.labels.kept, np.int64)
+    match parts.couplings:
         case Dense(matrix):
             header["couplings"], arrays["matrix"] = "dense", matrix
         case Gram(factor):
             header["couplings"], arrays["factor"] = "gram", factor
         case Sparse():
             header["couplings"] = "sparse"
-            arrays["rows"], arrays["cols"], arrays["weights"] = qubo.couplings.edges()
+            arrays["rows"], arrays["cols"], arrays["weights"] = parts.couplings.edges()
         case Implicit():
             raise ValueError("implicit couplings are a function and cannot be saved; save couplings.to_dense() instead")
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -50,9 +58,8 @@ def save_qubo(path: str | os.PathLike[str], qubo: Qubo) -> None:
         raise
 
 
-def load_qubo(path: str | os.PathLike[str]) -> Qubo:
-    from qjax.energy.qubo import Qubo
-
+def read(path: str | os.PathLike[str]) -> Parts:
+    """What `write` wrote, unchecked but for its form. Errors: ValueError naming a file that is none or damaged."""
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -60,11 +67,15 @@ def load_qubo(path: str | os.PathLike[str]) -> Qubo:
         if header["format"] != _FORMAT:
             raise ValueError(f"format {header['format']!r}, expected {_FORMAT!r}")
         kept = arrays["kept"].tobytes() if "kept" in arrays else None
-        labels = Labels(tuple((_decoded(name), tuple(shape)) for name, shape in header["blocks"]), kept)
+        labels = Labels(tuple((_decoded(name), tuple(shape)) for name, shape in header["labels"]), kept)
         couplings = _couplings(header["couplings"], arrays)
-        return Qubo.from_terms(arrays["linear"], couplings, arrays["offset"], arrays["scale"], labels)
+        return Parts(arrays["offset"], arrays["linear"], arrays["scale"], couplings, labels)
     except (zipfile.BadZipFile, KeyError, TypeError, EOFError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a readable Qubo file: {error}") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    return ValueError(f"{os.fspath(path)} is not a readable Qubo file: {error}")
 
 
 def _couplings(kind: str, arrays: dict[str, np.ndarray]) -> Couplings:
@@ -78,11 +89,11 @@ def _couplings(kind: str, arrays: dict[str, np.ndarray]) -> Couplings:
     raise ValueError(f"unknown couplings {kind!r}")
 
 
-def _encoded_blocks(labels: Labels) -> list[Any]:
-    for name, _ in labels.blocks:
+def _encoded(labels: Labels) -> list[Any]:
+    for name, _ in labels.arrays:
         if not (name is None or isinstance(name, str | int | tuple)):
             raise ValueError(f"only labels made of text, numbers and tuples can be saved, got {name!r}")
-    return [[list(name) if isinstance(name, tuple) else name, shape] for name, shape in labels.blocks]
+    return [[list(name) if isinstance(name, tuple) else name, shape] for name, shape in labels.arrays]
 
 
 def _decoded(name: Any) -> Any:

@@ -30,7 +30,7 @@ class Constraint(NamedTuple):
     required: int
 
 
-Block: TypeAlias = tuple[str, tuple[int, ...]]
+BitArray: TypeAlias = tuple[str, tuple[int, ...]]
 
 
 @partial(register_dataclass, data_fields=["origin", "step"], meta_fields=["path", "weights", "units", "cardinality"])
@@ -62,7 +62,7 @@ class Digits:
         return {self.path: self.origin}
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def bit_arrays(self) -> tuple[BitArray, ...]:
         return ((self.path, (*_channel_first(self.units), len(self.weights))),)
 
     @property
@@ -147,7 +147,7 @@ class Selection:
         return {self.path: jnp.zeros(self.shape, self.atoms.dtype)}
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def bit_arrays(self) -> tuple[BitArray, ...]:
         slots = _channel_first(self.shape) if self.axis is None else (self.shape[self.axis],)
         return ((self.path, (*slots, self.atoms.shape[0])),)
 
@@ -210,7 +210,7 @@ class Combination:
         return {name: leaf + shift[name] for name, leaf in self.centre.items()}
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def bit_arrays(self) -> tuple[BitArray, ...]:
         return (("directions", (int(self.low.shape[0]), len(self.weights))),)
 
     @property

@@ -45,7 +45,7 @@ class Encoding:
     @property
     def labels(self) -> Labels:
         """(leaf, index) of every bit; an index is (channel, other axes of the leaf, digit)."""
-        return Labels(tuple(block for part in self.parts for block in part.blocks))
+        return Labels(tuple(array for part in self.parts for array in part.bit_arrays))
 
     @property
     def origin(self) -> Any:
@@ -188,21 +188,21 @@ class Ternary:
 class FixedPoint:
     """w = centre + step (k - (2^b - 1) / 2), k = sum_j 2^j x_j in 0 .. 2^b - 1, b = `bits`.
 
-    centre: 0, or the present leaf with around="present" (the form for rounds that re-centre). step: given (scalar or
+    centre: 0, or the present leaf with around="current" (the form for rounds that re-centre). step: given (scalar or
     broadcastable to the leaf), else so that the grid just holds max |w| (a channel).
     """
 
     bits: int = 4
     step: Any = None
     per: Per = "channel"
-    around: Literal["zero", "present"] = "zero"
+    around: Literal["zero", "current"] = "zero"
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
         if not 1 <= self.bits <= 16:
             raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
         half = (2**self.bits - 1) / 2
         step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
-        centre = leaf if self.around == "present" else jnp.zeros_like(leaf)
+        centre = leaf if self.around == "current" else jnp.zeros_like(leaf)
         weights = tuple(float(2**j) for j in range(self.bits))
         return Digits(centre - half * jnp.broadcast_to(step, leaf.shape), step, path, weights, leaf.shape)
 

@@ -26,9 +26,9 @@ from qjax.formulate.quadratic import Quadratic
 
 
 def fitted(
+    key: jax.Array,
     objective: Callable[..., jax.Array],
     params: Any,
-    key: jax.Array,
     *data: Any,
     radius: Any,
     num_samples: int,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+from qjax.spelling import unknown
 
 Leaves: TypeAlias = dict[str, jax.Array]
 
@@ -42,9 +43,7 @@ def floating(leaves: Leaves) -> Leaves:
 def check(name: str, existing: Iterable[str]) -> str:
     listed = list(existing)
     if name not in listed:
-        near = difflib.get_close_matches(name, listed, n=1, cutoff=0.0)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no leaf {name!r} in the parameters{hint} Leaves: {', '.join(listed)}")
+        raise unknown("leaf", name, listed)
     return name
 
 

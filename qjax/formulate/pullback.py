@@ -108,7 +108,7 @@ def _channels(
         offset = offset + term.reshape(-1, channels).sum(0)
     # linear = step_c B'g'_c = scale_c * (B'g'_c / step_c)
     slope = linear.reshape(channels, -1) / scale[:, None] + 0.5 * jnp.broadcast_to(diagonal, (channels, diagonal.size))
-    return Qubo(offset / scale, slope, couplings, scale, Labels(((labels.blocks[0][0], labels.blocks[0][1][1:]),)))
+    return Qubo(offset / scale, slope, couplings, scale, Labels(((labels.arrays[0][0], labels.arrays[0][1][1:]),)))
 
 
 def _shared_step(encoding: Encoding, curvature: ChannelGram | ChannelFeatures) -> Digits | None:

@@ -8,7 +8,6 @@ table()                            what each can do
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from qjax.samplers.samples import Samples
 from qjax.samplers.tabu import Tabu
 from qjax.samplers.temper import Temper
 from qjax.samplers.within import Within, within
+from qjax.spelling import unknown
 
 # A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
@@ -68,8 +68,7 @@ def names() -> tuple[str, ...]:
 def sampler_class(name: str) -> Any:
     """The class of a registered sampler. Errors: ValueError for an unknown name, with the nearest one."""
     if name not in _REGISTRY:
-        near = difflib.get_close_matches(str(name), _REGISTRY, n=1, cutoff=0.0)
-        raise ValueError(f"unknown sampler {name!r}: did you mean {near[0]!r}? There are {', '.join(_REGISTRY)}")
+        raise unknown("sampler", name, _REGISTRY)
     module, attribute = _REGISTRY[name].split(":")
     return getattr(import_module(module), attribute)
 
@@ -80,9 +79,7 @@ def get(name: str, **fields: Any) -> Any:
     known = [f.name for f in dataclasses.fields(kind)]
     for field in fields:
         if field not in known:
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; it has {', '.join(known) or 'none'}"
-            raise ValueError(f"sampler {name!r} has no hyperparameter {field!r}{hint}")
+            raise unknown(f"hyperparameter of sampler {name!r}", field, known)
     return kind(**fields)
 
 

@@ -50,7 +50,7 @@ class Anneal(Sampler):
     return_states: str = "best"
 
     thermal: ClassVar[bool] = True
-    more: ClassVar[str] = "longer"
+    with_more_time: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -67,8 +67,8 @@ class Anneal(Sampler):
     def prepare(self, task: Task) -> _Problem:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self.fixed_cardinality is not None:
-            return _Problem(swaps.Swaps(task.qubo, task.spread), self._betas(task))
-        return _Problem(sweeps.sweeper(task.qubo, task.spread), self._betas(task))
+            return _Problem(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
+        return _Problem(sweeps.sweeper(task.qubo, task.per_column), self._betas(task))
 
     def _betas(self, task: Task) -> jax.Array:
         dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)
@@ -90,11 +90,11 @@ class Anneal(Sampler):
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        weights = task.spread(problem.betas[t] * task.qubo.scale)
-        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, task.made(t) + 1)
+        weights = task.per_column(problem.betas[t] * task.qubo.scale)
+        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, task.steps_before(t) + 1)
         if self.return_states == "last":
             return state._replace(inner=inner)
-        energy = state.energy + change * jnp.sign(task.spread(task.qubo.scale))
+        energy = state.energy + change * jnp.sign(task.per_column(task.qubo.scale))
         lower = energy < state.best_energy
         new = problem.sweeper.snapshot(inner)
 

@@ -68,14 +68,14 @@ class Auto(Sampler):
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
 
-    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
         sampler: Any = CHOICES[_row(qubo)].sampler
         length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
         return sampler if length is None else replace(sampler, **{length: self.num_sweeps})
 
     def _works(self, task: Task) -> Sampler:
-        return self.chosen(task.qubo, task.num_reads)
+        return self.algorithm_for(task.qubo, task.num_reads)
 
     def length(self, task: Task) -> int:
         return self._works(task).length(task)

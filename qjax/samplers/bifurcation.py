@@ -69,7 +69,7 @@ class Bifurcation(Sampler):
     readout_every: int = 25
     return_states: str = "best"
 
-    more: ClassVar[str] = "longer"
+    with_more_time: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_steps", self.num_steps)
@@ -122,9 +122,9 @@ class Bifurcation(Sampler):
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         couplings, dtype = problem.couplings, state.x.dtype
-        before, count, whole = task.span(t, self._every, self.num_steps)
-        strength, dt = task.spread(problem.strength)[None, :], task.spread(problem.time_step)[None, :]
-        fields = task.spread(problem.fields)
+        before, count, whole = task.substeps(t, self._every, self.num_steps)
+        strength, dt = task.per_column(problem.strength)[None, :], task.per_column(problem.time_step)[None, :]
+        fields = task.per_column(problem.fields)
 
         def advance(k: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             x, y, pump = carry

@@ -50,8 +50,8 @@ class Task:
     bits or None.
 
     num_reads is that of the whole call; reads (R,) are the indices of those run here (all of them, or one device's
-    share). stretch: how often every step is made (see `Sampler.stretched`), None for once; repeat: how often this one
-    was made before.
+    share). repeats: how often every step is made (see `Sampler.repeated`), None for once; repetition: how often this
+    one was made before.
     """
 
     qubo: Qubo
@@ -59,8 +59,8 @@ class Task:
     seeds: jax.Array
     initial: jax.Array | None
     num_reads: int
-    stretch: jax.Array | None = None
-    repeat: jax.Array | None = None
+    repeats: jax.Array | None = None
+    repetition: jax.Array | None = None
 
     @property
     def num_bits(self) -> int:
@@ -79,20 +79,20 @@ class Task:
         """(n, P)."""
         return self.qubo.linear.T
 
-    def made(self, t: jax.Array) -> jax.Array:
+    def steps_before(self, t: jax.Array) -> jax.Array:
         """Steps of the call before this one, repeats counted."""
-        return t if self.stretch is None or self.repeat is None else t * self.stretch + self.repeat
+        return t if self.repeats is None or self.repetition is None else t * self.repeats + self.repetition
 
-    def span(self, t: jax.Array, every: int, total: int) -> tuple[jax.Array, int | jax.Array, int | jax.Array]:
+    def substeps(self, t: jax.Array, every: int, total: int) -> tuple[jax.Array, int | jax.Array, int | jax.Array]:
         """(those before, those of this step, those of the call) where a step makes `every` of `total` smaller ones,
         and the last step what is left of them."""
         first = t * every
         count = every if total % every == 0 else jnp.minimum(every, total - first)
-        if self.stretch is None or self.repeat is None:
+        if self.repeats is None or self.repetition is None:
             return first, count, total
-        return first * self.stretch + self.repeat * count, count, total * self.stretch
+        return first * self.repeats + self.repetition * count, count, total * self.repeats
 
-    def spread(self, values: jax.Array) -> jax.Array:
+    def per_column(self, values: jax.Array) -> jax.Array:
         """Per-problem values (..., P) given to every column, (..., C)."""
         wide = jnp.broadcast_to(values[..., None], (*values.shape, self.reads.shape[0]))
         return wide.reshape((*values.shape[:-1], self.num_columns))
@@ -119,7 +119,7 @@ class Sampler:
     # How more time is spent (qjax.samplers.within): "longer" makes every step several times, which suits algorithms
     # whose schedule is a function of the step and whose random numbers come from `task.seeds` alone; "continue" goes on
     # from the states reached; "restart" begins again with another key; "once" has nothing to add.
-    more: ClassVar[str] = "restart"
+    with_more_time: ClassVar[str] = "restart"
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
         """Samples of low energy: bits int8 (*batch, num_reads, n), energies (*batch, num_reads).
@@ -127,19 +127,19 @@ class Sampler:
         key: a JAX random key. initial_states: 0/1, anything that broadcasts to (*batch, num_reads, n).
         Errors: ValueError naming the argument for a wrong type, shape or number of reads.
         """
-        return self.stretched(key, qubo, num_reads, initial_states, None)
+        return self.repeated(key, qubo, num_reads, initial_states, None)
 
-    def stretched(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, stretch: Any) -> Samples:
-        """The same call with every step made `stretch` times in a row, each with random numbers of its own: one program
+    def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
+        """The same call with every step made `repeats` times in a row, each with random numbers of its own: one program
         for schedules of all lengths. 0 makes no step; algorithms that are not "longer" make theirs once from 1 on."""
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
         drive: Any = _driven if self.is_host else _drive
-        samples: Samples = drive(self, key, bare, num_reads, initial_states, stretch)
+        samples: Samples = drive(self, key, bare, num_reads, initial_states, repeats)
         return samples
 
-    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that does the work: itself, but for one that chooses."""
         return self
 
@@ -184,20 +184,20 @@ class Sharded:
             raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        return self.stretched(key, qubo, num_reads, initial_states, None)
+        return self.repeated(key, qubo, num_reads, initial_states, None)
 
-    def stretched(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, stretch: Any) -> Samples:
+    def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
         """As that of the sampler."""
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         devices = self.mesh.shape[self.axis]
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _drive(self, key, bare, num_reads, initial_states, stretch)
+        samples: Samples = _drive(self, key, bare, num_reads, initial_states, repeats)
         return samples
 
-    def _spread(self, run: Any, batch_ndim: int) -> Any:
-        """run(key, qubo, reads, initial, stretch) with every device taking its share of the reads."""
+    def _shard(self, run: Any, batch_ndim: int) -> Any:
+        """run(key, qubo, reads, initial, repeats) with every device taking its share of the reads."""
         spec: Any = jax.sharding.PartitionSpec
         whole, by_read = spec(), spec(*(None,) * batch_ndim, self.axis)
         return jax.shard_map(
@@ -208,9 +208,9 @@ class Sharded:
             check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
         )
 
-    def chosen(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that does the work."""
-        return self.sampler.chosen(qubo, num_reads)
+        return self.sampler.algorithm_for(qubo, num_reads)
 
 
 def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tuple[jax.Array, int, jax.Array | None]:
@@ -263,7 +263,7 @@ def _run(
     qubo: Qubo,
     reads: jax.Array,
     initial: jax.Array | None,
-    stretch: jax.Array | None,
+    repeats: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
     """Reads `reads` of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
     batch, n = qubo.batch_shape, qubo.num_bits
@@ -276,7 +276,7 @@ def _run(
     )
     seeds = streams.seeds(key, reads, flat.batch_shape[0])
     columns = None if initial is None else initial.reshape((-1, n)).T
-    task = Task(flat, reads, seeds, columns, num_reads, stretch)
+    task = Task(flat, reads, seeds, columns, num_reads, repeats)
     problem = sampler.prepare(task)
     outcome = sampler.finish(task, problem, _loop(sampler, task, problem, sampler.init(task, problem)))
     bits, energies = _best_candidate(qubo, outcome.candidates, shape)
@@ -301,20 +301,20 @@ def _best_candidate(
 
 def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
     length: Any = sampler.length(task)
-    stretch = task.stretch
-    if stretch is not None:
-        length = jnp.where(stretch > 0, length, 0)
+    repeats = task.repeats
+    if repeats is not None:
+        length = jnp.where(repeats > 0, length, 0)
 
     def step(t: jax.Array, state: Any) -> Any:
-        if stretch is None or sampler.chosen(task.qubo, task.num_reads).more != "longer":
+        if repeats is None or sampler.algorithm_for(task.qubo, task.num_reads).with_more_time != "longer":
             return sampler.step(task, problem, t, state)
 
         def again(k: jax.Array, state: Any) -> Any:
             # Streams far from those that samplers split off themselves.
             own = streams.split(task.seeds, (k.astype(jnp.uint32) + jnp.uint32(2**31))[None])
-            return sampler.step(replace(task, seeds=own, repeat=k), problem, t, state)
+            return sampler.step(replace(task, seeds=own, repetition=k), problem, t, state)
 
-        return lax.fori_loop(0, stretch, again, state)
+        return lax.fori_loop(0, repeats, again, state)
 
     if sampler.is_host:
         for t in range(int(length)):
@@ -338,14 +338,14 @@ def _driven(
     qubo: Qubo,
     num_reads: int,
     initial: jax.Array | None,
-    stretch: jax.Array | None,
+    repeats: jax.Array | None,
 ) -> Samples:
     if isinstance(sampler, Sharded):
-        run = sampler._spread(partial(_run, sampler.sampler, num_reads), len(qubo.batch_shape))
+        run = sampler._shard(partial(_run, sampler.sampler, num_reads), len(qubo.batch_shape))
     else:
         run = partial(_run, sampler, num_reads)
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
-    bits, energies, by_read, by_problem = run(key, qubo, reads, initial, stretch)
+    bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats)
     return Samples(bits, energies, {**by_read, **by_problem})
 
 

@@ -56,7 +56,7 @@ class Decompose(Sampler):
     num_rounds: int = 50
     sub_reads: int = 4
 
-    more: ClassVar[str] = "continue"
+    with_more_time: ClassVar[str] = "continue"
 
     def __post_init__(self) -> None:
         positive("size", self.size)
@@ -73,7 +73,7 @@ class Decompose(Sampler):
         linear, diagonal = columns.zero_diagonal_terms(task.qubo)
         couplings = task.qubo.couplings
         lists = listed(couplings) if isinstance(couplings, Sparse) else None
-        return _Problem(task.spread(linear), diagonal, task.spread(task.qubo.scale), lists)
+        return _Problem(task.per_column(linear), diagonal, task.per_column(task.qubo.scale), lists)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = task.initial
@@ -122,7 +122,7 @@ class Decompose(Sampler):
         def one(key: jax.Array, linear: jax.Array, among: jax.Array, scale: jax.Array, old: jax.Array) -> Any:
             qubo = Qubo(jnp.zeros((), linear.dtype), linear, Dense(among), scale, Labels.range(linear.shape[0]))
             samples = self.sampler(key, qubo, self.sub_reads, old[None].astype(jnp.int8))
-            return samples.best, samples.lowest
+            return samples.best_bits, samples.best_energy
 
         if not self.is_host:
             solved: tuple[jax.Array, jax.Array] = jax.vmap(one)(keys, linear, among, scale, old)

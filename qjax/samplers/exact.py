@@ -39,7 +39,7 @@ class Exact(Sampler):
 
     max_bits: int = 28
 
-    more: ClassVar[str] = "once"
+    with_more_time: ClassVar[str] = "once"
 
     def __post_init__(self) -> None:
         positive("max_bits", self.max_bits)

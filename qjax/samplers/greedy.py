@@ -75,7 +75,7 @@ class Greedy(Sampler):
     def prepare(self, task: Task) -> Any:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self._sweeps(task):
-            return sweeps.sweeper(task.qubo, task.spread)
+            return sweeps.sweeper(task.qubo, task.per_column)
         linear, _ = columns.zero_diagonal_terms(task.qubo)
         return _Problem(Rows(task.qubo.couplings), linear)
 
@@ -88,7 +88,7 @@ class Greedy(Sampler):
         if not isinstance(problem, _Problem):
             return _Swept(problem.load(bits), jnp.ones(task.num_columns, bool))
         x = bits.T.astype(problem.linear.dtype)
-        fields = (problem.rows.image(x) + task.spread(problem.linear).T) * _sign(task)[:, None]
+        fields = (problem.rows.image(x) + task.per_column(problem.linear).T) * _sign(task)[:, None]
         if self.fixed_cardinality is not None:
             return _Exchanged(x, fields, jnp.abs(fields), jnp.zeros(task.num_columns, jnp.int32))
         return _Steepest(x, fields, jnp.abs(fields), jnp.ones(task.num_columns, bool))
@@ -165,4 +165,4 @@ def _rounding(largest: jax.Array) -> jax.Array:
 
 
 def _sign(task: Task) -> jax.Array:
-    return jnp.sign(task.spread(task.qubo.scale))
+    return jnp.sign(task.per_column(task.qubo.scale))

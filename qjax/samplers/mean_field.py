@@ -56,7 +56,7 @@ class MeanField(Sampler):
     readout_every: int = 25
     return_states: str = "best"
 
-    more: ClassVar[str] = "longer"
+    with_more_time: ClassVar[str] = "longer"
 
     def __post_init__(self) -> None:
         positive("num_steps", self.num_steps)
@@ -92,7 +92,7 @@ class MeanField(Sampler):
         optimizer = self.optimizer
         if isinstance(optimizer, str):
             optimizer = getattr(optax, optimizer)(self.learning_rate)
-        return _Problem(optimizer, couplings, diagonal, task.spread(fields), task.spread(strength)[None, :])
+        return _Problem(optimizer, couplings, diagonal, task.per_column(fields), task.per_column(strength)[None, :])
 
     def init(self, task: Task, problem: _Problem) -> _State:
         dtype = task.qubo.linear.dtype
@@ -105,7 +105,7 @@ class MeanField(Sampler):
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         dtype = state.v.dtype
-        before, count, whole = task.span(t, self._every, self.num_steps)
+        before, count, whole = task.substeps(t, self._every, self.num_steps)
         update = jax.vmap(problem.optimizer.update, in_axes=-1, out_axes=-1)
         hot, cold = (math.log(end) for end in self.temperature_range)
 

@@ -96,7 +96,9 @@ class PathIntegral(Sampler):
         halves = task.replicated(self.num_slices // 2)
         slices = jnp.arange(self.num_slices).reshape((-1, 2))
         seeds = jnp.stack([streams.split(task.seeds, slices[:, k]) for k in range(2)])
-        return _Problem(sweeps.sweeper(task.qubo, halves.spread), halves, slice_beta * task.qubo.scale, gammas, seeds)
+        return _Problem(
+            sweeps.sweeper(task.qubo, halves.per_column), halves, slice_beta * task.qubo.scale, gammas, seeds
+        )
 
     def init(self, task: Task, problem: _Problem) -> _State:
         view, sites = problem.sweeper, jnp.arange(task.num_bits)
@@ -104,7 +106,7 @@ class PathIntegral(Sampler):
         even, odd = (
             view.load(streams.random_bits(seeds, 0, sites) if bits is None else bits) for seeds in problem.seeds
         )
-        sign = jnp.sign(task.spread(task.qubo.scale))[:, None]
+        sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
         # One energy is compiled for both halves.
         both = jax.tree.map(lambda *parts: jnp.stack(parts), even, odd)
         energies = lax.map(view.energies, both).reshape((2, task.num_columns, -1)) * sign[None]
@@ -114,9 +116,9 @@ class PathIntegral(Sampler):
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         view, shape = problem.sweeper, state.energies.shape[1:]
-        weights = problem.halves.spread(problem.weights)
-        coupling = problem.halves.spread(-0.5 * jnp.log(jnp.tanh(problem.gammas[t])))
-        sign = jnp.sign(task.spread(task.qubo.scale))[:, None]
+        weights = problem.halves.per_column(problem.weights)
+        coupling = problem.halves.per_column(-0.5 * jnp.log(jnp.tanh(problem.gammas[t])))
+        sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
 
         def half(k: jax.Array, carry: Any) -> Any:
             # One sweep is compiled for both parities: the halves change places, and with them their neighbours.

@@ -88,7 +88,7 @@ class Population(Sampler):
         else:
             betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]
             betas = jnp.broadcast_to(betas, (len(self.beta_schedule), task.num_problems))
-        return _Problem(sweeps.sweeper(task.qubo, members.spread), members, betas)
+        return _Problem(sweeps.sweeper(task.qubo, members.per_column), members, betas)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = problem.members.initial
@@ -102,9 +102,9 @@ class Population(Sampler):
 
     def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        scale = task.spread(task.qubo.scale)
-        weights = task.spread(problem.betas[t]) * scale
-        before = jnp.where(t > 0, task.spread(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale
+        scale = task.per_column(task.qubo.scale)
+        weights = task.per_column(problem.betas[t]) * scale
+        before = jnp.where(t > 0, task.per_column(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale
         logs = -(weights - before)[:, None] * state.energy
         largest = jnp.max(logs, axis=1, keepdims=True)
         relative = jnp.exp(logs - largest)
@@ -136,7 +136,7 @@ class Population(Sampler):
         return state._replace(best=best, best_energy=lowest)
 
     def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
-        offset = task.spread(problem.betas[-1] * task.qubo.scale * task.qubo.offset)
+        offset = task.per_column(problem.betas[-1] * task.qubo.scale * task.qubo.offset)
         info = {"log_partition": state.log_partition - offset, "effective_fraction": state.effective}
         chosen = state.best
         if self.return_states == "last":
@@ -164,4 +164,4 @@ def _systematic(weights: jax.Array, offsets: jax.Array) -> jax.Array:
 
 
 def _sign(task: Task) -> jax.Array:
-    return jnp.sign(task.spread(task.qubo.scale))
+    return jnp.sign(task.per_column(task.qubo.scale))

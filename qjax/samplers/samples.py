@@ -24,13 +24,13 @@ class Samples(NamedTuple):
     info: dict[str, Any]
 
     @property
-    def best(self) -> jax.Array:
+    def best_bits(self) -> jax.Array:
         """The bits of lowest energy, (*batch, n)."""
         index = jnp.argmin(self.energies, axis=-1)
         return jnp.take_along_axis(self.bits, index[..., None, None], axis=-2)[..., 0, :]
 
     @property
-    def lowest(self) -> jax.Array:
+    def best_energy(self) -> jax.Array:
         """The lowest energy, (*batch,)."""
         return jnp.min(self.energies, axis=-1)
 

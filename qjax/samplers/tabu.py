@@ -55,7 +55,7 @@ class Tabu(Sampler):
     num_elites: int = 4
     perturbation: float = 0.1
 
-    more: ClassVar[str] = "continue"
+    with_more_time: ClassVar[str] = "continue"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -69,9 +69,12 @@ class Tabu(Sampler):
 
     def prepare(self, task: Task) -> _Problem:
         linear, _ = columns.zero_diagonal_terms(task.qubo)
-        sign = jnp.sign(task.spread(task.qubo.scale))[:, None]
+        sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
         return _Problem(
-            Rows(task.qubo.couplings), task.spread(linear).T, sign, streams.split(task.seeds, jnp.zeros(1, jnp.int32))
+            Rows(task.qubo.couplings),
+            task.per_column(linear).T,
+            sign,
+            streams.split(task.seeds, jnp.zeros(1, jnp.int32)),
         )
 
     def init(self, task: Task, problem: _Problem) -> _State:

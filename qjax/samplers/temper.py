@@ -68,7 +68,7 @@ class Temper(Sampler):
     return_rung: int = -1
 
     thermal: ClassVar[bool] = True
-    more: ClassVar[str] = "continue"
+    with_more_time: ClassVar[str] = "continue"
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -118,9 +118,9 @@ class Temper(Sampler):
         count = rungs * (2 if self._every(task) else 1)
         ladders = task.replicated(count)
         seeds = streams.split(task.seeds, count + jnp.arange(count))
-        weights = task.spread(betas * task.qubo.scale[None, :]).T
-        sign = jnp.sign(task.spread(task.qubo.scale))
-        return _Problem(sweeps.sweeper(task.qubo, ladders.spread), ladders, betas, weights, sign, seeds)
+        weights = task.per_column(betas * task.qubo.scale[None, :]).T
+        sign = jnp.sign(task.per_column(task.qubo.scale))
+        return _Problem(sweeps.sweeper(task.qubo, ladders.per_column), ladders, betas, weights, sign, seeds)
 
     def init(self, task: Task, problem: _Problem) -> _State:
         bits = problem.ladders.initial

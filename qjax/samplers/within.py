@@ -2,9 +2,9 @@
 
     samples = within(Anneal(num_sweeps=100), seconds=10)(key, qubo, num_reads=128)
 
-Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`more`):
+Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`with_more_time`):
 
-    longer      (anneal, bifurcation, mean_field) the schedule stretched 1, 2, 4, ... times, the last by what the
+    longer      (anneal, bifurcation, mean_field) the schedule repeated 1, 2, 4, ... times, the last by what the
                 seconds left allow; all lengths are one program
     continue    (tabu, temper, decompose) the sampler as it stands, from the states of the chunk before
     restart     (greedy, population, path_integral, qaoa, random) the sampler as it stands, again
@@ -64,30 +64,30 @@ class Within:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
-        more, sweeps = self._more(qubo, num_reads)
+        extension, sweeps = self._extension(qubo, num_reads)
         began = _clock()
         first = jax.random.fold_in(key, 0)
         if not self.sampler.is_host:
             # A wrapper, which knows nothing of steps, makes a whole run.
             warm = self._chunk(first, qubo, num_reads, states, 0)
-            if more == "continue":
+            if extension == "continue":
                 # Chunks that have states to start from are another program than the first one.
                 warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
             jax.block_until_ready(warm)
         start = _clock()
-        compiled, before, best, stretch, stretches = start - began, 0.0, None, 1, 0
+        compiled, before, best, repeats, total_repeats = start - began, 0.0, None, 1, 0
         ends: list[float] = []
         lowest: list[np.ndarray] = []
-        while stretch:
-            samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, stretch)
+        while repeats:
+            samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats)
             best = _lower(best, samples)
             lowest.append(best[1].min(axis=-1))
-            if more == "continue":
+            if extension == "continue":
                 states = samples.bits
             now = _clock() - start
-            stretches += stretch
+            total_repeats += repeats
             ends.append(now)
-            stretch = self._next(more, stretch, now - before, self.seconds - now)
+            repeats = self._next(extension, repeats, now - before, self.seconds - now)
             before = now
         assert best is not None
         kept = {name: value for name, value in samples.info.items() if name not in READ_INFO}
@@ -96,39 +96,39 @@ class Within:
             "seconds": np.float64(ends[-1]),
             "compile_seconds": np.float64(compiled),
             "chunks": np.int64(len(ends)),
-            "sweeps": np.int64(stretches * sweeps),
+            "sweeps": np.int64(total_repeats * sweeps),
             "chunk_seconds": np.array(ends),
             "chunk_lowest": np.stack(lowest, axis=-1),
         }
         return Samples(jnp.asarray(best[0]), jnp.asarray(best[1]), info)
 
-    def _more(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
-        """(what a further chunk is, sweeps of a chunk that is stretched once)."""
+    def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
+        """(what a further chunk is, sweeps of a chunk that is repeated once)."""
         if isinstance(self.sampler, Sampler | Sharded):
-            works = self.sampler.chosen(qubo, num_reads)
-            return works.more, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
+            works = self.sampler.algorithm_for(qubo, num_reads)
+            return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
         length = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
         return ("restart", 1) if length is None else ("longer", getattr(self.sampler, length))
 
-    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, stretch: int) -> Samples:
+    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int) -> Samples:
         if isinstance(self.sampler, Sampler | Sharded):
-            samples: Samples = self.sampler.stretched(key, qubo, num_reads, states, jnp.int32(stretch))
+            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats))
             return samples
         name = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
         longer = self.sampler
-        if name is not None and stretch > 1:
-            longer = replace(longer, **{name: stretch * getattr(longer, name)})
+        if name is not None and repeats > 1:
+            longer = replace(longer, **{name: repeats * getattr(longer, name)})
         answered: Samples = longer(key, qubo, num_reads, states)
         return answered
 
-    def _next(self, more: str, stretch: int, took: float, left: float) -> int:
-        """How far the next chunk is stretched, 0 for none."""
-        if more == "once" or left <= 0:
+    def _next(self, extension: str, repeats: int, took: float, left: float) -> int:
+        """How far the next chunk is repeated, 0 for none."""
+        if extension == "once" or left <= 0:
             return 0
-        fits = left * stretch / max(took, 1e-9)
-        if more != "longer":
+        fits = left * repeats / max(took, 1e-9)
+        if extension != "longer":
             return int(fits >= 1)
-        return int(min(math.ceil(stretch * self.growth), fits, 2**30))
+        return int(min(math.ceil(repeats * self.growth), fits, 2**30))
 
 
 def within(sampler: Any, seconds: float, growth: float = 2.0) -> Within:

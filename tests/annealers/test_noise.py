@@ -142,7 +142,7 @@ def test_chains_break_and_vote() -> None:
     broken = np.asarray(weak.info["chain_break_fraction"])
     assert broken.shape == (64,) and set(np.round(broken, 4)) == {0.0, np.float32(0.3333)}
     strong = Noisy(samplers.get("exact"), chip=TRIANGLE_ON_SQUARE)(key, qubo, 4, np.ones(3, int))
-    np.testing.assert_allclose(strong.lowest, problems.lowest(qubo))
+    np.testing.assert_allclose(strong.best_energy, problems.lowest(qubo))
     assert not np.any(strong.info["chain_break_fraction"])
 
 

@@ -49,7 +49,7 @@ def counted(loss: Callable[..., Any]) -> tuple[Callable[..., Any], list[int]]:
 
 def test_three_lines_fit_a_line() -> None:
     params, data = problem()
-    result = refine(squares, params, data, optax.adam(0.1), 400, key=KEY, batch_size=BATCH)
+    result = refine(KEY, squares, params, data, optax.adam(0.1), 400, batch_size=BATCH)
     np.testing.assert_allclose(result.params["w"], [0.0, 1.0, 2.0], atol=1e-2)
     assert result.step == 400 and result.metrics["loss"].shape == (400,) and result.info["status"] == "finished"
     assert result.metrics["loss"][-1] < 1e-3 < result.metrics["loss"][0]
@@ -66,7 +66,7 @@ def test_steps_follow_the_documented_law() -> None:
     def noisy(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         return squares(params, batch) + 0.1 * jnp.sum(params["w"] * jax.random.normal(key, (3,)))
 
-    result = refine(noisy, params, data, optax.sgd(0.05), 12, KEY, batch_size=BATCH, augment=augment, stochastic=True)
+    result = refine(KEY, noisy, params, data, optax.sgd(0.05), 12, batch_size=BATCH, augment=augment, stochastic=True)
     expected, gradients = params, jax.jit(jax.grad(noisy))
     for step in range(12):
         epoch, place = divmod(step, ROWS // BATCH)
@@ -82,30 +82,30 @@ def test_steps_follow_the_documented_law() -> None:
 def test_a_batch_in_parts_gives_the_step_of_the_whole() -> None:
     """A mean over rows is the mean of its parts' means; every part of a stochastic loss has a key of its own."""
     params, data = problem()
-    options = {"batch_size": BATCH, "num_steps": 12, "key": KEY, "optimizer": optax.adam(0.1)}
-    whole = refine(squares, params, data, **options)
-    parts = refine(squares, params, data, microbatch_size=2, **options)
+    options = {"batch_size": BATCH, "num_steps": 12, "optimizer": optax.adam(0.1)}
+    whole = refine(KEY, squares, params, data, **options)
+    parts = refine(KEY, squares, params, data, microbatch_size=2, **options)
     np.testing.assert_allclose(parts.params["w"], whole.params["w"], rtol=1e-4)
     np.testing.assert_allclose(parts.metrics["loss"], whole.metrics["loss"], rtol=1e-4)
 
     def drawn(params: Any, batch: Any, key: jax.Array) -> Any:
         return squares(params, batch), {"draw": jax.random.uniform(key)}
 
-    draws = refine(drawn, params, data, microbatch_size=2, stochastic=True, **options).metrics["draw"]
+    draws = refine(KEY, drawn, params, data, microbatch_size=2, stochastic=True, **options).metrics["draw"]
     step = jax.random.fold_in(jax.random.fold_in(KEY, 2), 3)
     expected = [jax.random.uniform(jax.random.fold_in(step, part)) for part in range(2)]
     np.testing.assert_allclose(draws[3], np.mean(expected), rtol=1e-6)
     for bad, message in ((3, "must divide batch_size"), (0, "at least 1")):
         with pytest.raises(ValueError, match=message):
-            refine(squares, params, data, microbatch_size=bad, **options)
+            refine(KEY, squares, params, data, microbatch_size=bad, **options)
 
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_epochs_are_permutations_and_chunks_do_not_matter(resident: bool) -> None:
     params, data = problem()
-    call = {"optimizer": optax.adam(0.1), "num_steps": 33, "key": KEY, "batch_size": BATCH}
-    result = refine(visited, params, data, **call, chunk_size=7, resident=resident)
-    whole = refine(visited, params, data, **call)
+    call = {"optimizer": optax.adam(0.1), "num_steps": 33, "batch_size": BATCH}
+    result = refine(KEY, visited, params, data, **call, chunk_size=7, resident=resident)
+    whole = refine(KEY, visited, params, data, **call)
     assert identical(result.params, whole.params) and identical(result.metrics, whole.metrics)
     length = ROWS // BATCH
     epochs = result.metrics["rows"][: 6 * length].reshape(6, -1)
@@ -118,8 +118,8 @@ def test_one_trace_serves_every_seed_every_length_and_every_equal_program() -> N
     params, data = problem()
     loss, traces = counted(squares)
     optimizer = optax.adam(0.1)
-    first = refine(loss, params, data, optimizer, 30, KEY, batch_size=BATCH, chunk_size=20)
-    refine(loss, first.params, data, optimizer, 45, jax.random.key(6), batch_size=BATCH, chunk_size=20)
+    first = refine(KEY, loss, params, data, optimizer, 30, batch_size=BATCH, chunk_size=20)
+    refine(jax.random.key(6), loss, first.params, data, optimizer, 45, batch_size=BATCH, chunk_size=20)
     program = Refine(loss, optimizer, batch_size=BATCH, chunk_size=20)
     assert hash(program) == hash(Refine(loss, optimizer, batch_size=BATCH, chunk_size=20))
     compiled = program.compile(params, data)
@@ -153,14 +153,14 @@ def test_compiling_needs_shapes_only_and_data_are_no_constants() -> None:
 )
 def test_any_optimizer_descends(optimizer: optax.GradientTransformation) -> None:
     params, data = problem()
-    losses = refine(squares, params, data, optimizer, 60, KEY, batch_size=None).metrics["loss"]
+    losses = refine(KEY, squares, params, data, optimizer, 60, batch_size=None).metrics["loss"]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_no_data_and_python_numbers() -> None:
-    result = refine(lambda params, _: (params["w"] - 2.0) ** 2, {"w": 0.5}, None, optax.sgd(0.1), 100, KEY)
+    result = refine(KEY, lambda params, _: (params["w"] - 2.0) ** 2, {"w": 0.5}, None, optax.sgd(0.1), 100)
     assert float(result.params["w"]) == pytest.approx(2.0, abs=1e-3)
-    assert refine(squares, *problem(), optax.sgd(0.1), 0, KEY).metrics == {}
+    assert refine(KEY, squares, *problem(), optax.sgd(0.1), 0).metrics == {}
 
 
 def test_callback_sees_every_chunk_and_can_end_the_run() -> None:
@@ -171,7 +171,7 @@ def test_callback_sees_every_chunk_and_can_end_the_run() -> None:
         seen.append((step, len(metrics["loss"]), float(squares(params, data))))
         return step >= 20
 
-    result = refine(squares, params, data, optax.sgd(0.1), 100, KEY, batch_size=BATCH, chunk_size=10, callback=callback)
+    result = refine(KEY, squares, params, data, optax.sgd(0.1), 100, batch_size=BATCH, chunk_size=10, callback=callback)
     assert [entry[:2] for entry in seen] == [(10, 10), (20, 10)]
     assert (result.step, result.info["status"], len(result.metrics["loss"])) == (20, "stopped", 20)
     assert seen[-1][2] == pytest.approx(float(squares(result.params, data)))
@@ -200,20 +200,20 @@ FAULTS = {
 def test_what_is_not_finite_is_reported_and_never_kept(fault: str) -> None:
     loss, start, optimizer = FAULTS[fault]
     params = {"w": jnp.asarray(start)}
-    result = refine(loss, params, None, optimizer, 50, KEY, chunk_size=8)
+    result = refine(KEY, loss, params, None, optimizer, 50, chunk_size=8)
     assert (result.info["status"], result.info["fault"]) == ("nonfinite", fault)
     assert bool(jnp.isfinite(result.params["w"])) and bool(np.isfinite(result.metrics["loss"]).all())
     assert len(result.metrics["loss"]) == result.step < 50
-    before = refine(loss, params, None, optimizer, result.step, KEY, chunk_size=8)
+    before = refine(KEY, loss, params, None, optimizer, result.step, chunk_size=8)
     assert before.info["status"] == "finished" and identical(before.params, result.params)
     with pytest.raises(FloatingPointError, match=f"step {result.step}: the {fault} is not finite"):
-        refine(loss, params, None, optimizer, 50, KEY, chunk_size=8, on_nonfinite="raise")
+        refine(KEY, loss, params, None, optimizer, 50, chunk_size=8, on_nonfinite="raise")
 
 
 def test_skipping_goes_on_without_the_bad_batch() -> None:
     params, data = problem()
     data["y"][7] = np.nan
-    result = refine(visited, params, data, optax.adam(0.1), 200, KEY, batch_size=BATCH, on_nonfinite="skip")
+    result = refine(KEY, visited, params, data, optax.adam(0.1), 200, batch_size=BATCH, on_nonfinite="skip")
     bad = (result.metrics["rows"] == 7).any(axis=1)
     assert result.info["skipped"] == bad.sum() > 10
     assert (np.isnan(result.metrics["loss"]) == bad).all() and result.step == 200
@@ -227,15 +227,15 @@ def test_frozen_leaves_stay_and_whole_numbers_are_never_trained() -> None:
     def loss(params: Any, batch: Any) -> jax.Array:
         return squares(params["head"], batch) + params["headless"] ** 2 + params["table"].sum().astype(jnp.float32)
 
-    call = {"optimizer": optax.adam(0.1), "num_steps": 20, "key": KEY, "batch_size": BATCH}
-    some = refine(loss, params, data, **call, trainable=("head/w",))
+    call = {"optimizer": optax.adam(0.1), "num_steps": 20, "batch_size": BATCH}
+    some = refine(KEY, loss, params, data, **call, trainable=("head/w",))
     assert identical((some.params["head"]["b"], some.params["table"], some.params["headless"]), (0.0, range(4), 1.0))
     assert not identical(some.params["head"]["w"], params["head"]["w"])
     assert len(jax.tree.leaves(some.optimizer)) == 3  # count, mean and variance of one leaf
-    subtree = refine(loss, params, data, **call, trainable=("head",))
+    subtree = refine(KEY, loss, params, data, **call, trainable=("head",))
     assert float(subtree.params["headless"]) == 1.0 and float(subtree.params["head"]["b"]) != 0.0
-    with pytest.raises(ValueError, match=r"no leaf 'head/v'; did you mean 'head/[wb]'"):
-        refine(loss, params, data, **call, trainable=("head/v",))
+    with pytest.raises(ValueError, match=r"unknown trainable leaf 'head/v'; did you mean 'head/[wb]'"):
+        refine(KEY, loss, params, data, **call, trainable=("head/v",))
 
 
 def test_mixed_precision_computes_low_and_keeps_high() -> None:
@@ -246,7 +246,7 @@ def test_mixed_precision_computes_low_and_keeps_high() -> None:
         seen.append((params["w"].dtype, batch["x"].dtype, batch["row"].dtype))
         return squares(params, batch).astype(jnp.float32)
 
-    result = refine(loss, params, data, optax.adam(0.1), 200, KEY, batch_size=BATCH, compute_dtype=jnp.bfloat16)
+    result = refine(KEY, loss, params, data, optax.adam(0.1), 200, batch_size=BATCH, compute_dtype=jnp.bfloat16)
     assert seen == [(jnp.bfloat16, jnp.bfloat16, jnp.int32)]
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(result.params["w"], [0.0, 1.0, 2.0], atol=0.1)
@@ -257,7 +257,7 @@ def test_double_precision() -> None:
     with jax.enable_x64(True):
         wide = {"w": jnp.zeros((3,), jnp.float64), "b": jnp.zeros((), jnp.float64)}
         data = {**data, "x": data["x"].astype(np.float64), "y": data["y"].astype(np.float64)}
-        result = refine(squares, wide, data, optax.adam(0.1), 30, KEY, batch_size=BATCH)
+        result = refine(KEY, squares, wide, data, optax.adam(0.1), 30, batch_size=BATCH)
         assert result.params["w"].dtype == jnp.float64 and result.metrics["loss"].dtype == np.float64
 
 

@@ -123,7 +123,7 @@ def test_killed_at_random_moments_the_numbers_are_the_same(tmp_path: Path) -> No
 SHARDED = """
 import sys
 import jax, jax.numpy as jnp, numpy as np, optax
-from qjax.refine import Refine
+from qjax.descend.refine import Refine
 assert jax.device_count() == 8
 generator = np.random.default_rng(0)
 data = {"x": generator.normal(size=(103, 4)).astype(np.float32)}

@@ -201,15 +201,20 @@ def test_the_environment_is_known_without_git(tmp_path: Path) -> None:
 
 
 def test_the_code_digest_follows_numbers_not_presentation(tmp_path: Path) -> None:
-    for folder in ("qjax", "experiments"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "qjax/qubo.py").write_text("a = 1\n")
-    (tmp_path / "experiments/figures.py").write_text("a = 1\n")
+    numbers = ("qjax/energy/qubo.py", "experiments/harness/account.py", "experiments/tuned/cifar10.json")
+    presents = ("experiments/harness/presentation/figures.py", "experiments/bench/qaoa.py", "experiments/table1.py")
+    for name in (*numbers, *presents):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1\n")
     before = environment.code_digest(tmp_path)
-    (tmp_path / "experiments/figures.py").write_text("a = 2\n")
-    assert environment.code_digest(tmp_path) == before
-    (tmp_path / "qjax/qubo.py").write_text("a = 2\n")
-    assert environment.code_digest(tmp_path) != before
+    for name in presents:
+        (tmp_path / name).write_text("2\n")
+        assert environment.code_digest(tmp_path) == before, name
+    for name in numbers:
+        (tmp_path / name).write_text("2\n")
+        changed = environment.code_digest(tmp_path)
+        assert changed != before, name
+        before = changed
 
 
 def test_unreadable_data_is_one_line(tmp_path: Path, parts, capsys) -> None:

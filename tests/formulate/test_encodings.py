@@ -20,7 +20,7 @@ SPECS = {
     "sign, a step a leaf": {"head/kernel": Sign(per="leaf")},
     "ternary": {"head/kernel": Ternary()},
     "fixed-point": {"head/kernel": FixedPoint(bits=2)},
-    "fixed-point, around the present": {"head/kernel": FixedPoint(bits=2, step=0.3, around="present")},
+    "fixed-point, around the present": {"head/kernel": FixedPoint(bits=2, step=0.3, around="current")},
     "rounding": {"head/kernel": Rounding(bits=3)},
     "mask": {"head/kernel": Mask()},
     "channel mask": {"head/kernel": Mask(axis=-1)},

@@ -47,14 +47,14 @@ QUADRATICS = {
     "layer_gram": lambda p, x, y: layer_gram(p, "head/kernel", x, damping=0.01),
     "gauss_newton": lambda p, x, y: gauss_newton(_outputs, _loss, p, x, y, damping=0.05),
     "hessian": lambda p, x, y: hessian(_objective, p, x, y, leaves=["head/kernel", "head/bias"]),
-    "fitted": lambda p, x, y: fitted(_objective, p, jax.random.key(3), x, y, radius=0.5, num_samples=64, batch_size=32),
+    "fitted": lambda p, x, y: fitted(jax.random.key(3), _objective, p, x, y, radius=0.5, num_samples=64, batch_size=32),
 }
 
 ATOMS = jnp.asarray(RNG.normal(size=(4, F)), jnp.float32)
 ENCODINGS = {
     "sign": {"head/kernel": Sign()},
     "fixed-point": {"head/kernel": FixedPoint(bits=2)},
-    "fixed-point, a step a leaf": {"head/kernel": FixedPoint(bits=2, per="leaf", around="present")},
+    "fixed-point, a step a leaf": {"head/kernel": FixedPoint(bits=2, per="leaf", around="current")},
     "fixed-point, given steps": {"head/kernel": FixedPoint(bits=2, step=jnp.asarray([0.3, 0.7]))},
     "ternary": {"head/kernel": Ternary()},
     "rounding": {"head/kernel": Rounding(step=0.25)},

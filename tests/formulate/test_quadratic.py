@@ -132,7 +132,7 @@ def _bowl(params, ripple):
 
 def test_fitted_recovers_a_quadratic():
     start = {"w": jnp.zeros(6)}
-    model = fitted(_bowl, start, jax.random.key(0), 0.0, radius=1.0, num_samples=200, batch_size=64, shrinkage=0.0)
+    model = fitted(jax.random.key(0), _bowl, start, 0.0, radius=1.0, num_samples=200, batch_size=64, shrinkage=0.0)
     np.testing.assert_allclose(model.curvature.matrix, A, atol=1e-3)
     np.testing.assert_allclose(minimiser(model, start)["w"], CENTRE, atol=1e-3)
     assert float(model({"w": CENTRE})) == pytest.approx(2.0, abs=1e-2)
@@ -142,7 +142,7 @@ def test_fitted_sees_the_bowl_under_ripples():
     start = {"w": jnp.zeros(6)}
     ripple = 0.5
     assert float(jnp.abs(jax.grad(_bowl)({"w": CENTRE + 0.05}, ripple)["w"]).max()) > 5
-    model = fitted(_bowl, start, jax.random.key(1), ripple, radius={"w": 2.0}, num_samples=20_000)
+    model = fitted(jax.random.key(1), _bowl, start, ripple, radius={"w": 2.0}, num_samples=20_000)
     np.testing.assert_allclose(minimiser(model, start)["w"], CENTRE, atol=0.2)
     # All the automatic shrinkage can do to a curvature this far from a multiple of I is little.
     np.testing.assert_allclose(model.curvature.matrix, A, atol=0.2)
@@ -168,7 +168,7 @@ def test_leaves_of_a_matrix_are_sorted_by_name_inside_jit_and_outside():
         return _bowl({"w": jnp.concatenate([params["w"], params["b"]])}, 0.0)
 
     key = jax.random.key(0)
-    model = fitted(objective, start, key, leaves=["w", "b"], radius=1.0, num_samples=200, shrinkage=0.0)
+    model = fitted(key, objective, start, leaves=["w", "b"], radius=1.0, num_samples=200, shrinkage=0.0)
     assert float(model(moved)) == pytest.approx(float(objective(moved)), rel=1e-2)
 
 
@@ -186,7 +186,7 @@ def test_every_product_is_of_the_highest_precision():
 
 
 def test_full_shrinkage_leaves_an_isotropic_curvature():
-    model = fitted(_bowl, {"w": jnp.zeros(6)}, jax.random.key(2), 0.0, radius=1.0, num_samples=100, shrinkage=1.0)
+    model = fitted(jax.random.key(2), _bowl, {"w": jnp.zeros(6)}, 0.0, radius=1.0, num_samples=100, shrinkage=1.0)
     level = float(jnp.trace(A)) / 6
     np.testing.assert_allclose(model.curvature.matrix, level * np.eye(6), atol=1e-2)
 
@@ -216,9 +216,9 @@ def test_conjugate_gradients_and_dense_solves_agree():
         (lambda: hessian(_objective, PARAMS, X, Y, damping=-0.1), "damping must not be negative"),
         (lambda: gauss_newton(_outputs, _loss, PARAMS, X, Y, damping=-0.1), "damping must not be negative"),
         (lambda: hessian(_objective, {**PARAMS, "n": jnp.arange(2)}, X, Y), "leaf 'n' must be floating-point"),
-        (lambda: fitted(_bowl, {"n": 1}, jax.random.key(0), 0.0, radius=1.0, num_samples=7), "leaf 'n' must be"),
-        (lambda: fitted(_bowl, {"w": CENTRE}, jax.random.key(0), 0.0, radius=1.0, num_samples=7), "num_samples"),
-        (lambda: fitted(_bowl, {"w": CENTRE}, jax.random.key(0), 0.0, radius=0.0, num_samples=70), "radius"),
+        (lambda: fitted(jax.random.key(0), _bowl, {"n": 1}, 0.0, radius=1.0, num_samples=7), "leaf 'n' must be"),
+        (lambda: fitted(jax.random.key(0), _bowl, {"w": CENTRE}, 0.0, radius=1.0, num_samples=7), "num_samples"),
+        (lambda: fitted(jax.random.key(0), _bowl, {"w": CENTRE}, 0.0, radius=0.0, num_samples=70), "radius"),
         (lambda: minimiser(layer_gram(PARAMS, "head/kernel", X), PARAMS, damping=-1.0), "damping"),
     ],
 )

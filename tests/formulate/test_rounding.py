@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from qjax import FixedPoint, Mask, Quadratic, Sign, encode, least_squares, pull_back
-from qjax.formulate import minimiser
 from qjax.formulate.curvature import Matrix
+from qjax.formulate.minimiser import minimiser
 from qjax.formulate.rounding import sequential
 
 _sequential = jax.jit(sequential, static_argnums=3)

@@ -39,7 +39,7 @@ def test_any_dimod_sampler_is_a_sampler() -> None:
     qubo = problems.qubo("dense", n=8, batch=(2,))
     samples = DimodSampler(dimod.ExactSolver())(jax.random.key(0), qubo, 5)
     assert samples.bits.shape == (2, 5, 8)
-    np.testing.assert_allclose(samples.lowest, problems.lowest(qubo), rtol=1e-6)
+    np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo), rtol=1e-6)
     np.testing.assert_allclose(samples.energies, qubo.energies(samples.bits))
     spins = DimodSampler(Recorder(answer=lambda b: dimod.ExactSolver().sample(b).change_vartype("SPIN")))
     np.testing.assert_array_equal(spins(jax.random.key(0), qubo, 5).bits, samples.bits)
@@ -144,6 +144,6 @@ def test_both_ways_round(name: str) -> None:
     qubo = problems.qubo("dense", n=6)
     inner = samplers.get(name)
     outer = DimodSampler(as_dimod(inner))(jax.random.key(0), qubo, 4)
-    assert float(outer.lowest) == pytest.approx(float(problems.lowest(qubo)))
+    assert float(outer.best_energy) == pytest.approx(float(problems.lowest(qubo)))
     assert outer.bits.dtype == jnp.int8
     assert dataclasses.is_dataclass(inner)

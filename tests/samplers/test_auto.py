@@ -41,7 +41,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_choice(case: str) -> None:
     qubo, kind = CASES[case]
-    chosen = samplers.Auto(num_sweeps=7).chosen(qubo, 4)
+    chosen = samplers.Auto(num_sweeps=7).algorithm_for(qubo, 4)
     assert type(chosen) is kind
     assert getattr(chosen, "num_sweeps", getattr(chosen, "num_steps", 7)) == 7
     if kind is samplers.Bifurcation:
@@ -51,7 +51,7 @@ def test_the_choice(case: str) -> None:
 def test_bits_are_those_of_the_choice_and_info_names_it() -> None:
     auto = samplers.get("auto", num_sweeps=5)
     for qubo in (problems.qubo("dense", n=20, batch=(2,)), dataclasses.replace(ring(20))):
-        samples, chosen = auto(jax.random.key(1), qubo, 4), auto.chosen(qubo, 4)
+        samples, chosen = auto(jax.random.key(1), qubo, 4), auto.algorithm_for(qubo, 4)
         np.testing.assert_array_equal(samples.bits, chosen(jax.random.key(1), qubo, 4).bits)
         assert samples.info["choice"].shape == qubo.batch_shape
         row = CHOICES[int(np.ravel(samples.info["choice"])[0])]

@@ -36,7 +36,7 @@ def _glass(alpha, seed):
 def test_easy_glasses_are_solved(fields):
     for seed in range(3):
         samples = samplers.get("bifurcation", num_steps=500, **fields)(jax.random.key(seed), _glass(1.2, seed), 64)
-        assert float(samples.lowest) < 1e-3
+        assert float(samples.best_energy) < 1e-3
 
 
 def test_generalized_finds_what_ballistic_does_not():

@@ -71,7 +71,7 @@ def test_bits_energies_and_minimum(name: str, form: str) -> None:
     again = sampler(jax.random.key(KEY), qubo, 8)
     np.testing.assert_array_equal(samples.bits, again.bits)
     if name in OPTIMISERS:
-        np.testing.assert_allclose(samples.lowest, problems.lowest(qubo), rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo), rtol=1e-6, atol=1e-5)
 
 
 @each(JAX_NAMES)
@@ -127,21 +127,21 @@ def test_sizes_zero_and_one(name: str, form: str) -> None:
     np.testing.assert_allclose(empty.energies, 2.0)
     single = make(name)(jax.random.key(0), of(form, np.array([-3.0], np.float32)), 8)
     if name in OPTIMISERS:
-        np.testing.assert_allclose(single.lowest, -1.0)
+        np.testing.assert_allclose(single.best_energy, -1.0)
 
 
 @each(OPTIMISERS)
 def test_zero_couplings_zero_linear_and_negative_scale(name: str) -> None:
     linear, zeros = np.array([1, -2, 3, 0, 0, 0, 0, 0, 0, 0], np.float32), np.zeros((10, 10), np.float32)
     free = Qubo.from_terms(linear, zeros)
-    np.testing.assert_allclose(make(name)(jax.random.key(0), free, 8).lowest, -2.0)
-    np.testing.assert_allclose(make(name)(jax.random.key(0), free * -1.0, 8).lowest, -4.0)
+    np.testing.assert_allclose(make(name)(jax.random.key(0), free, 8).best_energy, -2.0)
+    np.testing.assert_allclose(make(name)(jax.random.key(0), free * -1.0, 8).best_energy, -4.0)
     nothing = Qubo.from_terms(0 * linear, zeros)
     np.testing.assert_array_equal(make(name)(jax.random.key(0), nothing, 8).energies, 0.0)
     coupled = zeros.copy()
     coupled[0, 1] = coupled[1, 0] = -1.0
     pair = Qubo.from_terms(0 * linear, coupled)
-    np.testing.assert_allclose(make(name)(jax.random.key(0), pair, 8).lowest, -1.0)
+    np.testing.assert_allclose(make(name)(jax.random.key(0), pair, 8).best_energy, -1.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of dwave-samplers, at these ranges
@@ -162,7 +162,7 @@ def test_huge_ranges_of_coefficients(name: str, form: str) -> None:
 
     for size in (1e-12, 1e12):
         qubo = scaled(size, size)
-        np.testing.assert_allclose(sampler(jax.random.key(KEY), qubo, 8).lowest, problems.lowest(qubo), rtol=1e-5)
+        np.testing.assert_allclose(sampler(jax.random.key(KEY), qubo, 8).best_energy, problems.lowest(qubo), rtol=1e-5)
     spread = 10.0 ** np.random.default_rng(0).uniform(-12, 12, (n, n))
     mixed = scaled(spread[0], spread + spread.T)
     assert np.isfinite(sampler(jax.random.key(KEY), mixed, 8).energies).all()
@@ -184,7 +184,7 @@ def test_initial_states_are_used(name: str, form: str) -> None:
     }
     sampler = samplers.get(name, **cold.get(name, SETTINGS.get(name, {})))
     samples = sampler(jax.random.key(0), qubo, 4, start)
-    reached = samples.lowest if name == "bifurcation" else samples.energies
+    reached = samples.best_energy if name == "bifurcation" else samples.energies
     np.testing.assert_allclose(reached, problems.lowest(qubo))
     tiled = sampler(jax.random.key(0), qubo, 4, np.tile(start, (4, 1)))
     np.testing.assert_array_equal(tiled.bits, samples.bits)

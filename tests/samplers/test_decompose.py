@@ -94,7 +94,7 @@ def test_energies_only_fall_and_a_large_lattice_is_solved_nearly() -> None:
     )
     random = samplers.Random()(jax.random.key(1), qubo, 4)
     assert (few.energies < random.energies).all() and (many.energies <= few.energies).all()
-    assert float(many.lowest) <= -n + 20
+    assert float(many.best_energy) <= -n + 20
 
 
 def test_inside_jit_and_errors() -> None:

@@ -215,4 +215,4 @@ def test_exact_in_double_precision() -> None:
         for name in ("greedy", "anneal", "bifurcation"):
             fields = {"anneal": {"num_sweeps": 40}, "bifurcation": {"num_steps": 100}}.get(name, {})
             found = samplers.get(name, **fields)(jax.random.key(1), qubo, 16)
-            np.testing.assert_allclose(found.lowest, samples.lowest, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(found.best_energy, samples.best_energy, rtol=0, atol=1e-12)

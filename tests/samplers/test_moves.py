@@ -68,7 +68,7 @@ def test_a_ladder_that_starts_at_beta_zero() -> None:
     qubo = problems.qubo("dense", n=10, batch=(3,))
     qubo = dataclasses.replace(qubo, scale=jnp.array([1.0, -1.0, 0.5]))
     samples = samplers.Temper(21, betas=(0.0, 0.0, 0.0, 2.0))(jax.random.key(0), qubo, 8)
-    np.testing.assert_allclose(samples.lowest, problems.lowest(qubo))
+    np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo))
     rates = np.asarray(samples.info["exchange_rates"])
     np.testing.assert_array_equal(rates[..., :2], 1)
     assert np.all(rates[..., 2] < 1)
@@ -101,7 +101,7 @@ def test_schedules_of_one_step_and_of_nothing() -> None:
 
 
 def test_replicas_and_tabu_in_double_precision() -> None:
-    """Where integers are wide by default; the other samplers are in test_laws. With a stretch, steps are counted in
+    """Where integers are wide by default; the other samplers are in test_laws. With repeats, steps are counted in
     int32 all the same: traced only."""
     settings: dict[str, dict[str, Any]] = {
         "path_integral": {"num_sweeps": 40, "num_slices": 4, "beta": 20.0},
@@ -116,5 +116,5 @@ def test_replicas_and_tabu_in_double_precision() -> None:
             sampler = samplers.get(name, **fields)
             found = sampler(key, qubo, 16)
             assert found.energies.dtype == jnp.float64
-            np.testing.assert_allclose(found.lowest, problems.lowest(qubo), rtol=0, atol=1e-12)
-            jax.eval_shape(partial(sampler.stretched, qubo=qubo, num_reads=16, initial_states=None), key, stretch=one)
+            np.testing.assert_allclose(found.best_energy, problems.lowest(qubo), rtol=0, atol=1e-12)
+            jax.eval_shape(partial(sampler.repeated, qubo=qubo, num_reads=16, initial_states=None), key, repeats=one)

@@ -99,10 +99,10 @@ def test_training_reaches_the_optimum_of_a_weighted_graph() -> None:
     edges = random_regular(10, 3)
     qubo = maxcut(10, edges, np.random.default_rng(3).uniform(size=len(edges)))
     samples = QAOA(num_layers=6, num_steps=60)(jax.random.key(0), qubo, 64)
-    best = float(samplers.get("exact")(jax.random.key(0), qubo, 1).lowest)
+    best = float(samplers.get("exact")(jax.random.key(0), qubo, 1).best_energy)
     untrained = QAOA(num_layers=6, num_steps=0)(jax.random.key(0), qubo, 1).info["expected_energy"]
     assert float(samples.info["expected_energy"]) <= min(0.95 * best, float(untrained))
-    np.testing.assert_allclose(samples.lowest, best, rtol=1e-6)
+    np.testing.assert_allclose(samples.best_energy, best, rtol=1e-6)
 
 
 def test_interpolation_keeps_a_ramp_and_the_first_of_one_layer() -> None:
@@ -129,7 +129,7 @@ def test_angles_transfer_to_another_instance() -> None:
     np.testing.assert_allclose(moved["expected_energy"], 7 * trained["expected_energy"], rtol=1e-4)
     edges = random_regular(10, 2)
     other = maxcut(10, edges, draw.exponential(size=len(edges)))
-    best, mean = float(samplers.get("exact")(jax.random.key(0), other, 1).lowest), float(cost_of(other).mean)
+    best, mean = float(samplers.get("exact")(jax.random.key(0), other, 1).best_energy), float(cost_of(other).mean)
     assert float(sampler(jax.random.key(0), other, 1).info["expected_energy"]) < 0.5 * (best + mean)
 
 
@@ -158,7 +158,7 @@ def test_more_shots_and_given_states_only_lower_a_read() -> None:
     qubo = problems.qubo("dense", n=10)
     single, many = (QAOA(num_steps=3, shots_per_read=s)(jax.random.key(0), qubo, 16).energies for s in (1, 50))
     assert float(many.mean()) < float(single.mean())
-    best = samplers.get("exact")(jax.random.key(0), qubo, 1).best
+    best = samplers.get("exact")(jax.random.key(0), qubo, 1).best_bits
     given = QAOA(num_steps=3)(jax.random.key(0), qubo, 4, best).energies
     np.testing.assert_array_equal(given, qubo.energies(best))
     unseen = QAOA(num_steps=3, return_states="last")(jax.random.key(0), qubo, 16, best).energies

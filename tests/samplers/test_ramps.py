@@ -1,4 +1,4 @@
-"""Samplers that follow a ramp by products with the couplings: its length, its stretching, its scale, its couplings."""
+"""Samplers that follow a ramp by products with the couplings: length, repeated steps, scale, couplings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def glass(sparse: bool = False) -> Qubo:
     return Qubo.from_terms(np.arange(N, dtype=np.float32) % 5 - 2, pairs)
 
 
-def last(kind: str, num_steps: int, readout_every: int, stretch: int | None = None) -> np.ndarray:
+def last(kind: str, num_steps: int, readout_every: int, repeats: int | None = None) -> np.ndarray:
     name, fields = KINDS[kind]
     lengths = {"num_steps": num_steps, "readout_every": readout_every}
     sampler = samplers.get(name, return_states="last", **lengths, **fields)
-    found = sampler.stretched(jax.random.key(1), glass(), 16, None, None if stretch is None else jnp.int32(stretch))
+    found = sampler.repeated(jax.random.key(1), glass(), 16, None, None if repeats is None else jnp.int32(repeats))
     return np.asarray(found.bits)
 
 
@@ -45,9 +45,9 @@ def test_as_many_steps_as_asked_for_whatever_the_readout(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stretched_ramp_is_the_longer_ramp(kind: str) -> None:
-    """20 steps stretched three times are 60: no random numbers enter after the first, so bits are equal."""
-    np.testing.assert_array_equal(last(kind, 20, 5, stretch=3), last(kind, 60, 60))
+def test_a_ramp_of_repeated_steps_is_the_longer_ramp(kind: str) -> None:
+    """20 steps repeated three times are 60: no random numbers enter after the first, so bits are equal."""
+    np.testing.assert_array_equal(last(kind, 20, 5, repeats=3), last(kind, 60, 60))
 
 
 @pytest.mark.parametrize("name", ["bifurcation", "mean_field"])

@@ -28,8 +28,8 @@ def _samples() -> Samples:
 
 def test_best_lowest_sort_and_unique() -> None:
     samples = _samples()
-    np.testing.assert_array_equal(samples.best, [0, 1, 0])
-    assert float(samples.lowest) == -1.0
+    np.testing.assert_array_equal(samples.best_bits, [0, 1, 0])
+    assert float(samples.best_energy) == -1.0
     ordered = samples.sort()
     np.testing.assert_array_equal(ordered.energies, [-1, 0, 2, 2])
     np.testing.assert_array_equal(ordered.bits[1], [1, 1, 1])
@@ -78,7 +78,7 @@ def test_joined_energies_are_those_of_the_joint_problem() -> None:
     joined = samples.join()
     parts = joined.bits.reshape((5, 3, 6)).transpose((1, 0, 2))
     np.testing.assert_allclose(problems.energies(qubo, parts).sum(0), joined.energies, rtol=1e-6)
-    assert float(joined.lowest) == pytest.approx(float(samples.lowest.sum()))
+    assert float(joined.best_energy) == pytest.approx(float(samples.best_energy.sum()))
 
 
 def test_the_registry_names_every_sampler() -> None:
@@ -165,7 +165,7 @@ def test_a_fixed_number_of_ones(form: str) -> None:
             assert energies[problem][near].min() >= energy - 1e-4
     samples = samplers.Anneal(60, fixed_cardinality=k)(jax.random.key(0), qubo, 8)
     assert np.all(np.asarray(samples.bits).sum(-1) == k)
-    np.testing.assert_allclose(samples.lowest, energies.min(-1))
+    np.testing.assert_allclose(samples.best_energy, energies.min(-1))
 
 
 def test_cardinalities_at_their_ends_and_beyond() -> None:
@@ -191,7 +191,7 @@ def test_schedules() -> None:
         samplers.Anneal(40, beta_range=(0.05, 5.0), beta_schedule_type="linear"),
     ):
         samples = sampler(jax.random.key(0), qubo, 16)
-        np.testing.assert_allclose(samples.lowest, minimum)
+        np.testing.assert_allclose(samples.best_energy, minimum)
         np.testing.assert_allclose(samples.info["beta_range"][1], 5.0, rtol=1e-5)
 
 
@@ -224,7 +224,7 @@ def test_mean_field_takes_any_optimizer_and_keeps_reads_apart() -> None:
         sampler = samplers.MeanField(100, optimizer, learning_rate=1.0)
         few, many = (sampler(jax.random.key(1), qubo, reads) for reads in (4, 12))
         np.testing.assert_array_equal(few.bits, many.bits[:4])
-        np.testing.assert_allclose(many.lowest, problems.lowest(qubo))
+        np.testing.assert_allclose(many.best_energy, problems.lowest(qubo))
 
 
 @pytest.mark.parametrize("variant", ["ballistic", "discrete"])
@@ -236,14 +236,16 @@ def test_bifurcation_with_strong_fields(variant: str, heat: float) -> None:
     linear = np.stack([rng.normal(size=14) * size for size in (0.3, 3.0, 30.0)]).astype(np.float32)
     qubo = Qubo.from_terms(linear, half + half.T)
     sampler = samplers.Bifurcation(300, variant=variant, heat=heat)
-    np.testing.assert_allclose(sampler(jax.random.key(0), qubo, 32).lowest, problems.lowest(qubo), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        sampler(jax.random.key(0), qubo, 32).best_energy, problems.lowest(qubo), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_bifurcation_estimates_an_unknown_diagonal() -> None:
     known = problems.qubo("implicit", n=12)
     unknown = dataclasses.replace(known, couplings=dataclasses.replace(known.couplings, diagonal=None))
     sampler = samplers.Bifurcation(200)
-    np.testing.assert_allclose(sampler(jax.random.key(0), unknown, 16).lowest, problems.lowest(known))
+    np.testing.assert_allclose(sampler(jax.random.key(0), unknown, 16).best_energy, problems.lowest(known))
 
 
 def test_a_complete_graph_given_as_sparse_and_a_disconnected_one() -> None:
@@ -255,7 +257,7 @@ def test_a_complete_graph_given_as_sparse_and_a_disconnected_one() -> None:
     crowded = Qubo.from_terms(np.zeros(n, np.float32), complete)
     sampler = samplers.Anneal(60)
     np.testing.assert_array_equal(
-        sampler(jax.random.key(0), crowded, 8).lowest, sampler(jax.random.key(0), dense, 8).lowest
+        sampler(jax.random.key(0), crowded, 8).best_energy, sampler(jax.random.key(0), dense, 8).best_energy
     )
     apart = Qubo.from_terms(np.ones(9, np.float32), Sparse.from_edges(9, [0, 3], [1, 4], [-3.0, -5.0]))
-    assert float(sampler(jax.random.key(0), apart, 8).lowest) == -4.0
+    assert float(sampler(jax.random.key(0), apart, 8).best_energy) == -4.0

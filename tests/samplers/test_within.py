@@ -46,7 +46,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Wrapper(Host):
-    """Neither a host sampler nor one whose steps can be stretched."""
+    """Neither a host sampler nor one whose steps can be repeated."""
 
     is_host: ClassVar[bool] = False
 
@@ -55,7 +55,7 @@ class Wrapper(Host):
 class Onward(samplers.Random):
     """Goes on from its states, as far as `within` knows; says when it is traced."""
 
-    more: ClassVar[str] = "continue"
+    with_more_time: ClassVar[str] = "continue"
 
     def init(self, task: Any, problem: Any) -> Any:
         assert isinstance(task.seeds, jax.core.Tracer)
@@ -80,7 +80,7 @@ def test_chunks_grow_and_the_last_fills_the_budget() -> None:
     every = [Host()(jax.random.fold_in(jax.random.key(0), k), qubo, 4) for k in range(5)]
     np.testing.assert_array_equal(samples.energies, np.min([s.energies for s in every], axis=0))
     np.testing.assert_array_equal(samples.energies, qubo.energies(samples.bits))
-    lowest = np.minimum.accumulate(np.stack([s.lowest for s in every], axis=-1), axis=-1)
+    lowest = np.minimum.accumulate(np.stack([s.best_energy for s in every], axis=-1), axis=-1)
     np.testing.assert_array_equal(samples.info["chunk_lowest"], lowest)
 
 
@@ -96,7 +96,7 @@ def test_one_chunk_runs_whatever_the_budget() -> None:
 
 
 def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk takes a second for each stretch: the calls that each kind of sampler gets in 8 seconds."""
+    """A chunk takes a second for each repeat: the calls that each kind of sampler gets in 8 seconds."""
     expected = [
         (samplers.Anneal(), [0, 1, 2, 4, 1], [None] * 5),
         (samplers.Tabu(), [0, 0] + [1] * 8, [None, 0, None, 0, 1, 0, 1, 0, 1, 0]),
@@ -104,20 +104,20 @@ def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
         (samplers.Greedy(), [0] + [1] * 8, [None] * 9),
         (samplers.Exact(), [0, 1], [None] * 2),
     ]
-    for sampler, stretches, starts in expected:
+    for sampler, expected_repeats, starts in expected:
         seen: list[tuple[int, Any]] = []
 
         def chunk(
-            self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, stretch: int, seen: list[Any] = seen
+            self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, repeats: int, seen: list[Any] = seen
         ) -> Samples:
-            CLOCK.now += stretch
+            CLOCK.now += repeats
             bits = jnp.full((num_reads, qubo.num_bits), len(seen) % 2, jnp.int8)
-            seen.append((stretch, states))
+            seen.append((repeats, states))
             return Samples(bits, qubo.energies(bits), {})
 
         monkeypatch.setattr(samplers.Within, "_chunk", chunk)
         within(sampler, 8)(jax.random.key(0), problems.qubo("dense"), 4)
-        assert [stretch for stretch, _ in seen] == stretches, sampler
+        assert [repeats for repeats, _ in seen] == expected_repeats, sampler
         assert [None if states is None else int(states[0, 0]) for _, states in seen] == starts, sampler
 
 
@@ -159,16 +159,16 @@ def test_pieces_for_a_host_go_on_from_the_states_reached(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["anneal", "bifurcation", "tabu"])
-def test_stretched_samplers_find_the_minimum_by_one_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samplers_of_repeated_steps_find_the_minimum_by_one_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: dict[str, Any] = {"num_sweeps": 10}
     if name == "bifurcation":
         fields = {"num_steps": 50, "variant": "generalized", "readout_every": 10}
     sampler, qubo, traces = samplers.get(name, **fields), problems.qubo("dense", batch=(2,)), []
     init = type(sampler).init
     monkeypatch.setattr(type(sampler), "init", lambda self, *a: (traces.append(name), init(self, *a))[1])
-    runs = [sampler.stretched(jax.random.key(3), qubo, 8, None, jnp.int32(k)) for k in (0, 1, 5)]
+    runs = [sampler.repeated(jax.random.key(3), qubo, 8, None, jnp.int32(k)) for k in (0, 1, 5)]
     assert len(traces) == 1
-    np.testing.assert_allclose(runs[2].lowest, problems.lowest(qubo), rtol=1e-6)
+    np.testing.assert_allclose(runs[2].best_energy, problems.lowest(qubo), rtol=1e-6)
     np.testing.assert_allclose(runs[0].energies, qubo.energies(runs[0].bits), rtol=1e-6, atol=1e-5)
 
 

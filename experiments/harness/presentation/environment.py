@@ -28,31 +28,9 @@ PACKAGES = (
     "cma",
     "scikit-learn",
 )
-# These print and store numbers, or write the tuned settings; none of them can change the number of a cell.
-PRESENTATION = (
-    "__main__.py",
-    "bench_bqm.py",
-    "bench_build.py",
-    "bench_qaoa.py",
-    "bench_refine.py",
-    "benchmark.py",
-    "cells.py",
-    "driver.py",
-    "environment.py",
-    "figures.py",
-    "hardware.py",
-    "intervals.py",
-    "prepare.py",
-    "progress.py",
-    "report.py",
-    "solver_figures.py",
-    "solver_report.py",
-    "table1.py",
-    "tables.py",
-    "tune_images.py",
-    "tune_lowbit.py",
-    "tune_synthetic.py",
-)
+# What only prints, stores or times stands apart by folder: no file of these, nor one directly under experiments/, can
+# change the number of a cell.
+PRESENTATION = ("experiments/harness/presentation", "experiments/bench")
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
@@ -91,16 +69,15 @@ def commit(root: Path = ROOT) -> str | None:
 
 
 def code_digest(root: Path = ROOT) -> str:
-    """SHA-256 over every source and tuned configuration that can change a number (the library, the experiments)."""
+    """SHA-256 over every source and tuned configuration that can change a number: qjax/ and the folders of experiments/
+    but for `PRESENTATION`."""
     digest = hashlib.sha256()
-    files = [
-        *(root / "qjax").rglob("*.py"),
-        *(root / "experiments").rglob("*.py"),
-        *(root / "experiments").rglob("*.json"),
-    ]
+    files = [*(root / "qjax").rglob("*.py"), *(root / "experiments").glob("*/**/*.py")]
+    files += (root / "experiments").glob("*/**/*.json")
     for file in sorted(files):
-        if not (file.parent.name == "experiments" and file.name in PRESENTATION):
-            digest.update(f"{file.relative_to(root).as_posix()}\n".encode())
+        name = file.relative_to(root).as_posix()
+        if not name.startswith(tuple(f"{folder}/" for folder in PRESENTATION)):
+            digest.update(f"{name}\n".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -29,7 +29,7 @@ from qjax.energy.couplings import Sparse
 from qjax.samplers.moves import columns, streams
 from qjax.samplers.moves.acceptance import Rule
 
-Spread = Callable[[jax.Array], jax.Array]
+PerColumn = Callable[[jax.Array], jax.Array]
 
 # Gathers of one kernel: lists up to the first are one, longer ones loop over kernels of the second.
 _LONGEST_KERNEL = 48
@@ -46,8 +46,8 @@ class Classes:
     Integer couplings keep integer sums (their dtype holds every sum), so bits are exact.
     """
 
-    def __init__(self, couplings: Sparse, linear: jax.Array, spread: Spread) -> None:
-        self._couplings, self._spread = couplings, spread
+    def __init__(self, couplings: Sparse, linear: jax.Array, per_column: PerColumn) -> None:
+        self._couplings, self._per_column = couplings, per_column
         self._linear = jnp.take(linear, couplings.order, axis=0)
         whole = linear.dtype if couplings.integer_dtype is None else jnp.dtype(couplings.integer_dtype)
         levels = None if couplings.integer_dtype is None else couplings.levels
@@ -110,7 +110,7 @@ class Classes:
 
         def limits(sites: jax.Array, rows: Callable[[jax.Array], jax.Array], sums: jnp.dtype) -> jax.Array:
             uniform = streams.uniforms(seeds, step, sites).astype(dtype)
-            linear, own = self._spread(rows(self._linear)), None if bias is None else rows(bias)
+            linear, own = self._per_column(rows(self._linear)), None if bias is None else rows(bias)
             return _limits(rule, uniform, rows(x), weights, linear, own, sums)
 
         def limited(sites: jax.Array, rows: Callable[[jax.Array], jax.Array], sums: jnp.dtype) -> jax.Array:
@@ -141,7 +141,7 @@ class Classes:
             values = self._update(values, begin, sums, limit, begin, run, weights)
         new = self._bits(values)
         flips = (new - x).astype(dtype)
-        change = jnp.sum(flips * (sums.astype(dtype) + self._spread(self._linear)), axis=0)
+        change = jnp.sum(flips * (sums.astype(dtype) + self._per_column(self._linear)), axis=0)
         if self._wide:
             # In `sums` their rows still hold x.
             missing = wide_sums.astype(dtype) - self._wide_rows(x).astype(dtype)
@@ -214,14 +214,14 @@ class Classes:
 
     def _field(self, state: Any) -> jax.Array:
         x = state.astype(self._linear.dtype)
-        return self._couplings.sums(x) + self._spread(self._linear)
+        return self._couplings.sums(x) + self._per_column(self._linear)
 
     def gaps(self, state: Any) -> jax.Array:
         gaps: jax.Array = (1 - 2 * state).astype(self._linear.dtype) * self._field(state)
         return gaps
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        x, linear = state.astype(self._linear.dtype), self._spread(self._linear)
+        x, linear = state.astype(self._linear.dtype), self._per_column(self._linear)
         if not often:
             return jnp.sum(x * (0.5 * self._couplings.sums(x) + linear), axis=0)
         sums, values = state.astype(self._whole), self._values(state)

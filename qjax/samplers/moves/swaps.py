@@ -17,7 +17,7 @@ from jax import lax
 from qjax.energy.qubo import Qubo
 from qjax.samplers.moves import columns, streams
 from qjax.samplers.moves.acceptance import Rule
-from qjax.samplers.moves.sweeps import Spread
+from qjax.samplers.moves.sweeps import PerColumn
 
 _BLOCK = 32
 _DENSE_LIMIT = 8192
@@ -46,9 +46,9 @@ class Swaps:
     Errors: ValueError beyond 8192 bits.
     """
 
-    def __init__(self, qubo: Qubo, spread: Spread) -> None:
+    def __init__(self, qubo: Qubo, per_column: PerColumn) -> None:
         linear, _ = columns.zero_diagonal_terms(qubo)
-        self._n, self._spread = qubo.num_bits, spread
+        self._n, self._per_column = qubo.num_bits, per_column
         if self._n > _DENSE_LIMIT:
             raise ValueError(f"fixed_cardinality takes {_DENSE_LIMIT} bits at most, qubo has {self._n}")
         pad = -self._n % _BLOCK
@@ -79,7 +79,7 @@ class Swaps:
             sites = order[b]
             rows = self._matrix[sites]
             among, real = rows[:, sites], sites < self._n
-            fields = jnp.matmul(rows, x, precision="highest") + self._spread(self._linear[sites])
+            fields = jnp.matmul(rows, x, precision="highest") + self._per_column(self._linear[sites])
             noise = rule.noise(streams.uniforms(seeds, step, b * _BLOCK + jnp.arange(_BLOCK)))
 
             def pair(i: jax.Array, carry: Any) -> Any:
@@ -102,7 +102,7 @@ class Swaps:
         return swept
 
     def _fields(self, x: jax.Array) -> jax.Array:
-        return jnp.matmul(self._matrix, x, precision="highest") + self._spread(self._linear)
+        return jnp.matmul(self._matrix, x, precision="highest") + self._per_column(self._linear)
 
     def gaps(self, state: Any) -> jax.Array:
         """Changes by exchanges of a sample of pairs, 0 for like bits: rows are pairs here."""
@@ -114,5 +114,5 @@ class Swaps:
         return jnp.where((state[i] != state[j]) & real[:, None], gap, 0)
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        linear = self._spread(self._linear)
+        linear = self._per_column(self._linear)
         return jnp.sum(state * 0.5 * (self._fields(state) + linear), axis=0)

@@ -34,7 +34,7 @@ _DENSE_LIMIT = 8192
 # Sparse couplings whose pass unrolls to more gathers than this compile for too long.
 _MOST_GATHERS = 2000
 
-Spread = Callable[[jax.Array], jax.Array]
+PerColumn = Callable[[jax.Array], jax.Array]
 
 
 class Sweeper(Protocol):
@@ -65,8 +65,8 @@ class Sweeper(Protocol):
         compilation."""
 
 
-def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
-    """The layout that suits the couplings of a Qubo with batch (P,); spread takes (..., P) to (..., C).
+def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
+    """The layout that suits the couplings of a Qubo with batch (P,); per_column takes (..., P) to (..., C).
 
     Errors: ValueError for implicit couplings without a diagonal.
     """
@@ -74,16 +74,16 @@ def sweeper(qubo: Qubo, spread: Spread) -> Sweeper:
     couplings, n = qubo.couplings, qubo.num_bits
     if isinstance(couplings, Sparse):
         if by_classes(couplings):
-            return Classes(couplings, linear, spread)
+            return Classes(couplings, linear, per_column)
     elif isinstance(couplings, Gram):
         # A sweep costs n^2 a read through the matrix and 3 N n through the factor, a third of it in one product.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
-            return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, spread)
+            return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, per_column)
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
         assert diagonal is not None
-        return _Blocks(_ImplicitRows(couplings, diagonal), linear, spread)
+        return _Blocks(_ImplicitRows(couplings, diagonal), linear, per_column)
     matrix = columns.dense_matrix(couplings).astype(linear.dtype)
-    return _Blocks(_DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, spread)
+    return _Blocks(_DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, per_column)
 
 
 def by_classes(couplings: Sparse) -> bool:
@@ -196,8 +196,8 @@ def _flips(
 class _Blocks:
     """Sequential flips in blocks of bits; the state is x (n padded, C), floating."""
 
-    def __init__(self, rows: _DenseRows | _GramRows | _ImplicitRows, linear: jax.Array, spread: Spread) -> None:
-        self._rows, self._spread, self._n = rows, spread, int(linear.shape[0])
+    def __init__(self, rows: _DenseRows | _GramRows | _ImplicitRows, linear: jax.Array, per_column: PerColumn) -> None:
+        self._rows, self._per_column, self._n = rows, per_column, int(linear.shape[0])
         self._linear = _padded(linear, self._n, 0)
 
     def load(self, bits: jax.Array) -> Any:
@@ -212,7 +212,7 @@ class _Blocks:
     def sweep(
         self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
     ) -> tuple[Any, jax.Array]:
-        dtype, linear_of = self._linear.dtype, self._spread
+        dtype, linear_of = self._linear.dtype, self._per_column
         weights = weights.astype(dtype)
 
         def block(b: jax.Array, carry: Any) -> Any:
@@ -245,8 +245,8 @@ class _Blocks:
         return lax.map(block, jnp.arange(state.shape[0] // _BLOCK)).reshape(state.shape)
 
     def gaps(self, state: Any) -> jax.Array:
-        gaps: jax.Array = (1 - 2 * state) * (self._image(state) + self._spread(self._linear))
+        gaps: jax.Array = (1 - 2 * state) * (self._image(state) + self._per_column(self._linear))
         return gaps[: self._n]
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        return jnp.sum(state * (0.5 * self._image(state) + self._spread(self._linear)), axis=0)
+        return jnp.sum(state * (0.5 * self._image(state) + self._per_column(self._linear)), axis=0)

@@ -87,15 +87,15 @@ def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = No
     problems = qubo.batch_shape[0]
     probes = max(1, min(_PROBES, _PROBED_BITS // max(qubo.num_bits, 1)) // problems)
 
-    def spread(values: jax.Array) -> jax.Array:
+    def per_column(values: jax.Array) -> jax.Array:
         wide = jnp.broadcast_to(values[..., None], (*values.shape, probes))
         return wide.reshape((*values.shape[:-1], problems * probes))
 
     # A fixed key: the range belongs to the Qubo, not to the call.
     seeds = streams.seeds(jax.random.key(0), jnp.arange(probes, dtype=jnp.uint32), problems)
     bits = streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits))
-    view: sweeps.Sweeper = sweeps.sweeper(qubo, spread) if cardinality is None else swaps.Swaps(qubo, spread)
-    sign = jnp.sign(spread(qubo.scale))
+    view: sweeps.Sweeper = sweeps.sweeper(qubo, per_column) if cardinality is None else swaps.Swaps(qubo, per_column)
+    sign = jnp.sign(per_column(qubo.scale))
     state = view.load(bits if cardinality is None else swaps.with_ones(bits, cardinality, seeds, 1))
 
     if isinstance(view, Classes):

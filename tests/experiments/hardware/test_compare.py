@@ -29,7 +29,7 @@ def test_energies_of_all_states_are_those_of_the_quadratic(shape: Head | Glass) 
     problem = formulated(lambda p, radius: shape.formulate(p, data), params, 1.0)
     states = jnp.asarray((np.arange(64)[:, None] >> np.arange(6)[None, :]) & 1)
     modelled = jax.vmap(lambda bits: problem.quadratic(problem.encoding.decode(bits)))(states)
-    np.testing.assert_allclose(problem.energy.energies(states), modelled, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(problem.sampled_qubo.energies(states), modelled, rtol=1e-4, atol=1e-5)
     # Signs of one size: the glass's Hessian orders them as the glass itself does.
     if isinstance(shape, Glass):
         losses = jax.vmap(lambda bits: shape.loss(problem.encoding.decode(bits), data))(states)

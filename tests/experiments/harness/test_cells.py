@@ -179,7 +179,7 @@ def test_plain_keeps_values_and_refuses_objects() -> None:
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from experiments.cells import Cell, Store, run_cells
+from experiments.harness.presentation.cells import Cell, Store, run_cells
 
 def run(seed):
     def steps(progress):

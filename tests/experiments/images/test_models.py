@@ -42,11 +42,11 @@ def test_every_network_gives_one_logit_a_class(name: str, shape: tuple[int, ...]
 
 def test_cells_are_means_of_equal_blocks() -> None:
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 1))
-    means = np.asarray(models.cells(x, 2))[0]
+    means = np.asarray(models.grid_means(x, 2))[0]
     expected = [x[0, r, c, 0].mean() for r in (slice(0, 2), slice(2, 4)) for c in (slice(0, 2), slice(2, 4))]
     np.testing.assert_allclose(means, np.asarray(expected), rtol=1e-5)
     with pytest.raises(ValueError, match="grid must be at most 5"):
-        models.cells(x, 6)
+        models.grid_means(x, 6)
 
 
 def test_features_are_centred_for_answers_of_unit_deviation() -> None:

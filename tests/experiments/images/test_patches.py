@@ -11,13 +11,13 @@ from experiments.images import models, patches
 def images() -> jax.Array:
     """Neighbours are alike, as in pictures."""
     noise = jax.random.normal(jax.random.key(0), (40, 14, 14, 2))
-    return 3.0 + models.patches(noise, 3).reshape(40, 12, 12, 9, 2).mean(3)
+    return 3.0 + models.gather_windows(noise, 3).reshape(40, 12, 12, 9, 2).mean(3)
 
 
 def test_answers_are_centred_with_unit_deviation() -> None:
     x = images()
     filters = patches.whitened(jax.random.key(1), x, 8, 3, 1, 0.1)
-    answers = models.patches(x, 3) @ filters.kernel.reshape(-1, 8) + filters.bias[None, None, None, :]
+    answers = models.gather_windows(x, 3) @ filters.kernel.reshape(-1, 8) + filters.bias[None, None, None, :]
     # About 4,000 windows drawn with replacement, correlated: means stray by 0.1 in fewer than one of 10^4 draws.
     np.testing.assert_allclose(answers.mean((0, 1, 2)), np.zeros(8), atol=0.1)
     np.testing.assert_allclose(answers.std((0, 1, 2)), np.ones(8), atol=0.1)
@@ -29,7 +29,7 @@ def test_whitening_answers_more_to_the_own_patch_than_plain_patches_do() -> None
     white = patches.whitened(jax.random.key(1), x, 16, 3, 1, 1e-2)
 
     def overlap(filters: patches.Filters) -> float:
-        answers = (models.patches(x, 3) @ filters.kernel.reshape(-1, 16)).reshape(-1, 16)
+        answers = (models.gather_windows(x, 3) @ filters.kernel.reshape(-1, 16)).reshape(-1, 16)
         correlation = np.corrcoef(np.asarray(answers).T) - np.eye(16)
         return float(np.abs(correlation).mean())
 

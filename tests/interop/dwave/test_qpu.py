@@ -54,7 +54,7 @@ def test_mock_end_to_end(topology: str, form: str) -> None:
     qubo = replace(problems.qubo(form, n=6), labels=Labels((("w", (2, 3)),)))
     samples = QPU(mock(topology))(KEY, qubo, 12)
     assert samples.bits.shape == (12, 6)
-    np.testing.assert_allclose(samples.lowest, problems.lowest(qubo), rtol=1e-6)
+    np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo), rtol=1e-6)
     np.testing.assert_allclose(samples.energies, qubo.energies(samples.bits))
     assert samples.info["chain_break_fraction"].shape == (12,)
     assert samples.info["chain_length"].shape == samples.info["chain_breaks"].shape == (6,)
@@ -101,7 +101,7 @@ def test_it_agrees_with_the_real_composite() -> None:
     spins = theirs.record.sample[:, [theirs.variables.index(i) for i in range(5)]]
     np.testing.assert_array_equal(2 * np.asarray(ours.bits)[whole] - 1, spins[whole])
     plain = DimodSampler(EmbeddingComposite(mock("chimera"), embedding_parameters={"random_seed": 7}))
-    np.testing.assert_allclose(plain(KEY, qubo, 8).lowest, problems.lowest(qubo))
+    np.testing.assert_allclose(plain(KEY, qubo, 8).best_energy, problems.lowest(qubo))
 
 
 def _scaled(qubo: Qubo, factor: float) -> Any:
@@ -188,7 +188,7 @@ def test_gauges_flip_whole_chains_and_are_undone() -> None:
         sizes = sorted(abs(b) for b in model.quadratic.values())
         np.testing.assert_allclose(sizes, sorted(abs(b) for b in plain.calls[0][0].quadratic.values()), atol=1e-9)
     assert any(a != b for a, b in zip(models[0].linear.values(), models[1].linear.values(), strict=True))
-    np.testing.assert_allclose(samples.lowest, problems.lowest(qubo), rtol=1e-6)
+    np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo), rtol=1e-6)
 
 
 def test_reverse_annealing_takes_one_state_a_submission() -> None:
