@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from qjax.samplers.anneal import Anneal
 from qjax.samplers.auto import Auto
 from qjax.samplers.bifurcation import Bifurcation
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.contract import Outcome, Sampler, Sharded, Task
 from qjax.samplers.decompose import Decompose
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
 from qjax.samplers.mean_field import MeanField
+from qjax.samplers.moves import streams
 from qjax.samplers.path_integral import PathIntegral
 from qjax.samplers.population import Population
 from qjax.samplers.qaoa import QAOA
@@ -103,6 +104,7 @@ __all__ = [
     "Exact",
     "Greedy",
     "MeanField",
+    "Outcome",
     "PathIntegral",
     "Population",
     "Random",
@@ -110,12 +112,14 @@ __all__ = [
     "Samples",
     "Sharded",
     "Tabu",
+    "Task",
     "Temper",
     "Within",
     "get",
     "names",
     "polish",
     "sampler_class",
+    "streams",
     "table",
     "within",
 ]
