@@ -1,12 +1,23 @@
 # Portable to macOS and Linux: POSIX sh recipes, no GNU-only options. `make help` lists what there is.
-PYTHON ?= python3
+# The Python of new environments: `make PYTHON=python3.11` names one. Otherwise the first that runs of python3.13,
+# python3.12, pyenv's newest 3.12 or 3.13, python3: those get JAX 0.12, which trains convolutions faster on CPUs. (A shim
+# of pyenv is found and does not run, so each is tried.)
+ifndef PYTHON
+PYTHON := $(shell runs() { "$$1" -c 'import ensurepip, venv' > /dev/null 2>&1; }; \
+	version='import sys; print("%03d%03d" % sys.version_info[1:3], sys.executable)'; \
+	pyenv=$$(for p in "$$(pyenv root 2> /dev/null)"/versions/3.1[23].*/bin/python3; do "$$p" -c "$$version"; done 2> /dev/null \
+		| sort -r | head -n 1 | cut -d ' ' -f 2); \
+	for p in python3.13 python3.12 $$pyenv python3; do if runs "$$p"; then echo "$$p"; break; fi; done)
+endif
 # cpu, cuda or tpu: which of the pinned requirement sets goes into .venv
 ACCELERATOR ?= cpu
 # the data set that `make data` prepares, and where
 DATA ?= cifar10
 ARGS ?=
+# what `make test` runs
+TESTS ?= tests
 
-VENV := .venv
+VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/installed-$(ACCELERATOR)
 EXTRAS_STAMP := $(VENV)/installed-extras
@@ -15,7 +26,7 @@ DATA_STAMP := $(DATA_VENV)/installed
 LOCKS := $(wildcard third_party/requirements-*.txt)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help install extras table1 bench test check lint types data clean
+.PHONY: help install extras table1 bench test check lint types data clean clean-results
 
 help:
 	@echo "make table1 [ARGS=--full|--smoke]   classical against quantum-assisted training: table, summary, figures"
@@ -25,13 +36,16 @@ help:
 	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
 	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
 	@echo "make extras                         peers and Qiskit, which some benchmarks and tests compare with"
+	@echo "make clean, make clean-results      environments and caches; what experiments have computed"
+	@echo "PYTHON=python3.11 VENV=.venv-py311  another Python, another environment (now: $(PYTHON))"
 
 install: $(STAMP)
 
 # The set is chosen by the environment's own Python, so an existing .venv of another version keeps working.
 $(STAMP): $(LOCKS) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("qjax needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
-	@$(PY) -m pip --version > /dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@"$(PYTHON)" -c 'import sys; sys.exit("qjax needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PY) -m pip --version > /dev/null 2>&1 || { \
+	echo "making $(VENV) with $(PYTHON), $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv --clear $(VENV); }
 	@minor=$$($(PY) -c 'import sys; print("py311" if sys.version_info < (3, 12) else "py312")'); \
 	set=third_party/requirements-$(ACCELERATOR)-$$minor.txt; \
 	test -f $$set || { echo "no pinned set $$set: see third_party/README.md"; exit 1; }; \
@@ -61,7 +75,7 @@ bench: $(EXTRAS_STAMP)
 	@$(PY) -m experiments bench-refine $(ARGS)
 
 test: $(STAMP)
-	@$(PY) -m pytest
+	@$(PY) -m pytest $(TESTS)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
@@ -80,10 +94,14 @@ data: $(STAMP)
 	else exit $$code; fi
 
 $(DATA_STAMP): third_party/requirements-data.txt
-	@$(DATA_VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(DATA_VENV)
+	@$(DATA_VENV)/bin/python -m pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(DATA_VENV)
 	@echo "installing $< (TensorFlow, only for preparing data)"
 	@$(DATA_VENV)/bin/python $(PIP_INSTALL) -r $<
 	@touch $@
 
+# Environments and caches; results take hours to make again.
 clean:
-	rm -rf $(VENV) $(DATA_VENV) results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-py311 $(VENV) $(DATA_VENV) .mypy_cache .ruff_cache .pytest_cache
+
+clean-results:
+	rm -rf results
