@@ -14,7 +14,7 @@ from qjax.samplers.moves import acceptance, streams, swaps, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
     betas: jax.Array  # (T, P)
 
@@ -64,11 +64,11 @@ class Anneal(Sampler):
     def length(self, task: Task) -> int:
         return self.num_sweeps
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self.fixed_cardinality is not None:
-            return _Problem(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
-        return _Problem(sweeps.sweeper(task.qubo, task.per_column), self._betas(task))
+            return _Prepared(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
+        return _Prepared(sweeps.sweeper(task.qubo, task.per_column), self._betas(task))
 
     def _betas(self, task: Task) -> jax.Array:
         dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)
@@ -78,25 +78,25 @@ class Anneal(Sampler):
         hot, cold = range_of(task.qubo, self.beta_range, task.initial is not None, self.fixed_cardinality)
         return between(hot, cold, self.num_sweeps, self.beta_schedule_type)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
         if self.fixed_cardinality is not None:
             bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, self.num_sweeps + 1)
-        inner = problem.sweeper.load(bits)
+        inner = prepared.sweeper.load(bits)
         energy = jnp.zeros(task.num_columns, task.qubo.linear.dtype)
-        return _State(inner, energy, problem.sweeper.snapshot(inner), energy)
+        return _State(inner, energy, prepared.sweeper.snapshot(inner), energy)
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        weights = task.per_column(problem.betas[t] * task.qubo.scale)
-        inner, change = problem.sweeper.sweep(state.inner, rule, weights, task.seeds, task.steps_before(t) + 1)
+        weights = task.per_column(prepared.betas[t] * task.qubo.scale)
+        inner, change = prepared.sweeper.sweep(state.inner, rule, weights, task.seeds, task.steps_before(t) + 1)
         if self.return_states == "last":
             return state._replace(inner=inner)
         energy = state.energy + change * jnp.sign(task.per_column(task.qubo.scale))
         lower = energy < state.best_energy
-        new = problem.sweeper.snapshot(inner)
+        new = prepared.sweeper.snapshot(inner)
 
         def keep() -> Any:
             return jax.tree.map(lambda a, b: jnp.where(lower[None, :], a, b), new, state.best)
@@ -104,9 +104,9 @@ class Anneal(Sampler):
         best = lax.cond(jnp.any(lower), keep, lambda: state.best)
         return _State(inner, energy, best, jnp.minimum(energy, state.best_energy))
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
-        last = problem.sweeper.unload(problem.sweeper.snapshot(state.inner))
-        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
+        last = prepared.sweeper.unload(prepared.sweeper.snapshot(state.inner))
+        ends = jnp.stack([prepared.betas[0], prepared.betas[-1]], axis=1)
         if self.return_states == "last":
             return Outcome((last,), {}, {"beta_range": ends})
-        return Outcome((problem.sweeper.unload(state.best), last), {}, {"beta_range": ends})
+        return Outcome((prepared.sweeper.unload(state.best), last), {}, {"beta_range": ends})

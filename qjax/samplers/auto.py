@@ -74,23 +74,23 @@ class Auto(Sampler):
         length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
         return sampler if length is None else replace(sampler, **{length: self.num_sweeps})
 
-    def _works(self, task: Task) -> Sampler:
+    def _algorithm(self, task: Task) -> Sampler:
         return self.algorithm_for(task.qubo, task.num_reads)
 
     def length(self, task: Task) -> int:
-        return self._works(task).length(task)
+        return self._algorithm(task).length(task)
 
     def prepare(self, task: Task) -> Any:
-        return self._works(task).prepare(task)
+        return self._algorithm(task).prepare(task)
 
-    def init(self, task: Task, problem: Any) -> Any:
-        return self._works(task).init(task, problem)
+    def init(self, task: Task, prepared: Any) -> Any:
+        return self._algorithm(task).init(task, prepared)
 
-    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> Any:
-        return self._works(task).step(task, problem, t, state)
+    def step(self, task: Task, prepared: Any, t: jax.Array, state: Any) -> Any:
+        return self._algorithm(task).step(task, prepared, t, state)
 
-    def finish(self, task: Task, problem: Any, state: Any) -> Outcome:
-        outcome = self._works(task).finish(task, problem, state)
+    def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
+        outcome = self._algorithm(task).finish(task, prepared, state)
         choice = jnp.full(task.num_problems, _row(task.qubo), jnp.int32)
         return outcome._replace(problem_info={**outcome.problem_info, "choice": choice})
 

@@ -20,7 +20,7 @@ from qjax.samplers.moves import columns, streams, sweeps
 from qjax.samplers.moves.spectrum import ends_of_spins
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     couplings: Couplings
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
     fields: jax.Array  # (n, P), h
@@ -91,7 +91,7 @@ class Bifurcation(Sampler):
     def _every(self) -> int:
         return min(self.readout_every, self.num_steps)
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         couplings = sweeps.for_products(task.qubo.couplings)
         dtype = task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
@@ -108,9 +108,9 @@ class Bifurcation(Sampler):
         strength = self.strength / jnp.where(size > 0, size, 1)
         stiff = jnp.sqrt(1 + strength * height)
         time_step = jnp.minimum(self.time_step, 1.6 / stiff)
-        return _Problem(couplings, diagonal, fields, strength * jnp.sign(task.qubo.scale), time_step)
+        return _Prepared(couplings, diagonal, fields, strength * jnp.sign(task.qubo.scale), time_step)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         sites, dtype = jnp.arange(task.num_bits), task.qubo.linear.dtype
         x = 0.1 * (2 * streams.uniforms(task.seeds, 0, sites) - 1).astype(dtype)
         y = 0.1 * (2 * streams.uniforms(task.seeds, 1, sites) - 1).astype(dtype)
@@ -120,11 +120,11 @@ class Bifurcation(Sampler):
         pump = jnp.ones((task.num_bits if self.variant == "generalized" else 1, task.num_columns), dtype)
         return _State(x, y, pump, bits, jnp.full(task.num_columns, jnp.inf, dtype))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
-        couplings, dtype = problem.couplings, state.x.dtype
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
+        couplings, dtype = prepared.couplings, state.x.dtype
         before, count, whole = task.substeps(t, self._every, self.num_steps)
-        strength, dt = task.per_column(problem.strength)[None, :], task.per_column(problem.time_step)[None, :]
-        fields = task.per_column(problem.fields)
+        strength, dt = task.per_column(prepared.strength)[None, :], task.per_column(prepared.time_step)[None, :]
+        fields = task.per_column(prepared.fields)
 
         def advance(k: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             x, y, pump = carry
@@ -135,10 +135,10 @@ class Bifurcation(Sampler):
                 done = (before + k).astype(dtype) / jnp.maximum(whole - 1, 1).astype(dtype)
                 pump = jnp.broadcast_to(1 - done, pump.shape)
             if self.variant == "discrete":
-                force = columns.spin_product(couplings, problem.diagonal, columns.signs(x)) + fields
+                force = columns.spin_product(couplings, prepared.diagonal, columns.signs(x)) + fields
             else:
                 reference = jnp.sqrt(jnp.mean(x * x, axis=0, keepdims=True))
-                force = columns.spin_product(couplings, problem.diagonal, x) + fields * reference
+                force = columns.spin_product(couplings, prepared.diagonal, x) + fields * reference
             moved = y - dt * (pump * x + strength * force)
             x = x + dt * moved
             outside = jnp.abs(x) > 1
@@ -149,7 +149,7 @@ class Bifurcation(Sampler):
         x, y, pump = lax.fori_loop(0, count, advance, (state.x, state.y, state.pump))
         if self.return_states == "last":
             return state._replace(x=x, y=y, pump=pump, best=(x > 0).astype(jnp.int8))
-        energy = columns.spin_energies(couplings, problem.diagonal, fields, columns.signs(x)) * jnp.sign(strength[0])
+        energy = columns.spin_energies(couplings, prepared.diagonal, fields, columns.signs(x)) * jnp.sign(strength[0])
         lower = energy < state.best_energy
 
         def keep() -> jax.Array:
@@ -158,5 +158,5 @@ class Bifurcation(Sampler):
         best = lax.cond(jnp.any(lower), keep, lambda: state.best)
         return _State(x, y, pump, best, jnp.minimum(energy, state.best_energy))
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
-        return Outcome((state.best,), {}, {"time_step": problem.time_step})
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
+        return Outcome((state.best,), {}, {"time_step": prepared.time_step})

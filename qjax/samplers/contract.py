@@ -7,10 +7,10 @@ A JAX sampler is a frozen dataclass of static hyperparameters; its call is pure,
 Every file of an algorithm has the same five parts in the same order:
 
     1 hyperparameters   the fields of the dataclass, checked in `__post_init__`
-    2 prepare(task)                      -> problem   what depends on the Qubo alone (views of the couplings, schedules)
-    3 init(task, problem)                -> state     arrays with the reads as the minor axis
-    4 step(task, problem, t, state)      -> state     one of `length(task)` steps (a sweep, a time step, a block)
-    5 finish(task, problem, state)       -> Outcome   candidate bits (n, columns) and diagnostics
+    2 prepare(task)                      -> prepared  what depends on the Qubo alone (views of the couplings, schedules)
+    3 init(task, prepared)                -> state     arrays with the reads as the minor axis
+    4 step(task, prepared, t, state)      -> state     one of `length(task)` steps (a sweep, a time step, a block)
+    5 finish(task, prepared, state)       -> Outcome   candidate bits (n, columns) and diagnostics
 
 The driver flattens a batch of P problems and R reads into columns c = p R + r, loops, picks the best candidate of
 each column by its energy, and recomputes that energy from the Qubo. Column (p, r) draws from fold_in(key, r) and p,
@@ -135,7 +135,7 @@ class Sampler:
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        drive: Any = _driven if self.is_host else _drive
+        drive: Any = _run_call if self.is_host else _run_call_jitted
         samples: Samples = drive(self, key, bare, num_reads, initial_states, repeats)
         return samples
 
@@ -150,13 +150,13 @@ class Sampler:
     def prepare(self, task: Task) -> Any:
         raise TypeError(f"{type(self).__name__} has no prepare")
 
-    def init(self, task: Task, problem: Any) -> Any:
+    def init(self, task: Task, prepared: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no init")
 
-    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> Any:
+    def step(self, task: Task, prepared: Any, t: jax.Array, state: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no step")
 
-    def finish(self, task: Task, problem: Any, state: Any) -> Outcome:
+    def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
         raise TypeError(f"{type(self).__name__} has no finish")
 
     def done(self, state: Any) -> jax.Array | None:
@@ -193,7 +193,7 @@ class Sharded:
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _drive(self, key, bare, num_reads, initial_states, repeats)
+        samples: Samples = _run_call_jitted(self, key, bare, num_reads, initial_states, repeats)
         return samples
 
     def _shard(self, run: Any, batch_ndim: int) -> Any:
@@ -256,7 +256,7 @@ def _typed_key(key: Any) -> jax.Array:
     return jnp.asarray(key) if isinstance(key, np.ndarray) else key
 
 
-def _run(
+def _run_reads(
     sampler: Sampler,
     num_reads: int,
     key: jax.Array,
@@ -277,8 +277,8 @@ def _run(
     seeds = streams.seeds(key, reads, flat.batch_shape[0])
     columns = None if initial is None else initial.reshape((-1, n)).T
     task = Task(flat, reads, seeds, columns, num_reads, repeats)
-    problem = sampler.prepare(task)
-    outcome = sampler.finish(task, problem, _loop(sampler, task, problem, sampler.init(task, problem)))
+    prepared = sampler.prepare(task)
+    outcome = sampler.finish(task, prepared, _loop(sampler, task, prepared, sampler.init(task, prepared)))
     bits, energies = _best_candidate(qubo, outcome.candidates, shape)
     by_read = {k: v.reshape((*batch, reads.shape[0], *v.shape[1:])) for k, v in outcome.read_info.items()}
     by_problem = {k: v.reshape((*batch, *v.shape[1:])) for k, v in outcome.problem_info.items()}
@@ -299,7 +299,7 @@ def _best_candidate(
     return bits, jnp.take_along_axis(energies, chosen, axis=-2)[..., 0, :]
 
 
-def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
+def _loop(sampler: Sampler, task: Task, prepared: Any, state: Any) -> Any:
     length: Any = sampler.length(task)
     repeats = task.repeats
     if repeats is not None:
@@ -307,12 +307,12 @@ def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
 
     def step(t: jax.Array, state: Any) -> Any:
         if repeats is None or sampler.algorithm_for(task.qubo, task.num_reads).with_more_time != "longer":
-            return sampler.step(task, problem, t, state)
+            return sampler.step(task, prepared, t, state)
 
         def again(k: jax.Array, state: Any) -> Any:
             # Streams far from those that samplers split off themselves.
             own = streams.split(task.seeds, (k.astype(jnp.uint32) + jnp.uint32(2**31))[None])
-            return sampler.step(replace(task, seeds=own, repetition=k), problem, t, state)
+            return sampler.step(replace(task, seeds=own, repetition=k), prepared, t, state)
 
         return lax.fori_loop(0, repeats, again, state)
 
@@ -332,7 +332,7 @@ def _loop(sampler: Sampler, task: Task, problem: Any, state: Any) -> Any:
     return lax.while_loop(unfinished, advance, (jnp.int32(0), state))[1]
 
 
-def _driven(
+def _run_call(
     sampler: Sampler | Sharded,
     key: jax.Array,
     qubo: Qubo,
@@ -341,15 +341,15 @@ def _driven(
     repeats: jax.Array | None,
 ) -> Samples:
     if isinstance(sampler, Sharded):
-        run = sampler._shard(partial(_run, sampler.sampler, num_reads), len(qubo.batch_shape))
+        run = sampler._shard(partial(_run_reads, sampler.sampler, num_reads), len(qubo.batch_shape))
     else:
-        run = partial(_run, sampler, num_reads)
+        run = partial(_run_reads, sampler, num_reads)
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
     bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats)
     return Samples(bits, energies, {**by_read, **by_problem})
 
 
-_drive = jax.jit(_driven, static_argnums=(0, 3))
+_run_call_jitted = jax.jit(_run_call, static_argnums=(0, 3))
 
 
 def positive(name: str, value: Any) -> None:

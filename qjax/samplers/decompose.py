@@ -23,7 +23,7 @@ from qjax.samplers.moves.rows import listed
 _RADIUS = 32
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     linear: jax.Array  # (n, C), the couplings' diagonal moved in
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
     scale: jax.Array  # (C,)
@@ -69,40 +69,40 @@ class Decompose(Sampler):
     def length(self, task: Task) -> int:
         return self.num_rounds
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         linear, diagonal = columns.zero_diagonal_terms(task.qubo)
         couplings = task.qubo.couplings
         lists = listed(couplings) if isinstance(couplings, Sparse) else None
-        return _Problem(task.per_column(linear), diagonal, task.per_column(task.qubo.scale), lists)
+        return _Prepared(task.per_column(linear), diagonal, task.per_column(task.qubo.scale), lists)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
-        x = bits.astype(problem.linear.dtype)
-        return _State(x, _fields(task, problem, x), jnp.zeros(x.shape, bool))
+        x = bits.astype(prepared.linear.dtype)
+        return _State(x, _fields(task, prepared, x), jnp.zeros(x.shape, bool))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         n, size = task.num_bits, min(self.size, task.num_bits)
         visited = state.visited & ~jnp.all(state.visited, axis=0, keepdims=True)
-        chosen = self._chosen(task, problem, t, state, visited, size)  # (C, size)
+        chosen = self._chosen(task, prepared, t, state, visited, size)  # (C, size)
         reads = jnp.arange(task.num_columns)[:, None]
-        among = _among(task.qubo.couplings, problem, chosen)
+        among = _among(task.qubo.couplings, prepared, chosen)
         old = state.x.T[reads, chosen]
         linear = state.fields.T[reads, chosen] - _times(among, old)
         words = streams.words(task.seeds, t + 1, jnp.arange(2)).T
         keys = jax.random.wrap_key_data(words, impl="threefry2x32")
-        new, lowest = self._solved(keys, linear, among, problem.scale, old)
-        before = problem.scale * jnp.sum((linear + 0.5 * _times(among, old)) * old, axis=1)
+        new, lowest = self._solved(keys, linear, among, prepared.scale, old)
+        before = prepared.scale * jnp.sum((linear + 0.5 * _times(among, old)) * old, axis=1)
         kept = jnp.where((lowest <= before)[:, None], new.astype(old.dtype), old)
         x = state.x.T.at[reads, chosen].set(kept).T
         marked = jnp.zeros((task.num_columns, n), bool).at[reads, chosen].set(True).T
-        return _State(x, _fields(task, problem, x), visited | marked)
+        return _State(x, _fields(task, prepared, x), visited | marked)
 
     def _chosen(
-        self, task: Task, problem: _Problem, t: jax.Array, state: _State, visited: jax.Array, size: int
+        self, task: Task, prepared: _Prepared, t: jax.Array, state: _State, visited: jax.Array, size: int
     ) -> jax.Array:
-        impact = (1 - 2 * state.x) * state.fields * jnp.sign(problem.scale)[None, :]
+        impact = (1 - 2 * state.x) * state.fields * jnp.sign(prepared.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
         # Between 0 and 1/2; what was visited comes after everything else.
         score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
@@ -131,13 +131,13 @@ class Decompose(Sampler):
         bits, energies = zip(*answers, strict=True)
         return jnp.stack(bits), jnp.stack(energies)
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         return Outcome((state.x,), {}, {})
 
 
-def _fields(task: Task, problem: _Problem, x: jax.Array) -> jax.Array:
+def _fields(task: Task, prepared: _Prepared, x: jax.Array) -> jax.Array:
     image = columns.apply(task.qubo.couplings, x)
-    return problem.linear + (image if problem.diagonal is None else image - problem.diagonal[:, None] * x)
+    return prepared.linear + (image if prepared.diagonal is None else image - prepared.diagonal[:, None] * x)
 
 
 def _times(among: jax.Array, x: jax.Array) -> jax.Array:
@@ -145,10 +145,10 @@ def _times(among: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.einsum("cij,cj->ci", among, x, precision="highest")
 
 
-def _among(couplings: Any, problem: _Problem, chosen: jax.Array) -> jax.Array:
+def _among(couplings: Any, prepared: _Prepared, chosen: jax.Array) -> jax.Array:
     """M_SS (C, s, s) for the bits chosen (C, s), with a zero diagonal."""
     count, size = chosen.shape
-    reads, dtype = jnp.arange(count)[:, None], problem.linear.dtype
+    reads, dtype = jnp.arange(count)[:, None], prepared.linear.dtype
     match couplings:
         case Dense(matrix):
             return matrix[chosen[:, :, None], chosen[:, None, :]].astype(dtype)
@@ -161,8 +161,8 @@ def _among(couplings: Any, problem: _Problem, chosen: jax.Array) -> jax.Array:
             rows = couplings.matvec(units).reshape((count, size, -1))
             return jax.vmap(without_diagonal)(jax.vmap(lambda r, s: r[:, s])(rows, chosen))
         case _:
-            assert problem.lists is not None
-            sites, weights = problem.lists
+            assert prepared.lists is not None
+            sites, weights = prepared.lists
             # Where each bit stands in S; the others meet in a last column that is cut off.
             place = jnp.full((count, couplings.size), size).at[reads, chosen].set(jnp.arange(size)[None, :])
             at = jax.vmap(lambda p, s: p[sites[s]])(place, chosen)  # (C, s, k)

@@ -15,7 +15,7 @@ _LOW_BITS = 12
 _HIGH_BITS = 6
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     matrix: jax.Array  # (n, n), zero diagonal
     linear: jax.Array  # (P, n)
     sign: jax.Array  # (P,), of the scale
@@ -49,7 +49,7 @@ class Exact(Sampler):
     def length(self, task: Task) -> int:
         return int(2 ** max(task.num_bits - _LOW_BITS - _HIGH_BITS, 0))
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         n = task.num_bits
         if n > self.max_bits:
             raise ValueError(f"qubo has {n} bits, enumeration is limited to max_bits={self.max_bits}")
@@ -59,21 +59,21 @@ class Exact(Sampler):
         matrix = jnp.where(jnp.eye(n, dtype=bool), jnp.zeros((), linear.dtype), whole)
         l = min(n, _LOW_BITS)
         low = _bits(jnp.arange(2**l), l).astype(linear.dtype)
-        return _Problem(matrix, linear, jnp.sign(task.qubo.scale), low, _energies(linear[:, :l], matrix[:l, :l], low))
+        return _Prepared(matrix, linear, jnp.sign(task.qubo.scale), low, _energies(linear[:, :l], matrix[:l, :l], low))
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         k = min(task.num_reads, 2**task.num_bits)
         shape = (task.num_problems, k)
-        return _State(jnp.full(shape, jnp.inf, problem.linear.dtype), jnp.zeros(shape, jnp.int32))
+        return _State(jnp.full(shape, jnp.inf, prepared.linear.dtype), jnp.zeros(shape, jnp.int32))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         n = task.num_bits
-        l = problem.low.shape[1]
+        l = prepared.low.shape[1]
         rows = 2 ** min(n - l, _HIGH_BITS)
         first = t * rows
-        high = _bits(first + jnp.arange(rows), n - l).astype(problem.linear.dtype)  # (rows, n - l)
-        cross = _matmul(_matmul(high, problem.matrix[l:, :l]), problem.low.T)  # (rows, 2^l)
-        high_energies = _energies(problem.linear[:, l:], problem.matrix[l:, l:], high)
+        high = _bits(first + jnp.arange(rows), n - l).astype(prepared.linear.dtype)  # (rows, n - l)
+        cross = _matmul(_matmul(high, prepared.matrix[l:, :l]), prepared.low.T)  # (rows, 2^l)
+        high_energies = _energies(prepared.linear[:, l:], prepared.matrix[l:, l:], high)
 
         def merge(one: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             kept, numbers, low_energies, high_energies, sign = one
@@ -89,10 +89,10 @@ class Exact(Sampler):
             merged: tuple[jax.Array, jax.Array] = lax.cond(jnp.min(table) < kept[-1], improve, lambda: (kept, numbers))
             return merged
 
-        args = (state.energies, state.numbers, problem.low_energies, high_energies, problem.sign)
+        args = (state.energies, state.numbers, prepared.low_energies, high_energies, prepared.sign)
         return _State(*lax.map(merge, args))
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         rank = jnp.minimum(task.reads.astype(jnp.int32), state.numbers.shape[1] - 1)
         chosen = state.numbers[:, rank].reshape(-1)
         return Outcome((_bits(chosen, task.num_bits).T,), {}, {})

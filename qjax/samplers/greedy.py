@@ -17,7 +17,7 @@ from qjax.samplers.moves import acceptance, columns, streams, swaps, sweeps
 from qjax.samplers.moves.rows import Rows
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     rows: Rows
     linear: jax.Array  # (n, P)
 
@@ -77,28 +77,28 @@ class Greedy(Sampler):
         if self._sweeps(task):
             return sweeps.sweeper(task.qubo, task.per_column)
         linear, _ = columns.zero_diagonal_terms(task.qubo)
-        return _Problem(Rows(task.qubo.couplings), linear)
+        return _Prepared(Rows(task.qubo.couplings), linear)
 
-    def init(self, task: Task, problem: Any) -> _Steepest | _Exchanged | _Swept:
+    def init(self, task: Task, prepared: Any) -> _Steepest | _Exchanged | _Swept:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
         if self.fixed_cardinality is not None:
             bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, 1)
-        if not isinstance(problem, _Problem):
-            return _Swept(problem.load(bits), jnp.ones(task.num_columns, bool))
-        x = bits.T.astype(problem.linear.dtype)
-        fields = (problem.rows.image(x) + task.per_column(problem.linear).T) * _sign(task)[:, None]
+        if not isinstance(prepared, _Prepared):
+            return _Swept(prepared.load(bits), jnp.ones(task.num_columns, bool))
+        x = bits.T.astype(prepared.linear.dtype)
+        fields = (prepared.rows.image(x) + task.per_column(prepared.linear).T) * _sign(task)[:, None]
         if self.fixed_cardinality is not None:
             return _Exchanged(x, fields, jnp.abs(fields), jnp.zeros(task.num_columns, jnp.int32))
         return _Steepest(x, fields, jnp.abs(fields), jnp.ones(task.num_columns, bool))
 
-    def step(self, task: Task, problem: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
+    def step(self, task: Task, prepared: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
         if isinstance(state, _Swept):
-            inner, change = problem.sweep(state.inner, acceptance.descend, _sign(task), task.seeds, t)
+            inner, change = prepared.sweep(state.inner, acceptance.descend, _sign(task), task.seeds, t)
             return _Swept(inner, change != 0)
         if isinstance(state, _Exchanged):
-            return self._exchange(task, problem, t, state)
+            return self._exchange(task, prepared, t, state)
         gaps = (1 - 2 * state.x) * state.fields
         gaps = jnp.where(gaps < -_rounding(state.largest), gaps, 0)
         index = jnp.argmin(gaps, axis=1)
@@ -106,16 +106,16 @@ class Greedy(Sampler):
         old = jnp.take_along_axis(state.x, index[:, None], axis=1)[:, 0]
         delta = jnp.where(lower, 1 - 2 * old, 0)
         here = jnp.arange(task.num_bits)[None, :] == index[:, None]
-        rows = problem.rows.rows(index, here.astype(delta.dtype))
+        rows = prepared.rows.rows(index, here.astype(delta.dtype))
         fields = state.fields + (delta * _sign(task))[:, None] * rows
         largest = jnp.maximum(state.largest, jnp.abs(fields))
         return _Steepest(state.x + jnp.where(here, delta[:, None], 0), fields, largest, lower)
 
-    def _exchange(self, task: Task, problem: Any, t: jax.Array, state: _Exchanged) -> _Exchanged:
+    def _exchange(self, task: Task, prepared: Any, t: jax.Array, state: _Exchanged) -> _Exchanged:
         sites, i = jnp.arange(task.num_bits), t % task.num_bits
         here = jnp.broadcast_to(sites[None, :] == i, state.x.shape)
         own, sign = state.x[:, i][:, None], _sign(task)[:, None]
-        row = problem.rows.rows(jnp.full(task.num_columns, i), here.astype(own.dtype)) * sign
+        row = prepared.rows.rows(jnp.full(task.num_columns, i), here.astype(own.dtype)) * sign
         gaps = (1 - 2 * state.x) * state.fields
         changes = gaps[:, i][:, None] + gaps - row
         rounding = _rounding(state.largest[:, i][:, None] + state.largest)
@@ -123,7 +123,7 @@ class Greedy(Sampler):
         index = jnp.argmin(changes, axis=1)
         lower = jnp.take_along_axis(changes, index[:, None], axis=1)[:, 0] < 0
         there = sites[None, :] == index[:, None]
-        other = problem.rows.rows(index, there.astype(own.dtype)) * sign
+        other = prepared.rows.rows(index, there.astype(own.dtype)) * sign
         delta = jnp.where(lower[:, None], 1 - 2 * own, 0)
         x = state.x + delta * (here.astype(own.dtype) - there.astype(own.dtype))
         fields = state.fields + delta * (row - other)
@@ -133,8 +133,8 @@ class Greedy(Sampler):
     def done(self, state: Any) -> jax.Array:
         return ~jnp.any(state.improvable)
 
-    def finish(self, task: Task, problem: Any, state: Any) -> Outcome:
-        bits = problem.unload(problem.snapshot(state.inner)) if isinstance(state, _Swept) else state.x.T
+    def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
+        bits = prepared.unload(prepared.snapshot(state.inner)) if isinstance(state, _Swept) else state.x.T
         return Outcome((bits,), {"converged": ~state.improvable}, {})
 
 

@@ -18,7 +18,7 @@ from qjax.samplers.moves import columns, streams, sweeps
 from qjax.samplers.moves.spectrum import ends_of_spins
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     optimizer: optax.GradientTransformation
     couplings: Couplings
     diagonal: jax.Array | None  # (n,), what the couplings keep of it
@@ -79,7 +79,7 @@ class MeanField(Sampler):
     def _every(self) -> int:
         return min(self.readout_every, self.num_steps)
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         couplings, dtype = sweeps.for_products(task.qubo.couplings), task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
         smallest, largest = ends_of_spins(couplings, diagonal, dtype)
@@ -92,21 +92,21 @@ class MeanField(Sampler):
         optimizer = self.optimizer
         if isinstance(optimizer, str):
             optimizer = getattr(optax, optimizer)(self.learning_rate)
-        return _Problem(optimizer, couplings, diagonal, task.per_column(fields), task.per_column(strength)[None, :])
+        return _Prepared(optimizer, couplings, diagonal, task.per_column(fields), task.per_column(strength)[None, :])
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         dtype = task.qubo.linear.dtype
         v = 0.1 * (2 * streams.uniforms(task.seeds, 0, jnp.arange(task.num_bits)) - 1).astype(dtype)
         if task.initial is not None:
             v = v + (2 * task.initial.astype(dtype) - 1)
         # A column of its own for every read, so that no optimiser mixes them (a norm over all would).
-        inner = jax.vmap(problem.optimizer.init, in_axes=1, out_axes=-1)(v)
+        inner = jax.vmap(prepared.optimizer.init, in_axes=1, out_axes=-1)(v)
         return _State(v, inner, (v > 0).astype(jnp.int8), jnp.full(task.num_columns, jnp.inf, dtype))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         dtype = state.v.dtype
         before, count, whole = task.substeps(t, self._every, self.num_steps)
-        update = jax.vmap(problem.optimizer.update, in_axes=-1, out_axes=-1)
+        update = jax.vmap(prepared.optimizer.update, in_axes=-1, out_axes=-1)
         hot, cold = (math.log(end) for end in self.temperature_range)
 
         def advance(k: jax.Array, carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
@@ -114,8 +114,8 @@ class MeanField(Sampler):
             done = (before + k).astype(dtype) / jnp.maximum(whole - 1, 1).astype(dtype)
             temperature = jnp.exp(hot + done * (cold - hot))
             m = jnp.tanh(v)
-            pull = columns.spin_product(problem.couplings, problem.diagonal, m) + problem.fields
-            gradient = (problem.strength * pull + temperature * v) * (1 - m * m)
+            pull = columns.spin_product(prepared.couplings, prepared.diagonal, m) + prepared.fields
+            gradient = (prepared.strength * pull + temperature * v) * (1 - m * m)
             # Optax promotes dtypes in silence, which a program that embeds this may forbid.
             with jax.numpy_dtype_promotion("standard"):
                 change, inner = update(gradient, inner, v)
@@ -125,11 +125,11 @@ class MeanField(Sampler):
         bits = (v > 0).astype(jnp.int8)
         if self.return_states == "last":
             return state._replace(v=v, inner=inner, best=bits)
-        energy = columns.spin_energies(problem.couplings, problem.diagonal, problem.fields, columns.signs(v))
-        energy = energy * jnp.sign(problem.strength[0])
+        energy = columns.spin_energies(prepared.couplings, prepared.diagonal, prepared.fields, columns.signs(v))
+        energy = energy * jnp.sign(prepared.strength[0])
         lower = energy < state.best_energy
         best = lax.cond(jnp.any(lower), lambda: jnp.where(lower[None, :], bits, state.best), lambda: state.best)
         return _State(v, inner, best, jnp.minimum(energy, state.best_energy))
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         return Outcome((state.best,), {}, {})

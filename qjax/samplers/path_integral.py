@@ -22,7 +22,7 @@ _SLICE_PART = 0.43
 _GAMMA_RANGE = (3.0, 1e-4)
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
     halves: Task  # every column as its slices of one parity, c (S / 2) + k
     weights: jax.Array  # (P,), beta scale / S
@@ -79,7 +79,7 @@ class PathIntegral(Sampler):
     def length(self, task: Task) -> int:
         return self.num_sweeps
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         dtype = task.qubo.linear.dtype
         if self.beta is None:
             hot, cold = automatic_range(task.qubo)
@@ -96,15 +96,15 @@ class PathIntegral(Sampler):
         halves = task.replicated(self.num_slices // 2)
         slices = jnp.arange(self.num_slices).reshape((-1, 2))
         seeds = jnp.stack([streams.split(task.seeds, slices[:, k]) for k in range(2)])
-        return _Problem(
+        return _Prepared(
             sweeps.sweeper(task.qubo, halves.per_column), halves, slice_beta * task.qubo.scale, gammas, seeds
         )
 
-    def init(self, task: Task, problem: _Problem) -> _State:
-        view, sites = problem.sweeper, jnp.arange(task.num_bits)
-        bits = problem.halves.initial
+    def init(self, task: Task, prepared: _Prepared) -> _State:
+        view, sites = prepared.sweeper, jnp.arange(task.num_bits)
+        bits = prepared.halves.initial
         even, odd = (
-            view.load(streams.random_bits(seeds, 0, sites) if bits is None else bits) for seeds in problem.seeds
+            view.load(streams.random_bits(seeds, 0, sites) if bits is None else bits) for seeds in prepared.seeds
         )
         sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
         # One energy is compiled for both halves.
@@ -113,18 +113,18 @@ class PathIntegral(Sampler):
         best = replicas.select(view.snapshot(even), jnp.zeros(task.num_columns, jnp.int32))
         return _State(even, odd, energies, best, energies[0, :, 0])
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        view, shape = problem.sweeper, state.energies.shape[1:]
-        weights = problem.halves.per_column(problem.weights)
-        coupling = problem.halves.per_column(-0.5 * jnp.log(jnp.tanh(problem.gammas[t])))
+        view, shape = prepared.sweeper, state.energies.shape[1:]
+        weights = prepared.halves.per_column(prepared.weights)
+        coupling = prepared.halves.per_column(-0.5 * jnp.log(jnp.tanh(prepared.gammas[t])))
         sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
 
         def half(k: jax.Array, carry: Any) -> Any:
             # One sweep is compiled for both parities: the halves change places, and with them their neighbours.
             own, other, energies, best, lowest = carry
             bias = jax.tree.map(lambda x: _pull(x, shape, 1 - 2 * k, coupling), view.snapshot(other))
-            own, change = view.sweep(own, rule, weights, problem.seeds[k], t + 1, bias)
+            own, change = view.sweep(own, rule, weights, prepared.seeds[k], t + 1, bias)
             energies = energies.at[k].add(change.reshape(shape) * sign)
             if self.return_states == "best":
                 best, lowest = replicas.keep_best(view.snapshot(own), energies[k], best, lowest)
@@ -132,13 +132,13 @@ class PathIntegral(Sampler):
 
         return _State(*lax.fori_loop(0, 2, half, tuple(state)))
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         chosen = state.best
         if self.return_states == "last":
             first = jnp.zeros(task.num_columns, jnp.int32)
-            chosen = replicas.select(problem.sweeper.snapshot(state.even), first)
-        beta = problem.weights / jnp.where(task.qubo.scale == 0, 1, task.qubo.scale) * self.num_slices
-        return Outcome((problem.sweeper.unload(chosen),), {}, {"beta": beta})
+            chosen = replicas.select(prepared.sweeper.snapshot(state.even), first)
+        beta = prepared.weights / jnp.where(task.qubo.scale == 0, 1, task.qubo.scale) * self.num_slices
+        return Outcome((prepared.sweeper.unload(chosen),), {}, {"beta": beta})
 
 
 def _pull(x: jax.Array, shape: tuple[int, ...], shift: jax.Array, coupling: jax.Array) -> jax.Array:

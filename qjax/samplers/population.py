@@ -19,7 +19,7 @@ from qjax.samplers.moves.temperature import between, check_betas, check_range, r
 _HOT_PART = 1 / 4
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
     members: Task  # every column as its population, c S + s
     betas: jax.Array  # (T, P)
@@ -78,7 +78,7 @@ class Population(Sampler):
     def length(self, task: Task) -> int:
         return self.num_betas if self.beta_schedule is None else len(self.beta_schedule)
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         members = task.replicated(self.population_size)
         if self.beta_schedule is None:
             hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
@@ -88,23 +88,23 @@ class Population(Sampler):
         else:
             betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]
             betas = jnp.broadcast_to(betas, (len(self.beta_schedule), task.num_problems))
-        return _Problem(sweeps.sweeper(task.qubo, members.per_column), members, betas)
+        return _Prepared(sweeps.sweeper(task.qubo, members.per_column), members, betas)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
-        bits = problem.members.initial
+    def init(self, task: Task, prepared: _Prepared) -> _State:
+        bits = prepared.members.initial
         if bits is None:
-            bits = streams.random_bits(problem.members.seeds, 0, jnp.arange(task.num_bits))
-        inner = problem.sweeper.load(bits)
-        energy = problem.sweeper.energies(inner).reshape((task.num_columns, -1))
-        first = replicas.select(problem.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
+            bits = streams.random_bits(prepared.members.seeds, 0, jnp.arange(task.num_bits))
+        inner = prepared.sweeper.load(bits)
+        energy = prepared.sweeper.energies(inner).reshape((task.num_columns, -1))
+        first = replicas.select(prepared.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
         log_partition = jnp.full(task.num_columns, task.num_bits * math.log(2), energy.dtype)
         return _State(inner, energy, log_partition, jnp.ones_like(log_partition), first, energy[:, 0] * _sign(task))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
         scale = task.per_column(task.qubo.scale)
-        weights = task.per_column(problem.betas[t]) * scale
-        before = jnp.where(t > 0, task.per_column(problem.betas[jnp.maximum(t - 1, 0)]), 0) * scale
+        weights = task.per_column(prepared.betas[t]) * scale
+        before = jnp.where(t > 0, task.per_column(prepared.betas[jnp.maximum(t - 1, 0)]), 0) * scale
         logs = -(weights - before)[:, None] * state.energy
         largest = jnp.max(logs, axis=1, keepdims=True)
         relative = jnp.exp(logs - largest)
@@ -120,8 +120,8 @@ class Population(Sampler):
 
         def sweep(k: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
             number = t * self.sweeps_per_beta + k + 1
-            inner, change = problem.sweeper.sweep(
-                carry[0], rule, jnp.repeat(weights, size), problem.members.seeds, number
+            inner, change = prepared.sweeper.sweep(
+                carry[0], rule, jnp.repeat(weights, size), prepared.members.seeds, number
             )
             return inner, carry[1] + change.reshape(energy.shape)
 
@@ -132,20 +132,20 @@ class Population(Sampler):
         if self.return_states == "last":
             return state
         signed = energy * _sign(task)[:, None]
-        best, lowest = replicas.keep_best(problem.sweeper.snapshot(inner), signed, state.best, state.best_energy)
+        best, lowest = replicas.keep_best(prepared.sweeper.snapshot(inner), signed, state.best, state.best_energy)
         return state._replace(best=best, best_energy=lowest)
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
-        offset = task.per_column(problem.betas[-1] * task.qubo.scale * task.qubo.offset)
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
+        offset = task.per_column(prepared.betas[-1] * task.qubo.scale * task.qubo.offset)
         info = {"log_partition": state.log_partition - offset, "effective_fraction": state.effective}
         chosen = state.best
         if self.return_states == "last":
             # Copies of one parent are neighbours, so a fixed place would not be a fair draw.
             word = streams.words(task.seeds, self.length(task), jnp.zeros(1, jnp.int32))[0]
             place = (word % jnp.uint32(self.population_size)).astype(jnp.int32)
-            chosen = replicas.select(problem.sweeper.snapshot(state.inner), place)
-        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
-        return Outcome((problem.sweeper.unload(chosen),), info, {"beta_range": ends})
+            chosen = replicas.select(prepared.sweeper.snapshot(state.inner), place)
+        ends = jnp.stack([prepared.betas[0], prepared.betas[-1]], axis=1)
+        return Outcome((prepared.sweeper.unload(chosen),), info, {"beta_range": ends})
 
 
 def _systematic(weights: jax.Array, offsets: jax.Array) -> jax.Array:

@@ -56,7 +56,7 @@ def cost_of(qubo: Qubo) -> Cost:
     return Cost(fields, couplings, sign * strongest / size, jnp.abs(qubo.scale) * size, mean)
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     costs: jax.Array  # (P, 2^n)
     mean: jax.Array  # (P,)
     unit: jax.Array  # (P,)
@@ -142,7 +142,7 @@ class QAOA(Sampler):
     def length(self, task: Task) -> int:
         return self.num_steps * (self.num_layers if self.start == "layerwise" else 1)
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         n, size = task.num_bits, task.qubo.linear.dtype.itemsize
         needed = statevector.FLOATS_PER_STATE * size * task.num_problems * 2**n / 2**30
         if needed > self.memory_limit or n > 30:
@@ -155,20 +155,20 @@ class QAOA(Sampler):
         optimizer = self.optimizer
         if isinstance(optimizer, str):
             optimizer = getattr(optax, optimizer)(self.learning_rate)
-        return _Problem(costs, cost.mean, cost.unit, optimizer)
+        return _Prepared(costs, cost.mean, cost.unit, optimizer)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
-        dtype = problem.costs.dtype
+    def init(self, task: Task, prepared: _Prepared) -> _State:
+        dtype = prepared.costs.dtype
         first = jnp.broadcast_to(self.first_angles().astype(dtype), (task.num_problems, 2, self.num_layers))
         value = jnp.full(task.num_problems, jnp.inf, dtype)
         if self.num_steps == 0:
-            value = jax.vmap(statevector.expectation)(first, problem.costs)
-        return _State(first, jax.vmap(problem.optimizer.init)(first), first, value)
+            value = jax.vmap(statevector.expectation)(first, prepared.costs)
+        return _State(first, jax.vmap(prepared.optimizer.init)(first), first, value)
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         if self.start == "layerwise":
-            state = self._deepened(problem, t, state)
-        value, gradient = jax.vmap(jax.value_and_grad(statevector.expectation))(state.angles, problem.costs)
+            state = self._deepened(prepared, t, state)
+        value, gradient = jax.vmap(jax.value_and_grad(statevector.expectation))(state.angles, prepared.costs)
         if self.start == "layerwise":
             live = jnp.arange(self.num_layers) <= t // self.num_steps
             gradient = jnp.where(live[None, None, :], gradient, jnp.zeros_like(gradient))
@@ -176,19 +176,19 @@ class QAOA(Sampler):
         best = jnp.where(lower[:, None, None], state.angles, state.best)
         # Optax promotes dtypes in silence, which a program that embeds this may forbid.
         with jax.numpy_dtype_promotion("standard"):
-            change, inner = jax.vmap(problem.optimizer.update)(gradient, state.inner, state.angles)
+            change, inner = jax.vmap(prepared.optimizer.update)(gradient, state.inner, state.angles)
         return _State(state.angles + change, inner, best, jnp.where(lower, value, state.best_value))
 
-    def _deepened(self, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def _deepened(self, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         """At the first step of every depth but one: the best angles so far, grown by a layer, and a new optimiser."""
 
         def deeper() -> _State:
             angles = published.grown(state.best, t // self.num_steps)
-            return state._replace(angles=angles, inner=jax.vmap(problem.optimizer.init)(angles))
+            return state._replace(angles=angles, inner=jax.vmap(prepared.optimizer.init)(angles))
 
         return lax.cond((t > 0) & (t % self.num_steps == 0), deeper, lambda: state)
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         n, shots = task.num_bits, self.shots_per_read if self.return_states == "best" else 1
         seeds = streams.split(task.seeds, jnp.arange(shots))
         uniforms = streams.uniforms(seeds, 0, jnp.arange(2)).reshape((2, task.num_problems, -1))
@@ -199,9 +199,9 @@ class QAOA(Sampler):
             chosen = jnp.argmin(costs[numbers], axis=1, keepdims=True)
             return jnp.take_along_axis(numbers, chosen, axis=1)[:, 0]
 
-        numbers = jax.vmap(measured, in_axes=(0, 0, 1))(state.best, problem.costs, uniforms)
+        numbers = jax.vmap(measured, in_axes=(0, 0, 1))(state.best, prepared.costs, uniforms)
         bits = statevector.bits_of(numbers.reshape(-1), n).T
         given = (task.initial,) if task.initial is not None and self.return_states == "best" else ()
-        expected = problem.mean + problem.unit * state.best_value
-        info = {"angles": state.best, "expected_energy": expected, "unit": problem.unit}
+        expected = prepared.mean + prepared.unit * state.best_value
+        info = {"angles": state.best, "expected_energy": expected, "unit": prepared.unit}
         return Outcome((bits, *given), {}, info)

@@ -22,11 +22,11 @@ class Random(Sampler):
     def prepare(self, task: Task) -> Any:
         return None
 
-    def init(self, task: Task, problem: Any) -> jax.Array:
+    def init(self, task: Task, prepared: Any) -> jax.Array:
         return streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
 
-    def step(self, task: Task, problem: Any, t: jax.Array, state: jax.Array) -> jax.Array:
+    def step(self, task: Task, prepared: Any, t: jax.Array, state: jax.Array) -> jax.Array:
         return state
 
-    def finish(self, task: Task, problem: Any, state: jax.Array) -> Outcome:
+    def finish(self, task: Task, prepared: Any, state: jax.Array) -> Outcome:
         return Outcome((state,), {}, {})

@@ -17,7 +17,7 @@ from qjax.samplers.moves.rows import Rows
 _STREAMS_PER_PHASE = 4
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     rows: Rows
     linear: jax.Array  # (C, n)
     sign: jax.Array  # (C, 1), of the scale
@@ -67,33 +67,33 @@ class Tabu(Sampler):
     def length(self, task: Task) -> int:
         return -(-self.num_sweeps // self.phase_sweeps)
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         linear, _ = columns.zero_diagonal_terms(task.qubo)
         sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
-        return _Problem(
+        return _Prepared(
             Rows(task.qubo.couplings),
             task.per_column(linear).T,
             sign,
             streams.split(task.seeds, jnp.zeros(1, jnp.int32)),
         )
 
-    def init(self, task: Task, problem: _Problem) -> _State:
+    def init(self, task: Task, prepared: _Prepared) -> _State:
         bits = task.initial
         if bits is None:
             bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
         start = bits.T.astype(jnp.int8)
         elites = jnp.broadcast_to(start, (self.num_elites, *start.shape))
-        return _State(start, elites, jnp.full((self.num_elites, task.num_columns), jnp.inf, problem.linear.dtype))
+        return _State(start, elites, jnp.full((self.num_elites, task.num_columns), jnp.inf, prepared.linear.dtype))
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         n, sites = task.num_bits, jnp.arange(task.num_bits)
         number = 1 + _STREAMS_PER_PHASE * t
         flips = self.phase_sweeps * n
-        search = self._begin(task, problem, state.start, number)
+        search = self._begin(task, prepared, state.start, number)
         order = streams.words(task.seeds, number, sites).T
 
         def flip(k: jax.Array, search: _Search) -> _Search:
-            return self._flip(problem, order, t * flips + k, k, search)
+            return self._flip(prepared, order, t * flips + k, k, search)
 
         search = lax.fori_loop(0, flips, flip, search)
         best, energy = search.best, search.best_energy
@@ -109,28 +109,28 @@ class Tabu(Sampler):
         energies = jnp.where(enters, energy[None, :], state.energies)
         return _State(self._restart(task, elites, energies, number), elites, energies)
 
-    def _begin(self, task: Task, problem: _Problem, start: jax.Array, number: jax.Array) -> _Search:
-        x = start.astype(problem.linear.dtype)
-        image = problem.rows.image(x)
-        gaps = (1 - 2 * x) * (image + problem.linear) * problem.sign
-        energy = jnp.sum(x * (0.5 * image + problem.linear), axis=1) * problem.sign[:, 0]
+    def _begin(self, task: Task, prepared: _Prepared, start: jax.Array, number: jax.Array) -> _Search:
+        x = start.astype(prepared.linear.dtype)
+        image = prepared.rows.image(x)
+        gaps = (1 - 2 * x) * (image + prepared.linear) * prepared.sign
+        energy = jnp.sum(x * (0.5 * image + prepared.linear), axis=1) * prepared.sign[:, 0]
         return _Search(1 - 2 * x, gaps, jnp.zeros(x.shape, jnp.int32), energy, start, energy)
 
-    def _flip(self, problem: _Problem, order: jax.Array, step: jax.Array, k: jax.Array, search: _Search) -> _Search:
+    def _flip(self, prepared: _Prepared, order: jax.Array, step: jax.Array, k: jax.Array, search: _Search) -> _Search:
         n = search.d.shape[1]
         below = search.gaps < (search.best_energy - search.energy)[:, None]
         allowed = (search.free_at <= k) | below
         changes = jnp.where(allowed, search.gaps, jnp.inf)
         least = changes == jnp.min(changes, axis=1, keepdims=True)
         # Of equal changes the first in the order of the phase, which starts at another place at each step.
-        words = streams.words(problem.flips, step, jnp.arange(2))
+        words = streams.words(prepared.flips, step, jnp.arange(2))
         place = (order + words[1][:, None]) >> 1
         index = jnp.argmin(jnp.where(least, place, jnp.uint32(2**32 - 1)), axis=1)
         here = jnp.arange(n)[None, :] == index[:, None]
         old = jnp.take_along_axis(search.d, index[:, None], axis=1)
         gap = jnp.take_along_axis(search.gaps, index[:, None], axis=1)
-        rows = problem.rows.rows(index, here.astype(old.dtype))
-        gaps = jnp.where(here, -search.gaps, search.gaps + search.d * rows * (old * problem.sign))
+        rows = prepared.rows.rows(index, here.astype(old.dtype))
+        gaps = jnp.where(here, -search.gaps, search.gaps + search.d * rows * (old * prepared.sign))
         d = jnp.where(here, -search.d, search.d)
         tenure = jnp.minimum(3 + (words[0] % jnp.uint32(max(n // 10, 10))).astype(jnp.int32), n // 4)
         free_at = jnp.where(here, (k + 1 + tenure)[:, None], search.free_at)
@@ -157,6 +157,6 @@ class Tabu(Sampler):
         anew = chance < self.perturbation
         return jnp.where(anew, (word & 1).astype(jnp.int8), mixed)
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         best = jnp.argmin(state.energies, axis=0)
         return Outcome((state.elites[best, jnp.arange(task.num_columns)].T,), {}, {})

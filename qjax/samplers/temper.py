@@ -23,7 +23,7 @@ _CLUSTER_EVERY = 5
 _FEW_NEIGHBOURS = 5
 
 
-class _Problem(NamedTuple):
+class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
     ladders: Task  # every column as its replicas, c (K B) + k B + b
     betas: jax.Array  # (B, P)
@@ -93,7 +93,7 @@ class Temper(Sampler):
         # Exchanges of energies that fluctuate by sqrt(n) need that many rungs.
         return min(max(round(math.sqrt(task.num_bits)), _FEWEST_BETAS), _MOST_BETAS)
 
-    def _every(self, task: Task) -> int:
+    def _cluster_interval(self, task: Task) -> int:
         """Sweeps between cluster moves, 0 for none."""
         couplings = task.qubo.couplings
         if not isinstance(couplings, Sparse) or not sweeps.by_classes(couplings):
@@ -106,7 +106,7 @@ class Temper(Sampler):
     def length(self, task: Task) -> int:
         return self.num_sweeps
 
-    def prepare(self, task: Task) -> _Problem:
+    def prepare(self, task: Task) -> _Prepared:
         rungs, dtype = self._rungs(task), task.qubo.linear.dtype
         if not -rungs <= self.return_rung < rungs:
             raise ValueError(f"return_rung must name one of the {rungs} betas, got {self.return_rung}")
@@ -115,50 +115,50 @@ class Temper(Sampler):
             betas = between(hot, cold, rungs)
         else:
             betas = jnp.broadcast_to(jnp.asarray(self.betas, dtype)[:, None], (rungs, task.num_problems))
-        count = rungs * (2 if self._every(task) else 1)
+        count = rungs * (2 if self._cluster_interval(task) else 1)
         ladders = task.replicated(count)
         seeds = streams.split(task.seeds, count + jnp.arange(count))
         weights = task.per_column(betas * task.qubo.scale[None, :]).T
         sign = jnp.sign(task.per_column(task.qubo.scale))
-        return _Problem(sweeps.sweeper(task.qubo, ladders.per_column), ladders, betas, weights, sign, seeds)
+        return _Prepared(sweeps.sweeper(task.qubo, ladders.per_column), ladders, betas, weights, sign, seeds)
 
-    def init(self, task: Task, problem: _Problem) -> _State:
-        bits = problem.ladders.initial
+    def init(self, task: Task, prepared: _Prepared) -> _State:
+        bits = prepared.ladders.initial
         if bits is None:
-            bits = streams.random_bits(problem.ladders.seeds, 0, jnp.arange(task.num_bits))
-        inner = problem.sweeper.load(bits)
-        energy = problem.sweeper.energies(inner).reshape((task.num_columns, -1, problem.betas.shape[0]))
-        best = replicas.select(problem.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
-        first = energy[:, 0, 0] * problem.sign
-        exchanged = jnp.zeros((task.num_columns, problem.betas.shape[0]), energy.dtype)
+            bits = streams.random_bits(prepared.ladders.seeds, 0, jnp.arange(task.num_bits))
+        inner = prepared.sweeper.load(bits)
+        energy = prepared.sweeper.energies(inner).reshape((task.num_columns, -1, prepared.betas.shape[0]))
+        best = replicas.select(prepared.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
+        first = energy[:, 0, 0] * prepared.sign
+        exchanged = jnp.zeros((task.num_columns, prepared.betas.shape[0]), energy.dtype)
         return _State(inner, energy, best, first, exchanged)
 
-    def step(self, task: Task, problem: _Problem, t: jax.Array, state: _State) -> _State:
+    def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        weights = jnp.broadcast_to(problem.weights[:, None, :], state.energy.shape)
-        inner, change = problem.sweeper.sweep(state.inner, rule, weights.reshape(-1), problem.ladders.seeds, t + 1)
+        weights = jnp.broadcast_to(prepared.weights[:, None, :], state.energy.shape)
+        inner, change = prepared.sweeper.sweep(state.inner, rule, weights.reshape(-1), prepared.ladders.seeds, t + 1)
         energy = state.energy + change.reshape(state.energy.shape)
-        inner, energy, up = self._exchange(problem, inner, energy, weights, t)
-        every = self._every(task)
+        inner, energy, up = self._exchange(prepared, inner, energy, weights, t)
+        every = self._cluster_interval(task)
         if every:
 
             def move(inner: Any, energy: jax.Array) -> tuple[Any, jax.Array]:
-                return self._cluster(task, problem, inner, energy, t)
+                return self._cluster(task, prepared, inner, energy, t)
 
             inner, energy = lax.cond((t + 1) % every == 0, move, lambda *same: same, inner, energy)
         state = state._replace(inner=inner, energy=energy, exchanged=state.exchanged + jnp.mean(up, axis=1))
         if self.return_states == "last":
             return state
-        signed = (energy * problem.sign[:, None, None]).reshape((task.num_columns, -1))
-        best, lowest = replicas.keep_best(problem.sweeper.snapshot(inner), signed, state.best, state.best_energy)
+        signed = (energy * prepared.sign[:, None, None]).reshape((task.num_columns, -1))
+        best, lowest = replicas.keep_best(prepared.sweeper.snapshot(inner), signed, state.best, state.best_energy)
         return state._replace(best=best, best_energy=lowest)
 
     def _exchange(
-        self, problem: _Problem, inner: Any, energy: jax.Array, weights: jax.Array, t: jax.Array
+        self, prepared: _Prepared, inner: Any, energy: jax.Array, weights: jax.Array, t: jax.Array
     ) -> tuple[Any, jax.Array, jax.Array]:
         """Accepted pairs exchange states; up (C, K, B) is 1 where rung b got that of b + 1."""
         gain = (jnp.roll(weights, -1, axis=2) - weights) * (jnp.roll(energy, -1, axis=2) - energy)
-        chance = jnp.log(streams.uniforms(problem.seeds, t, jnp.zeros(1, jnp.int32))).reshape(energy.shape)
+        chance = jnp.log(streams.uniforms(prepared.seeds, t, jnp.zeros(1, jnp.int32))).reshape(energy.shape)
         rung = jnp.arange(energy.shape[2], dtype=t.dtype)
         paired = (rung % 2 == t % 2) & (rung < rung.size - 1)
         up = paired[None, None, :] & (chance.astype(gain.dtype) < gain)
@@ -172,26 +172,26 @@ class Temper(Sampler):
         return jax.tree.map(swapped, inner), swapped(energy).reshape(energy.shape), up.astype(energy.dtype)
 
     def _cluster(
-        self, task: Task, problem: _Problem, inner: Any, energy: jax.Array, t: jax.Array
+        self, task: Task, prepared: _Prepared, inner: Any, energy: jax.Array, t: jax.Array
     ) -> tuple[Any, jax.Array]:
         """One isoenergetic move between the two replicas of every rung."""
         couplings = task.qubo.couplings
         assert isinstance(couplings, Sparse)
         wide = inner.reshape((-1, *energy.shape))
         a, b = (wide[:, :, k].reshape((wide.shape[0], -1)) for k in range(2))
-        seeds = problem.seeds.reshape((2, *energy.shape))[:, :, 0].reshape((2, -1))
+        seeds = prepared.seeds.reshape((2, *energy.shape))[:, :, 0].reshape((2, -1))
         a, b = clusters.exchange(couplings, a, b, seeds, self.num_sweeps + t)
         joined = jnp.stack([x.reshape((-1, *energy[:, 0].shape)) for x in (a, b)], axis=2).reshape(inner.shape)
-        return joined, problem.sweeper.energies(joined, often=True).reshape(energy.shape)
+        return joined, prepared.sweeper.energies(joined, often=True).reshape(energy.shape)
 
-    def finish(self, task: Task, problem: _Problem, state: _State) -> Outcome:
-        ends = jnp.stack([problem.betas[0], problem.betas[-1]], axis=1)
+    def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
+        ends = jnp.stack([prepared.betas[0], prepared.betas[-1]], axis=1)
         # Even pairs are tried first, and once more than odd ones where the number of sweeps is odd.
-        tried = (self.num_sweeps + 1 - np.arange(problem.betas.shape[0] - 1) % 2) // 2
+        tried = (self.num_sweeps + 1 - np.arange(prepared.betas.shape[0] - 1) % 2) // 2
         exchanged = state.exchanged[:, :-1]
         rates = {"exchange_rates": exchanged / jnp.asarray(np.maximum(tried, 1), exchanged.dtype)[None, :]}
         chosen = state.best
         if self.return_states == "last":
-            place = jnp.full(task.num_columns, self.return_rung % problem.betas.shape[0])
-            chosen = replicas.select(problem.sweeper.snapshot(state.inner), place)
-        return Outcome((problem.sweeper.unload(chosen),), rates, {"beta_range": ends})
+            place = jnp.full(task.num_columns, self.return_rung % prepared.betas.shape[0])
+            chosen = replicas.select(prepared.sweeper.snapshot(state.inner), place)
+        return Outcome((prepared.sweeper.unload(chosen),), rates, {"beta_range": ends})

@@ -37,8 +37,8 @@ class Spied(samplers.Decompose):
         super().__post_init__()
         object.__setattr__(self, "rounds", [])
 
-    def _chosen(self, task: Any, problem: Any, t: Any, state: Any, visited: Any, size: int) -> jax.Array:
-        chosen = super()._chosen(task, problem, t, state, visited, size)
+    def _chosen(self, task: Any, prepared: Any, t: Any, state: Any, visited: Any, size: int) -> jax.Array:
+        chosen = super()._chosen(task, prepared, t, state, visited, size)
         self.rounds.append((np.asarray(state.x[:, 0]), np.asarray(chosen[0])))
         return chosen
 

@@ -43,7 +43,7 @@ def test_tabu_takes_exact_minima_and_keeps_no_copies(monkeypatch: pytest.MonkeyP
     """Four bits of 1e6 beside 28 of 1 to 9: every read ends in the minimum. Random real couplings, whose energies
     depend on the path: no two elites of a read are equal."""
 
-    def finish(self: Any, task: Any, problem: Any, state: Any) -> Outcome:
+    def finish(self: Any, task: Any, prepared: Any, state: Any) -> Outcome:
         best = jnp.argmin(state.energies, axis=0)
         bits = state.elites[best, jnp.arange(task.num_columns)].T
         return Outcome((bits,), {"elites": state.elites.swapaxes(0, 1), "energies": state.energies.T}, {})

@@ -53,7 +53,7 @@ def test_the_names_of_info_by_read_are_those_that_samplers_give() -> None:
     key, reads, names = jax.random.key(0), jnp.arange(3, dtype=jnp.uint32), {"chain_break_fraction", "num_occurrences"}
     for row in samplers.table():
         if not row.host:
-            run = partial(contract._run, samplers.get(row.name), 3)
+            run = partial(contract._run_reads, samplers.get(row.name), 3)
             *_, by_read, by_problem = jax.eval_shape(run, key, problems.qubo("dense"), reads, None, None)
             assert not READ_INFO & set(by_problem), row.name
             names |= set(by_read)

@@ -57,10 +57,10 @@ class Onward(samplers.Random):
 
     with_more_time: ClassVar[str] = "continue"
 
-    def init(self, task: Any, problem: Any) -> Any:
+    def init(self, task: Any, prepared: Any) -> Any:
         assert isinstance(task.seeds, jax.core.Tracer)
         CLOCK.calls.append((int(CLOCK.now), task.initial))
-        return super().init(task, problem)
+        return super().init(task, prepared)
 
 
 @pytest.fixture(autouse=True)
@@ -141,13 +141,13 @@ def test_pieces_for_a_host_go_on_from_the_states_reached(monkeypatch: pytest.Mon
     ended: list[Any] = []
 
     class Spied(samplers.Decompose):
-        def init(self, task: Any, problem: Any) -> Any:
+        def init(self, task: Any, prepared: Any) -> Any:
             begun.append(task.initial)
-            return super().init(task, problem)
+            return super().init(task, prepared)
 
-        def finish(self, task: Any, problem: Any, state: Any) -> Any:
+        def finish(self, task: Any, prepared: Any, state: Any) -> Any:
             ended.append(state.x)
-            return super().finish(task, problem, state)
+            return super().finish(task, prepared, state)
 
     sampler = Spied(Host(), size=10, num_rounds=1, sub_reads=1)
     qubo = problems.qubo("dense")
