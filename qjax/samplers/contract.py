@@ -1,20 +1,32 @@
-"""The sampler contract: what a sampler is, what it returns, and the one jitted driver that runs them all.
+"""The sampler contract: what a sampler is, what it returns, and the one driver that runs them all.
 
-A JAX sampler is a frozen dataclass of static hyperparameters; its call is pure, jittable, vmappable over keys:
+A JAX sampler is a frozen dataclass of static hyperparameters. Its call is pure, jittable, and vmappable over keys:
 
     samples = sampler(key, qubo, num_reads=64, initial_states=None)
 
-Every file of an algorithm has the same five parts in the same order:
+Every file of an algorithm has the same five parts, in this order:
 
-    1 hyperparameters   the fields of the dataclass, checked in `__post_init__`
-    2 prepare(task)                      -> prepared  what depends on the Qubo alone (views of the couplings, schedules)
-    3 init(task, prepared)                -> state     arrays with the reads as the minor axis
-    4 step(task, prepared, t, state)      -> state     one of `length(task)` steps (a sweep, a time step, a block)
-    5 finish(task, prepared, state)       -> Outcome   candidate bits (n, columns) and diagnostics
+    1 hyperparameters                fields of the dataclass, checked in `__post_init__` (ValueError naming the field)
+    2 prepare(task) -> prepared      what stays the same during the call: couplings in the layout of the moves,
+                                     schedules; problems that do not fit raise ValueError here
+    3 init(task, prepared) -> state  the first states: `task.initial`, or random bits where that is None
+    4 step(task, prepared, t, state) -> state    step t = 0 .. length(task) - 1: a sweep, or a group of time steps;
+                                                 the state keeps its structure, shapes and dtypes
+    5 finish(task, prepared, state) -> Outcome   candidate states and diagnostics
 
-The driver flattens a batch of P problems and R reads into columns c = p R + r, loops, picks the best candidate of
-each column by its energy, and recomputes that energy from the Qubo. Column (p, r) draws from fold_in(key, r) and p,
-so its random numbers depend neither on the number of reads nor on how the reads are spread over devices.
+Columns. The driver flattens the batch to P problems and gives each R reads: C = P R columns, problem p and read r in
+column c = p R + r. States are (n, C), columns as the minor axis, so that one step is one matmul or row gathers for all
+reads of all problems. Values per problem (P,) are widened to the columns by `task.per_column`.
+
+Random numbers. Column (p, r) has the seeds of fold_in(key, r) and p, so a read depends neither on the number of reads
+nor on how reads are spread over devices. Draw by qjax.samplers.moves.streams from `task.seeds`, with a step number and
+sites that nothing else uses.
+
+More time (qjax.samplers.within). `with_more_time` says how an algorithm spends it. Under "longer" the driver makes each
+step t `task.repeats` times in a row, with other seeds each time: then a number that differs between all steps of the
+run is `task.steps_before(t)`, not t, and the place in a ramp of smaller steps is `task.substeps`.
+
+From each column's candidates the driver takes the one of lowest energy, and computes that energy from the Qubo.
 """
 
 from __future__ import annotations
@@ -36,8 +48,8 @@ from qjax.samplers.samples import Samples
 
 
 class Outcome(NamedTuple):
-    """What an algorithm hands back: candidate states, each (n, columns); info by read (columns, ...) and by problem
-    (P, ...)."""
+    """What an algorithm hands back: candidate bits, each (n, C); diagnostics of reads (C, ...), under names that
+    `qjax.samplers.samples.READ_INFO` lists, and of problems (P, ...)."""
 
     candidates: tuple[jax.Array, ...]
     read_info: dict[str, jax.Array]
@@ -46,12 +58,15 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """One call, flattened: `qubo` has batch (P,), `seeds` (2, C) belong to the C = P R columns, `initial` (n, C)
-    bits or None.
+    """One call, flattened to C = P R columns: what an algorithm is given.
 
-    num_reads is that of the whole call; reads (R,) are the indices of those run here (all of them, or one device's
-    share). repeats: how often every step is made (see `Sampler.repeated`), None for once; repetition: how often this
-    one was made before.
+    qubo        with batch (P,)
+    reads       (R,) numbers of the reads run here: all of the call's, or one device's share
+    seeds       (2, C) words of the columns, for qjax.samplers.moves.streams
+    initial     (n, C) bits to start from, or None
+    num_reads   of the whole call, on all devices
+    repeats     how many times each step is made (see `Sampler.repeated`); None: once
+    repetition  how many times the current step was made before, 0 .. repeats - 1; None outside repeated steps
     """
 
     qubo: Qubo
@@ -76,16 +91,19 @@ class Task:
 
     @property
     def linear(self) -> jax.Array:
-        """(n, P)."""
+        """The linear terms by problem, (n, P)."""
         return self.qubo.linear.T
 
     def steps_before(self, t: jax.Array) -> jax.Array:
-        """Steps of the call before this one, repeats counted."""
+        """The number of steps made before this one, repetitions counted: a number that no other step has."""
         return t if self.repeats is None or self.repetition is None else t * self.repeats + self.repetition
 
     def substeps(self, t: jax.Array, every: int, total: int) -> tuple[jax.Array, int | jax.Array, int | jax.Array]:
-        """(those before, those of this step, those of the call) where a step makes `every` of `total` smaller ones,
-        and the last step what is left of them."""
+        """(before, count, whole): the place of step t in a ramp of `total` smaller steps, taken `every` at a time.
+
+        before: smaller steps made before this one; count: those that it makes, the last step what is left of them;
+        whole: those of the entire run. Repeated steps stretch the ramp: whole = total * repeats.
+        """
         first = t * every
         count = every if total % every == 0 else jnp.minimum(every, total - first)
         if self.repeats is None or self.repetition is None:
@@ -93,13 +111,13 @@ class Task:
         return first * self.repeats + self.repetition * count, count, total * self.repeats
 
     def per_column(self, values: jax.Array) -> jax.Array:
-        """Per-problem values (..., P) given to every column, (..., C)."""
+        """Values per problem (..., P), widened to the columns (..., C)."""
         wide = jnp.broadcast_to(values[..., None], (*values.shape, self.reads.shape[0]))
         return wide.reshape((*values.shape[:-1], self.num_columns))
 
     def replicated(self, count: int) -> Task:
-        """The same call with every column c as `count` replicas, columns c count .. c count + count - 1, each with a
-        stream of its own made of the column's."""
+        """The same call with `count` replicas of each column c, in columns c count .. c count + count - 1, each with
+        seeds of its own derived from the column's."""
         return replace(
             self,
             reads=jnp.repeat(self.reads, count),
@@ -110,28 +128,38 @@ class Task:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Base of the JAX samplers. Class variables say what an algorithm can do; the registry's table is made of them."""
+    """Base of the JAX samplers. Class variables say what an algorithm can do (`qjax.samplers.table`):
+
+    couplings       forms of couplings that it takes; batches: whether one call takes many problems over shared ones
+    thermal         whether `return_states="last"` follows exp(-beta E) at a fixed beta
+    is_host         whether it runs on the host, outside jit
+    with_more_time  "longer": each step is made several times, for schedules that are a function of the step and random
+                    numbers from `task.seeds` alone; "continue": goes on from the states reached; "restart": begins
+                    again with another key; "once": more time adds nothing
+    """
 
     couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
     batches: ClassVar[bool] = True
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = False
-    # How more time is spent (qjax.samplers.within): "longer" makes every step several times, which suits algorithms
-    # whose schedule is a function of the step and whose random numbers come from `task.seeds` alone; "continue" goes on
-    # from the states reached; "restart" begins again with another key; "once" has nothing to add.
     with_more_time: ClassVar[str] = "restart"
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
         """Samples of low energy: bits int8 (*batch, num_reads, n), energies (*batch, num_reads).
 
-        key: a JAX random key. initial_states: 0/1, anything that broadcasts to (*batch, num_reads, n).
+        key: one JAX random key, typed or of the old style. qubo: float32 or float64, any batch shape.
+        num_reads: independent runs per problem, a static integer. initial_states: where they start, 0/1, any shape
+        that broadcasts to (*batch, num_reads, n); None: the algorithm's own start, random states as a rule.
         Errors: ValueError naming the argument for a wrong type, shape or number of reads.
         """
         return self.repeated(key, qubo, num_reads, initial_states, None)
 
     def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
-        """The same call with every step made `repeats` times in a row, each with random numbers of its own: one program
-        for schedules of all lengths. 0 makes no step; algorithms that are not "longer" make theirs once from 1 on."""
+        """The same call with each step made `repeats` times in a row, with other random numbers each time.
+
+        repeats may be traced: schedules of all lengths are one compiled program. 0 makes no step at all. Algorithms
+        that are not "longer" make each step once, whatever repeats >= 1 is.
+        """
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
@@ -140,11 +168,11 @@ class Sampler:
         return samples
 
     def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
-        """The sampler that does the work: itself, but for one that chooses."""
+        """The sampler that does the work for this Qubo: itself, unless it is one that chooses (`auto`)."""
         return self
 
     def length(self, task: Task) -> int:
-        """The number of steps, static."""
+        """The number of steps of the call, a static integer (before `repeats`)."""
         raise TypeError(f"{type(self).__name__} does not say its number of steps")
 
     def prepare(self, task: Task) -> Any:
@@ -160,16 +188,17 @@ class Sampler:
         raise TypeError(f"{type(self).__name__} has no finish")
 
     def done(self, state: Any) -> jax.Array | None:
-        """A scalar bool that ends the loop early; None (the default) for a loop of fixed length."""
+        """A scalar bool that ends the loop early where it is true; None (the default): a loop of fixed length."""
         return None
 
 
 @dataclass(frozen=True)
 class Sharded:
-    """A sampler with its reads spread over one axis of a device mesh: the same bits, `mesh.shape[axis]` times the
-    devices.
+    """A sampler with its reads spread over one axis of a device mesh: the same bits as on one device.
 
-    num_reads must be a multiple of the number of devices. Errors: ValueError otherwise, or for a sampler on the host.
+    Each of the D = mesh.shape[axis] devices, also of several processes (jax.distributed), runs num_reads / D reads and
+    keeps their bits; all have the Qubo. Errors: ValueError for a sampler on the host, an axis that the mesh does not
+    have, and a num_reads that is no multiple of D.
     """
 
     sampler: Sampler
@@ -184,10 +213,11 @@ class Sharded:
             raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        """As the sampler's own call."""
         return self.repeated(key, qubo, num_reads, initial_states, None)
 
     def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
-        """As that of the sampler."""
+        """As the sampler's own `repeated`."""
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         devices = self.mesh.shape[self.axis]
         if num_reads % devices:
@@ -197,7 +227,7 @@ class Sharded:
         return samples
 
     def _shard(self, run: Any, batch_ndim: int) -> Any:
-        """run(key, qubo, reads, initial, repeats) with every device taking its share of the reads."""
+        """run(key, qubo, reads, initial, repeats), each device with its share of the reads."""
         spec: Any = jax.sharding.PartitionSpec
         whole, by_read = spec(), spec(*(None,) * batch_ndim, self.axis)
         return jax.shard_map(
@@ -209,12 +239,15 @@ class Sharded:
         )
 
     def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
-        """The sampler that does the work."""
+        """The sampler that does the work on each device."""
         return self.sampler.algorithm_for(qubo, num_reads)
 
 
 def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tuple[jax.Array, int, jax.Array | None]:
-    """The static checks of every sampler's arguments; ValueErrors name the argument."""
+    """Arguments checked: (typed key, num_reads, initial states int8 (*batch, num_reads, n) or None).
+
+    Errors: ValueError naming the argument.
+    """
     if not isinstance(qubo, Qubo):
         raise ValueError(f"qubo must be a qjax.Qubo, got {type(qubo).__name__}")
     if qubo.linear.dtype.itemsize < 4:
@@ -265,7 +298,7 @@ def _run_reads(
     initial: jax.Array | None,
     repeats: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
-    """Reads `reads` of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
+    """Reads number `reads` (R,) of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
     batch, n = qubo.batch_shape, qubo.num_bits
     shape = (*batch, reads.shape[0], n)
     if n == 0:
@@ -288,8 +321,8 @@ def _run_reads(
 def _best_candidate(
     qubo: Qubo, candidates: tuple[jax.Array, ...], shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Of each column's candidates (n, C) the one of lowest energy, the first among equals: bits (*batch, R, n),
-    energies."""
+    """Of each column's candidates (n, C) the one of lowest energy, the first among equals: bits (*batch, R, n), and
+    energies (*batch, R)."""
     *batch, reads, n = shape
     states = jnp.stack([(c > 0).astype(jnp.int8).T.reshape(shape) for c in candidates], axis=-3)
     # One call for all candidates: the energies of sparse couplings take seconds to compile.
@@ -300,6 +333,7 @@ def _best_candidate(
 
 
 def _loop(sampler: Sampler, task: Task, prepared: Any, state: Any) -> Any:
+    """The state after all steps."""
     length: Any = sampler.length(task)
     repeats = task.repeats
     if repeats is not None:
@@ -310,7 +344,7 @@ def _loop(sampler: Sampler, task: Task, prepared: Any, state: Any) -> Any:
             return sampler.step(task, prepared, t, state)
 
         def again(k: jax.Array, state: Any) -> Any:
-            # Streams far from those that samplers split off themselves.
+            # Numbers from 2^31 on: samplers split off streams of their own under small ones.
             own = streams.split(task.seeds, (k.astype(jnp.uint32) + jnp.uint32(2**31))[None])
             return sampler.step(replace(task, seeds=own, repetition=k), prepared, t, state)
 
@@ -340,6 +374,7 @@ def _run_call(
     initial: jax.Array | None,
     repeats: jax.Array | None,
 ) -> Samples:
+    """A whole call whose arguments were checked."""
     if isinstance(sampler, Sharded):
         run = sampler._shard(partial(_run_reads, sampler.sampler, num_reads), len(qubo.batch_shape))
     else:
@@ -359,5 +394,6 @@ def positive(name: str, value: Any) -> None:
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """A hyperparameter that must be one of a few words. Errors: ValueError naming it."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
