@@ -1,17 +1,16 @@
 """The range of inverse temperatures of a Qubo, found by looking at its local minima.
 
-A few random states are quenched by sweeps at zero temperature. In the minima so reached, let g > 0 be the costs of
-single flips:
+A few random states are quenched: descent at zero temperature. In the minima so reached, let g > 0 be the costs of
+single flips, and m how many of them are equal to the smallest, g_min:
 
-    hot    beta = 2 ln 2 / mean g: a mean flip out of a minimum is accepted one time in four. Measured on the Gset and
-           Biq Mac files and a random +-1 complete graph, 100 and 1000 sweeps: median gaps are up to three times
-           smaller than from a quarter of this beta, as good as from twice, and much worse from four times
-    cold   beta at which the flips, taken as independent, hold less than a hundredth of one mean gap of energy:
-           sum_i g_i exp(-beta g_i) = 0.01 mean g
+    hot    beta = 2 ln 2 / mean g: a flip of mean cost is accepted one time in four
+    cold   sum_i g_i exp(-beta g_i) = 0.01 mean g, the sum averaged over the states: flips, taken as independent, hold
+           less than a hundredth of one mean cost of energy
 
-For few equal smallest gaps this is the usual ln(m/0.01)/gap. Unlike bounds made of coefficients, the two ends are of
-the size of the gaps that the anneal will meet: with strongly correlated couplings (Gram matrices of features)
-max|dE| is hundreds of times larger, and the smallest coefficient says nothing.
+Where the m smallest costs rule the sum, cold = ln(m g_min / (0.01 mean g)) / g_min; where all are equal that is the
+usual ln(m / 0.01) / g (the rule of dwave-samplers). Unlike bounds made of coefficients, both ends have the size of the
+costs that the anneal will meet: with strongly correlated couplings (Gram matrices of features) max|dE| is hundreds of
+times larger, and the smallest coefficient says nothing. How the hot end was chosen: docs/samplers.md.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from qjax.samplers.moves.classes import Classes
 _QUENCH_SWEEPS = 10
 _HOT = 2 * math.log(2)
 _PROBES = 16
-# Of large problems fewer states say as much.
+# Bits probed in all, over states and problems: of large problems fewer states say as much.
 _PROBED_BITS = 2**17
-# Of sparse couplings: passes over all bits at once, of which a random third of those that gain flips. One kernel of
-# sums, where a sweep is one for every class, and compiles as long.
+# Sparse couplings are quenched by passes over all bits at once, in which a random third of the flips that lower the
+# energy are made: one kernel of sums to compile, where a sweep has one per colour class.
 _QUENCH_PASSES = 40
 _FLIPPED_PART = 1 / 3
 
@@ -60,7 +59,7 @@ def check_range(beta_range: Any, geometric: bool = True) -> None:
 def range_of(
     qubo: Qubo, beta_range: tuple[float, float] | None, warm: bool, cardinality: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """(hot, cold) (P,): those given, or the automatic ones."""
+    """(hot, cold), each (P,): those given, or the automatic ones."""
     if beta_range is None:
         return automatic_range(qubo, warm, cardinality)
     hot, cold = (jnp.full(qubo.batch_shape, b, qubo.linear.dtype) for b in beta_range)
@@ -68,7 +67,7 @@ def range_of(
 
 
 def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric") -> jax.Array:
-    """`count` betas from hot to cold (P,), "geometric" or "linear": (count, P). A single one is the cold end."""
+    """`count` betas from hot to cold (P,), spaced "geometric" or "linear": (count, P). A single one is the cold end."""
     t = jnp.linspace(int(count == 1), 1, count, dtype=hot.dtype)[:, None]
     hot, cold = (jnp.broadcast_to(end[None, :], (count, end.shape[0])) for end in (hot, cold))
     if kind == "linear":
@@ -77,12 +76,13 @@ def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric"
 
 
 def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = None) -> tuple[jax.Array, jax.Array]:
-    """(hot, cold) betas (P,) in 1/units of E for a Qubo of batch (P,); warm starts geometrically half way.
+    """(hot, cold) betas, each (P,), in 1/units of E, for a Qubo of batch (P,).
 
-        cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
-        Where no flip costs anything both are 2 ln 2 / |scale|.
-        Errors: ValueError for implicit couplings without a diagonal.
-    |scale|. Errors: ValueError for implicit couplings without a diagonal.
+    With the costs g of this module's formula in units of E / |scale|, both ends are divided by |scale| (by 1 where it
+    is 0). Where no flip costs anything, both are 2 ln 2 / |scale|.
+    warm: the hot end is sqrt(hot * cold), geometrically half way, so that given states are not melted.
+    cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
+    Errors: ValueError for implicit couplings without a diagonal.
     """
     problems = qubo.batch_shape[0]
     probes = max(1, min(_PROBES, _PROBED_BITS // max(qubo.num_bits, 1)) // problems)
@@ -91,7 +91,7 @@ def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = No
         wide = jnp.broadcast_to(values[..., None], (*values.shape, probes))
         return wide.reshape((*values.shape[:-1], problems * probes))
 
-    # A fixed key: the range belongs to the Qubo, not to the call.
+    # A fixed key: the range is a property of the Qubo, not of the call.
     seeds = streams.seeds(jax.random.key(0), jnp.arange(probes, dtype=jnp.uint32), problems)
     bits = streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits))
     view: sweeps.Sweeper = sweeps.sweeper(qubo, per_column) if cardinality is None else swaps.Swaps(qubo, per_column)
@@ -134,7 +134,7 @@ def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = No
 
 
 def _gaps_of_masked_quench(view: Classes, state: jax.Array, seeds: jax.Array, sign: jax.Array) -> jax.Array:
-    """Costs (n, C) of single flips in minima, nearly: neighbours may flip together, the later the fewer."""
+    """Costs (n, C) of single flips in states close to minima: neighbours may flip together, fewer with each pass."""
     sites = jnp.arange(state.shape[0])
 
     def flip(t: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -144,7 +144,7 @@ def _gaps_of_masked_quench(view: Classes, state: jax.Array, seeds: jax.Array, si
         flips = (gaps < 0) & drawn & (t < _QUENCH_PASSES)
         return jnp.where(flips, 1 - x, x), gaps
 
-    # The last pass flips nothing, so the costs are those of the states it leaves.
+    # The last pass flips nothing, so that the costs belong to the states it leaves.
     start = (state, jnp.zeros(state.shape, sign.dtype))
     gaps: jax.Array = lax.fori_loop(0, _QUENCH_PASSES + 1, flip, start)[1]
     return gaps
