@@ -1,8 +1,8 @@
-"""Samplers: one contract (qjax.samplers.contract), one file an algorithm, one registry.
+"""Samplers: one contract (qjax.samplers.contract), one file per algorithm, one registry.
 
 names()                            what there is
 get("anneal", num_sweeps=100)      a sampler by name
-table()                            what each can do
+table()                            what each can do; docs/samplers.md says which one to take
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from qjax.samplers.temper import Temper
 from qjax.samplers.within import Within, within
 from qjax.spelling import unknown
 
-# A new sampler is one file and one line here; those that need an optional package are loaded when asked for.
+# A new sampler is one file and one entry here; those that need an optional package are loaded when asked for.
 _REGISTRY = {
     "exact": "qjax.samplers.exact:Exact",
     "random": "qjax.samplers.random:Random",
@@ -50,9 +50,14 @@ _REGISTRY = {
 
 
 class Capabilities(NamedTuple):
-    """couplings: the forms it takes; batches: many problems over shared couplings in one call; thermal:
-    `return_states="last"` follows exp(-beta E) at fixed beta; host: runs on the host (traced through a callback
-    where it is seeded, else not at all); fixed_cardinality: can keep the number of ones."""
+    """What a sampler can do: a row of `table()`.
+
+    couplings          the forms it takes, of dense, sparse, gram, implicit
+    batches            many problems over shared couplings in one call
+    thermal            `return_states="last"` follows exp(-beta E) at a fixed beta
+    host               runs on the host: traced through a callback where it is seeded, else not at all
+    fixed_cardinality  can keep the number of ones
+    """
 
     name: str
     couplings: tuple[str, ...]
@@ -63,6 +68,7 @@ class Capabilities(NamedTuple):
 
 
 def names() -> tuple[str, ...]:
+    """The registered samplers."""
     return tuple(_REGISTRY)
 
 
@@ -75,7 +81,10 @@ def sampler_class(name: str) -> Any:
 
 
 def get(name: str, **fields: Any) -> Any:
-    """The named sampler with these hyperparameters. Errors: ValueError for an unknown name or hyperparameter."""
+    """The named sampler with these hyperparameters, the others at their defaults.
+
+    Errors: ValueError for an unknown name or hyperparameter, with the nearest one, and for a bad value.
+    """
     kind = sampler_class(name)
     known = [f.name for f in dataclasses.fields(kind)]
     for field in fields:
@@ -85,7 +94,7 @@ def get(name: str, **fields: Any) -> Any:
 
 
 def table() -> tuple[Capabilities, ...]:
-    """One row a sampler."""
+    """One row per sampler, in the order of `names()`."""
     rows = []
     for name in names():
         kind = sampler_class(name)

@@ -28,17 +28,23 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class Anneal(Sampler):
-    """num_sweeps sweeps of single flips at inverse temperatures beta_1 .. beta_T, in 1/units of E.
+    """num_sweeps sweeps of single flips at inverse temperatures beta_1 .. beta_T. A flip of bit i is accepted with
 
-    Dense, gram and implicit couplings: one bit after another, every read at once. Sparse: a colour class at a time.
-    beta_range: (hot, cold); None finds it from the Qubo (qjax.samplers.moves.temperature), colder at the hot end when
-        `initial_states` are given, so that a warm start is not melted.
-    beta_schedule_type: "geometric" or "linear" from hot to cold. beta_schedule: the betas themselves, num_sweeps
-        spread evenly over them; overrides both.
-    acceptance: "metropolis" min(1, exp(-beta dE)), or "heat_bath" 1 / (1 + exp(beta dE)).
-    fixed_cardinality: k keeps k ones in every state by exchanging unlike bits (qjax.samplers.moves.swaps), to 8192
+        "metropolis"  min(1, exp(-beta_t dE))            dE = scale (1 - 2x_i) f_i,     f = linear + Mx
+        "heat_bath"   1 / (1 + exp(beta_t dE))
+
+    In each sweep every bit has one turn, in all reads at once: one bit after another on dense, Gram and implicit
+    couplings, a colour class at a time on sparse ones. The work of a read is num_sweeps x n flips proposed.
+    beta_range: (hot, cold) in 1/units of E; None finds it from the Qubo (qjax.samplers.moves.temperature), with a
+        colder hot end where `initial_states` are given, so that a warm start is not melted.
+    beta_schedule_type: "geometric" or "linear" from hot to cold.
+    beta_schedule: the betas themselves, num_sweeps spread evenly over them; overrides both.
+    acceptance: the rule above. At beta = 0 "metropolis" only inverts states, "heat_bath" draws random ones.
+    fixed_cardinality: k keeps k ones in each state by exchanges of unlike bits (qjax.samplers.moves.swaps), up to 8192
         bits; `initial_states` with other numbers of ones get or lose some at random.
     return_states: "best" (lowest seen after any sweep), or "last": at one fixed beta these follow exp(-beta E).
+    info: beta_range (*batch, 2), the first and the last beta.
+    Errors: ValueError for implicit couplings without a diagonal; with fixed_cardinality, for k > n and for n > 8192.
     """
 
     num_sweeps: int = 1000

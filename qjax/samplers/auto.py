@@ -1,4 +1,4 @@
-"""The sampler for a problem, picked from a table by what is known without looking at its numbers."""
+"""The sampler for a problem, taken from a table by size, form and density of the couplings: docs/samplers.md."""
 
 from __future__ import annotations
 
@@ -18,36 +18,24 @@ from qjax.samplers.moves import sweeps
 
 
 class Choice(NamedTuple):
-    """A row of the table: a sampler, and for what."""
+    """A row of the table: a sampler, and the problems that it is for."""
 
     sampler: Sampler
     takes: str
 
 
-# The first that takes a problem has it; `_row` says so in code. Figures are of 2 CPU cores; rows for accelerators wait
-# for measurements: `python -m experiments solvers` is there for them.
+# The first row that takes a problem has it; `_row` says so in code. What each row was measured on: docs/samplers.md.
 CHOICES = (
     Choice(Exact(), "n <= 16 bits"),
-    # Cuts after 1 and 5 s (2 cores, 128 reads), beside dwave-samplers' anneal (16 reads): G22 13357, 13358 (13339,
-    # 13358); G35 7667, 7674 (7635, 7666); G55 10243, 10286 (10196, 10249); G32 1402, 1408 (1400, 1402); the four Biq
-    # Mac files at their best known within 0.5 s. Bifurcation codes, 5-6 s: G22 13298 .. 13356, G35 7626. Where few bits
-    # are coupled a sweep costs less than one product, and single flips find more.
+    # Where few bits are coupled a sweep costs less than one product, and single flips find more.
     Choice(Anneal(), "sparse couplings, swept by colour classes"),
     # A single flip of implicit couplings costs whole products, and needs a diagonal that may be unknown.
     Choice(Bifurcation(), "implicit couplings"),
-    # One problem, 128 reads, n = 64 to 400, random +-1 with and without fields and bqp: both find the best in 0.2 s,
-    # bifurcation up to 3 times sooner without fields, anneal up to 6 times with them. With few reads it is the surer:
-    # 64 problems x 8 reads for 1 s, share solved at n = 64 and 256 (bifurcation): +-1 1.00, 0.87 (0.88, 0.77), with
-    # fields 1.00, 0.99 (0.91, 0.71), bqp 1.00, 1.00 (0.96, 0.83).
+    # With few reads annealing solves more of the small problems than bifurcation.
     Choice(Anneal(), "dense couplings, n < 400; Gram couplings, n < 100"),
-    # Least squares on 256 correlated features of 2 bits, 64 reads x 1000 steps, median energy: generalized (A = 0.4 to
-    # 0.6) 0.10 to 0.11, ballistic 0.096, discrete 1.6; anneal of 300 sweeps 0.093. 128 features of 4 bits: 0.043,
-    # 0.042, 0.60; anneal 0.031. Of 64 problems x 8 reads over one such matrix of n / 3 factors, for 1 s: n = 256 0.95
-    # solved (anneal 0.05), n = 64 0.19 (0.26); one problem of n = 128 to 400, 0.5 s: gap 0.00 to 0.01 % (0.08 to 0.18).
+    # Least squares on correlated features: in equal time it solves most of those that annealing does not.
     Choice(Bifurcation(), "Gram couplings"),
-    # Random +-1 complete graphs, best energy after 1, 2, 5 s (2 cores, 128 reads). n = 2000: generalized (A = 0.4)
-    # -67852, -67882, -67902; discrete -67128, -67456, -67792; anneal -67116, -67116, -67726. n = 500: both -8482 within
-    # 0.5 s, anneal in 2 s. On a GPU the more so: a step is a matmul, a sweep n steps one after another.
+    # A step is one matmul, a sweep n flips one after another.
     Choice(Bifurcation(), "dense couplings"),
 )
 _EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)
@@ -57,10 +45,15 @@ _FEW_BITS, _FEW_GRAM_BITS = 400, 100
 
 @dataclass(frozen=True)
 class Auto(Sampler):
-    """`CHOICES[info["choice"]].sampler` with num_sweeps sweeps (or steps), chosen by size, form and density of the
-    couplings alone: all problems of a batch, all calls of one shape, and every device of a mesh get the same.
+    """The first row of `CHOICES` that takes the couplings, with num_sweeps sweeps (or steps):
 
-    info: choice (*batch,), the row of the table; and what the chosen sampler says.
+        n <= 16 exact | sparse anneal | implicit bifurcation | small dense or Gram anneal | Gram, dense bifurcation
+
+    Size, form and density of the couplings decide alone, not their numbers: all problems of a batch, all calls of one
+    shape, and all devices of a mesh get the same sampler. Why these rows, and where they are wrong: docs/samplers.md.
+    num_sweeps: num_sweeps or num_steps of the chosen sampler, whose other hyperparameters are its defaults.
+    info: choice (*batch,), the number of the row; and the info of the chosen sampler.
+    Errors: those of the chosen sampler.
     """
 
     num_sweeps: int = 1000

@@ -22,7 +22,7 @@ from qjax.samplers.moves.spectrum import ends_of_spins
 
 class _Prepared(NamedTuple):
     couplings: Couplings
-    diagonal: jax.Array | None  # (n,), what the couplings keep of it
+    diagonal: jax.Array | None  # (n,), the diagonal that implicit couplings keep
     fields: jax.Array  # (n, P), h
     strength: jax.Array  # (P,), c0 with the sign of the scale
     time_step: jax.Array  # (P,), dt
@@ -38,26 +38,25 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class Bifurcation(Sampler):
-    """In spins, E/scale = const + h.s + 1/2 s'Ks. Positions x, momenta y, a pump a growing from 0 to 1 over num_steps:
+    """In spins, E/scale = const + h.s + 1/2 s'Ks. Positions x and momenta y of n oscillators per read, a pump a that
+    grows evenly from 0 to 1 over num_steps:
 
         y += dt (-(1 - a) x - c0 (K z + h m));   x += dt y;   where |x| > 1: x = sign x, y = 0;   y += dt heat y_old
 
-    variant "ballistic": z = x and m = rms(x) of the read, a reference spin that grows with the others.
-    variant "discrete": z = sign x and m = 1.
-    variant "generalized": ballistic, and every oscillator has a pump p of its own in place of 1 - a, from 1 to 0:
-    p -= (1 - A x^2) p / (steps left). A = `nonlinearity`: 0 is nearly ballistic, quality grows up to an edge of chaos
-    (1.3 to 1.5 on planted Wishart glasses with strength 0.95, ten times the hits of ballistic) and collapses beyond.
-    The default is never far from the best, at strength 1. Random +-1 complete graphs, median of 64 reads x 300 steps,
-    A = 0.3 against discrete: n = 2000 -67909 (-67318), n = 4000 -191143 (-189639); with 1000 steps -67918 (-67857),
-    while the best read is discrete's by 0.04 %. Gram matrices of correlated features, median: as ballistic (0.04 to
-    0.1 above the least squares), discrete 0.4 to 1.6.
-    c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K (of -K where the scale is
-    negative): for random couplings the usual 0.5 / (sqrt(n) rms K). dt = min(time_step, 1.6 / sqrt(1 + c0
-    lambda_max)) keeps the stiffest mode stable.
-    heat: gamma of the heated variants (Kanao and Goto: 0.5 ballistic, 0.06 discrete); 0 for none.
-    Signs of x are read out every readout_every steps, and at the end, and the best seen is kept. `initial_states`: x
-    starts at 0.5 of them. All forms of couplings; implicit ones whose diagonal is unknown get an estimate of it by
-    eight products with random signs.
+    The work is one product with the couplings per step, on all reads at once; all forms of couplings, and implicit ones
+    whose diagonal is unknown get an estimate of it by eight products with random signs.
+    variant: "ballistic": z = x, and m = rms(x) of the read, a reference spin that grows with the others.
+        "discrete": z = sign x, m = 1. "generalized": ballistic, with a pump p of its own for each oscillator in place
+        of 1 - a, from 1 to 0: p -= (1 - A x^2) p / (steps left).
+    nonlinearity: A of "generalized", without unit. 0 is nearly ballistic; quality grows with A up to an edge of chaos
+        and collapses beyond it. The default is near the best at strength 1 (docs/samplers.md).
+    strength: c0 = strength / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K: for random couplings and
+        strength 1 the usual 0.5 / (sqrt(n) rms K). A negative scale turns the signs of K and h.
+    time_step: dt = min(time_step, 1.6 / sqrt(1 + c0 lambda_max)), which keeps the stiffest mode stable.
+    heat: gamma of the heated variants, per unit of time (Kanao and Goto: 0.5 ballistic, 0.06 discrete); 0 for none.
+    readout_every: steps between read-outs of the signs of x; the last step is read out too.
+    return_states: "best" (lowest read-out), or "last". `initial_states`: x starts around half their spins.
+    info: time_step (*batch,), the dt used. Errors: ValueError naming the hyperparameter.
     """
 
     num_steps: int = 1000

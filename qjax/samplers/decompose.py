@@ -19,13 +19,13 @@ from qjax.samplers.contract import Outcome, Sampler, Task, positive
 from qjax.samplers.moves import columns, streams
 from qjax.samplers.moves.rows import listed
 
-# How far S may grow on a graph; what is farther is taken by its energy impact alone.
+# How far S grows along a graph; bits beyond are taken by their energy impact alone.
 _RADIUS = 32
 
 
 class _Prepared(NamedTuple):
     linear: jax.Array  # (n, C), the couplings' diagonal moved in
-    diagonal: jax.Array | None  # (n,), what the couplings keep of it
+    diagonal: jax.Array | None  # (n,), the diagonal that implicit couplings keep
     scale: jax.Array  # (C,)
     lists: tuple[jax.Array, jax.Array] | None  # (n, k) neighbours and couplings, of sparse ones
 
@@ -33,22 +33,25 @@ class _Prepared(NamedTuple):
 class _State(NamedTuple):
     x: jax.Array  # (n, C) 0/1
     fields: jax.Array  # (n, C), linear + Mx
-    visited: jax.Array  # (n, C): chosen in this pass over the bits
+    visited: jax.Array  # (n, C): already chosen in this pass over the bits
 
 
 @dataclass(frozen=True)
 class Decompose(Sampler):
-    """Each of num_rounds rounds takes `size` bits S of every read, holds the others, and gives the rest of the energy,
+    """Each of num_rounds rounds takes `size` bits S of each read, holds the others, and gives what depends on S,
 
-        E(x_S) / scale = b.x_S + 1/2 x_S' M_SS x_S,     b = (linear + M x)_S - M_SS x_S,
+        E(x_S) / scale = b.x_S + 1/2 x_S' M_SS x_S + const,     b = (linear + Mx)_S - M_SS x_S,
 
-    to `sampler` with sub_reads reads, all from the present x_S; the lowest state replaces it where it is no worse. So
-    no energy rises.
-    S: the bits of least energy impact, the change (1 - 2x_i) f_i by a flip, of those that this pass has not chosen
-    yet; a pass chooses every bit. On sparse couplings S grows around the one of least impact, the nearest bits of the
-    graph first: bits far apart would be problems of their own.
-    Inside jit where `sampler` is a JAX sampler; with a host sampler (a QPU of `size` bits) this is one too. Gram and
-    implicit couplings cost `size` products a round; implicit ones need a diagonal.
+    to `sampler`, all of its reads starting from the current x_S. The lowest state found replaces x_S unless it is
+    worse, so no energy rises.
+    S are the bits of the least change (1 - 2x_i) f_i by a flip among those that the current pass has not chosen yet; a
+    pass chooses every bit. On sparse couplings S grows around the one of least change, the nearest bits of the graph
+    first: bits far apart would be separate problems.
+    sampler: any qjax sampler; with a host sampler (a QPU of `size` bits) this runs on the host, too, else inside jit.
+    size: bits of a piece. num_rounds: pieces per read. sub_reads: reads of `sampler` per piece.
+    The cost of a round on implicit couplings is `size` products, on Gram couplings that of a (size, size) Gram matrix,
+    for each read. No info.
+    Errors: ValueError for implicit couplings without a diagonal; those of `sampler`.
     """
 
     sampler: Any = field(default_factory=lambda: Anneal(num_sweeps=50))
@@ -104,11 +107,11 @@ class Decompose(Sampler):
     ) -> jax.Array:
         impact = (1 - 2 * state.x) * state.fields * jnp.sign(prepared.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
-        # Between 0 and 1/2; what was visited comes after everything else.
+        # Between 0 and 1/2; visited bits come after all others.
         score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
         couplings = task.qubo.couplings
         if isinstance(couplings, Sparse) and size < task.num_bits:
-            # Steps of their own: the first bits have step 0, the keys have 1 .. num_rounds.
+            # Step numbers that nothing else uses: the first bits have 0, the keys 1 .. num_rounds.
             step = self.num_rounds + 1 + t
             noise = streams.uniforms(task.seeds, step, jnp.arange(task.num_bits)).astype(score.dtype)
             score = score + _distances(couplings, jnp.argmin(score + 1e-3 * noise, axis=0)).astype(score.dtype)
@@ -163,7 +166,7 @@ def _among(couplings: Any, prepared: _Prepared, chosen: jax.Array) -> jax.Array:
         case _:
             assert prepared.lists is not None
             sites, weights = prepared.lists
-            # Where each bit stands in S; the others meet in a last column that is cut off.
+            # The place of each bit in S; all others share a last column, which is cut off.
             place = jnp.full((count, couplings.size), size).at[reads, chosen].set(jnp.arange(size)[None, :])
             at = jax.vmap(lambda p, s: p[sites[s]])(place, chosen)  # (C, s, k)
             table = jnp.zeros((count, size, size + 1), dtype)
@@ -172,7 +175,7 @@ def _among(couplings: Any, prepared: _Prepared, chosen: jax.Array) -> jax.Array:
 
 
 def _distances(couplings: Sparse, start: jax.Array) -> jax.Array:
-    """Steps on the graph from the bit start (C,) of every column to every bit, (n, C), _RADIUS where there are more."""
+    """Steps along the graph from the bit start (C,) of each column to each bit, (n, C), at most _RADIUS."""
     here = (jnp.arange(couplings.size)[:, None] == start[None, :])[couplings.order]
 
     def grow(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

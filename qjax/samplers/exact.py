@@ -1,4 +1,4 @@
-"""Exact minimisation by enumeration: the oracle of the tests, and the right choice to some 26 bits."""
+"""Exact minimisation by enumeration: the oracle of the tests, and the right choice up to some 26 bits."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class Exact(Sampler):
-    """The num_reads lowest of all 2^n states, lowest first; equal energies by their number, bit i weighing 2^i.
+    """The num_reads lowest of all 2^n states, lowest first; equal energies by their number sum_i x_i 2^i.
 
-    With x = (a, b), a the low bits, E/scale = E(a) + E(b) + b'Ma: a table of E(a), and one matmul for every 2^18
-    states. Where 2^n < num_reads the highest state fills the rest. The key and `initial_states` are not used.
-    max_bits: larger problems raise ValueError; 26 bits take seconds, every further bit doubles that (30 is the most).
+        x = (a, b), a the low 12 bits:     E/scale - offset = E(a) + E(b) + b'Ma
+
+    A table holds E(a), and one matmul gives the cross terms of 2^18 states. Read r is the state of rank r; where
+    2^n < num_reads the highest state fills the rest. The key and `initial_states` are not used; no info.
+    max_bits: the most bits that are taken, at most 30. 26 bits take seconds, each further bit doubles that.
+    Errors: ValueError for a Qubo of more than max_bits bits. All forms of couplings, as their matrix.
     """
 
     max_bits: int = 28
@@ -85,7 +88,7 @@ class Exact(Sampler):
                 best, order = lax.top_k(-jnp.concatenate([kept, -lowest]), kept.shape[0])
                 return -best, jnp.concatenate([numbers, found])[order]
 
-            # Most blocks hold no state among the lowest, and a minimum is cheaper than a partial sort.
+            # Most blocks of states hold none of the lowest, and a minimum is cheaper than a partial sort.
             merged: tuple[jax.Array, jax.Array] = lax.cond(jnp.min(table) < kept[-1], improve, lambda: (kept, numbers))
             return merged
 
@@ -99,7 +102,7 @@ class Exact(Sampler):
 
 
 def _bits(numbers: jax.Array, n: int) -> jax.Array:
-    """(m,) -> (m, n) of 0/1, bit i of the number first."""
+    """States as integers (m,) -> bits (m, n), x_i being bit i of the number."""
     return (numbers.astype(jnp.int32)[:, None] >> jnp.arange(n, dtype=jnp.int32)[None, :]) & 1
 
 

@@ -1,5 +1,5 @@
-"""Descent by single flips to a local minimum: a sampler, a control, and the last touch to any other sampler's
-states."""
+"""Descent by single flips to a local minimum: a sampler, a control, and a last step for the states of any other
+sampler."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class _Prepared(NamedTuple):
 class _Steepest(NamedTuple):
     x: jax.Array  # (C, n) 0/1
     fields: jax.Array  # (C, n), times the sign of the scale
-    largest: jax.Array  # (C, n), the largest |field| that every bit has had
-    improvable: jax.Array  # (C,): the column went down in the last step
+    largest: jax.Array  # (C, n), the largest |field| that each bit has had
+    improvable: jax.Array  # (C,): the energy fell in the last step
 
 
 class _Exchanged(NamedTuple):
     x: jax.Array  # (C, n) 0/1
     fields: jax.Array  # (C, n), times the sign of the scale
-    largest: jax.Array  # (C, n), the largest |field| that every bit has had
-    failures: jax.Array  # (C,) sites tried since the last exchange
+    largest: jax.Array  # (C, n), the largest |field| that each bit has had
+    failures: jax.Array  # (C,) bits tried since the last exchange
 
     @property
     def improvable(self) -> jax.Array:
@@ -49,14 +49,17 @@ class _Swept(NamedTuple):
 class Greedy(Sampler):
     """Local minima under single flips, or under exchanges of two unlike bits, from random states or `initial_states`.
 
-    Steepest descent: each step flips the bit with the largest decrease (1-2x_i) f_i. On sparse couplings a step is a
-    pass over the colour classes in which every bit that lowers the energy flips, since one flip a step would take
-    n^2 work.
-    fixed_cardinality: k keeps k ones in every state. Step t takes bit t mod n, and exchanges it with the unlike bit j
-    for which (1-2x_i) f_i + (1-2x_j) f_j - M_ij is lowest, if that lowers the energy; a state is done when all n bits
-    were tried in vain. `initial_states` with other numbers of ones get or lose some at random.
-    max_steps: the limit in multiples of n flips (of single passes where sparse); reaching it is reported by
-    `info["converged"]`.
+        flip of i            dE/scale = (1 - 2x_i) f_i,                                   f = linear + Mx
+        exchange x_i != x_j  dE/scale = (1 - 2x_i) f_i + (1 - 2x_j) f_j - M_ij
+
+    Steepest descent: each step makes, in each read, the flip of the largest decrease. On sparse couplings a step is a
+    sweep in which each bit that lowers the energy flips: one flip per step would take of the order of n^2 operations.
+    max_steps: the limit in multiples of n flips (in sweeps on sparse couplings).
+    fixed_cardinality: k keeps k ones in each state by exchanges. Step t takes bit t mod n, and exchanges it with the
+        unlike bit of the largest decrease, if there is one; a read is done when n bits in a row found none.
+        `initial_states` with other numbers of ones get or lose some at random.
+    info: converged (*batch, reads), False where max_steps ended the descent.
+    Errors: ValueError for implicit couplings without a diagonal, and for fixed_cardinality above n.
     """
 
     max_steps: int = 100
@@ -139,10 +142,10 @@ class Greedy(Sampler):
 
 
 def polish(qubo: Qubo, bits: Any, max_steps: int = 100, fixed_cardinality: int | None = None) -> jax.Array:
-    """Local minima under single flips reached from bits (*batch, ..., n): int8 of the same shape; no energy rises.
+    """Local minima reached from bits (*batch, ..., n) by `Greedy`: int8 of the same shape; no energy rises.
 
-    fixed_cardinality: k, the number of ones in every state, which exchanges of two bits keep.
-
+    max_steps, fixed_cardinality: those of `Greedy`; under a fixed cardinality bits with other numbers of ones get or
+    lose some at random first, which may cost energy.
     Errors: ValueError for another shape, and for implicit couplings without a diagonal.
     """
     states = jnp.asarray(bits)
@@ -157,10 +160,8 @@ def polish(qubo: Qubo, bits: Any, max_steps: int = 100, fixed_cardinality: int |
 
 
 def _rounding(largest: jax.Array) -> jax.Array:
-    """What updates may have rounded off a field: a decrease below it may be none, and could be undone for ever.
-
-    Bit by bit, since the fields of other bits say nothing about it.
-    """
+    """The rounding error that updates may have left in a field: a smaller decrease may be none, and would be undone and
+    made again without end. Bit by bit, since the fields of other bits say nothing about it."""
     return 4 * float(np.finfo(largest.dtype).eps) * largest
 
 

@@ -21,7 +21,7 @@ from qjax.samplers.moves.spectrum import ends_of_spins
 class _Prepared(NamedTuple):
     optimizer: optax.GradientTransformation
     couplings: Couplings
-    diagonal: jax.Array | None  # (n,), what the couplings keep of it
+    diagonal: jax.Array | None  # (n,), the diagonal that implicit couplings keep
     fields: jax.Array  # (n, C), h
     strength: jax.Array  # (1, C), c0 with the sign of the scale
 
@@ -39,14 +39,16 @@ class MeanField(Sampler):
 
         F = c0 (h.m + 1/2 m'Km) - T sum_i S(m_i),     dF/dv = (c0 (K m + h) + T v) (1 - m^2)
 
-    An optax optimiser descends it, read by read, over num_steps steps while T falls geometrically over
-    `temperature_range`. c0 = 1 / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K (of -K where the
-    scale is negative): m leaves zero near T = 1. (K sign m in place of K m found far worse states on a random complete
-    graph, on G22 and on bqp500-1.)
+    An optax optimiser descends it, in each read for itself, over num_steps steps while T falls geometrically.
+    c0 = 1 / sqrt(lambda^2 + rms(h)^2), -lambda the smallest eigenvalue of K (a negative scale turns the signs of K and
+    h): m leaves zero near T = 1. The work is one product with the couplings per step: all forms, 10^6 bits and more.
     optimizer: the name of an optax optimiser that takes a learning rate, or any GradientTransformation (then
         learning_rate is not used; keep one instance, since another one compiles again).
-    Signs are read out every readout_every steps, and at the end, and the best seen is kept. `initial_states`: v starts
-    at 1 for 1 and -1 for 0. Products with the couplings only: all forms, 10^6 bits and more.
+    learning_rate: of the named optimiser, in units of v.
+    temperature_range: T at the first and the last step, in units of c0 E/scale.
+    readout_every: steps between read-outs of the signs of v; the last step is read out too.
+    return_states: "best" (lowest read-out), or "last". `initial_states`: v starts around 1 for 1 and -1 for 0.
+    No info. Errors: ValueError naming the hyperparameter.
     """
 
     num_steps: int = 1000
@@ -99,7 +101,7 @@ class MeanField(Sampler):
         v = 0.1 * (2 * streams.uniforms(task.seeds, 0, jnp.arange(task.num_bits)) - 1).astype(dtype)
         if task.initial is not None:
             v = v + (2 * task.initial.astype(dtype) - 1)
-        # A column of its own for every read, so that no optimiser mixes them (a norm over all would).
+        # One optimiser state per column, so that none mixes reads (as a norm over all of them would).
         inner = jax.vmap(prepared.optimizer.init, in_axes=1, out_axes=-1)(v)
         return _State(v, inner, (v > 0).astype(jnp.int8), jnp.full(task.num_columns, jnp.inf, dtype))
 

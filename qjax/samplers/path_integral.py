@@ -17,14 +17,14 @@ from qjax.samplers.moves.temperature import automatic_range, between
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
 _SLICE_PART = 0.43
-# Automatic transverse fields in units of the slices' temperature P T: at the start slices are free of one another
-# (tanh 3 = 0.995), at the end neighbours differ at one site in 10^4.
+# Automatic transverse fields in units of the slices' temperature S / beta: at the start slices are nearly independent
+# (tanh 3 = 0.995), at the end neighbours differ in one bit of 10^4.
 _GAMMA_RANGE = (3.0, 1e-4)
 
 
 class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
-    halves: Task  # every column as its slices of one parity, c (S / 2) + k
+    halves: Task  # each column as its slices of one parity, c (S / 2) + k
     weights: jax.Array  # (P,), beta scale / S
     gammas: jax.Array  # (T, P), Gamma beta / S
     seeds: jax.Array  # (2, 2, C S / 2): of the even, of the odd slices
@@ -40,18 +40,20 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class PathIntegral(Sampler):
-    """Every read is S = num_slices copies of the bits on a ring of imaginary time, sampled from exp(-A),
+    """Each read is S = num_slices copies of the bits on a ring of imaginary time, sampled from exp(-A),
 
         A = beta/S sum_k E(x_k) - K sum_k sum_i s_i,k s_i,k+1,     K = -1/2 ln tanh(beta Gamma / S),   s = 2x - 1,
 
     the Trotter system of E - Gamma sum_i sigma^x_i at inverse temperature beta. Gamma falls geometrically over
-    num_sweeps sweeps, each of the even, then of the odd slices. num_slices is even; the work of a read is
-    num_sweeps x num_slices sweeps.
-    beta: in 1/units of E; None: that at which a slice (beta / S) is cool on its own, from the automatic range.
-    gamma_range: (start, end) of Gamma in units of E; None: 3 to 1e-4 S / beta, from half way (geometrically) with
-        `initial_states`. Equal ends sample the Trotter system at that Gamma.
+    num_sweeps sweeps, each of the even, then of the odd slices. The work of a read is num_sweeps x num_slices sweeps.
+    num_slices: S, even.
+    beta: in 1/units of E; None: one at which a slice by itself (beta / S) is cool, from the automatic range.
+    gamma_range: (start, end) of Gamma in units of E; None: (3, 1e-4) S / beta, from half way (geometrically) with
+        `initial_states`, which all slices start from. Equal ends sample the Trotter system at that Gamma.
+    acceptance: "metropolis" or "heat_bath" (qjax.samplers.moves.acceptance).
     return_states: "best" (lowest slice seen), or "last": the first slice, which at a fixed Gamma follows the law of the
         Trotter system, not exp(-beta E).
+    info: beta (*batch,). Errors: ValueError for implicit couplings without a diagonal.
     """
 
     num_sweeps: int = 500
@@ -142,7 +144,7 @@ class PathIntegral(Sampler):
 
 
 def _pull(x: jax.Array, shape: tuple[int, ...], shift: jax.Array, coupling: jax.Array) -> jax.Array:
-    """What the two neighbouring slices in the bits x (rows, C S/2) add to the field of a bit: a 1 costs
+    """What the two neighbouring slices, with bits x (rows, C S/2), add to the field of a bit: a 1 costs
     -2 K (s_k-1 + s_k+1) more than a 0. Slice 2k lies between 2k - 1 and 2k + 1 (shift 1), slice 2k + 1 between 2k and
     2k + 2 (shift -1)."""
     wide = x.reshape((-1, *shape))

@@ -15,13 +15,13 @@ from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.moves import acceptance, replicas, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
-# The first weights lead from beta = 0 to the hot end: that of an anneal would leave few replicas.
+# The first weights lead from beta = 0 to the hot end: few replicas would survive a jump to that of an anneal.
 _HOT_PART = 1 / 4
 
 
 class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
-    members: Task  # every column as its population, c S + s
+    members: Task  # each column as its population, c S + s
     betas: jax.Array  # (T, P)
 
 
@@ -29,27 +29,30 @@ class _State(NamedTuple):
     inner: Any
     energy: jax.Array  # (C, S), E/scale - offset
     log_partition: jax.Array  # (C,), without the offset
-    effective: jax.Array  # (C,), smallest effective fraction of the population so far
+    effective: jax.Array  # (C,), the smallest effective fraction of the population so far
     best: Any
     best_energy: jax.Array  # (C,), E/|scale|
 
 
 @dataclass(frozen=True)
 class Population(Sampler):
-    """Every read is a population of S replicas, uniform at first (beta_0 = 0). At each beta_t of a schedule
+    """Each read is a population of S = population_size replicas, uniform at first (beta_0 = 0). At each beta_t
 
         weights    w_s = exp(-(beta_t - beta_t-1) E_s),     ln Z(beta_t) = ln Z(beta_t-1) + ln mean_s w_s
         resample   S parents by systematic resampling: w_s / mean w copies of s, rounded up or down at random
         sweep      sweeps_per_beta sweeps at beta_t
 
-    E in the units of the Qubo; the work of a read is num_betas x sweeps_per_beta x population_size sweeps.
-    beta_range: (hot, cold) in 1/units of E; None finds it from the Qubo. beta_schedule_type: "geometric" or "linear"
-        from hot to cold. beta_schedule: the betas themselves, rising; overrides all three.
+    The work of a read is num_betas x sweeps_per_beta x population_size sweeps.
+    num_betas, beta_range, beta_schedule_type: as many betas from hot to cold, (hot, cold) in 1/units of E, spaced
+        "geometric" or "linear"; a beta_range of None is found from the Qubo.
+    beta_schedule: the betas themselves, rising; overrides all three.
+    acceptance: "metropolis" or "heat_bath" (qjax.samplers.moves.acceptance).
     return_states: "best" (lowest seen of any replica), or "last": a replica drawn from the final population, which
-        follows exp(-beta E) but for a bias of order 1/population_size.
-    info by read: log_partition, an estimate of ln sum_x exp(-beta E(x)) at the last beta, of which exp is unbiased over
-        reads (without `initial_states`); effective_fraction (sum w)^2 / (S sum w^2), at its smallest. By problem:
-        beta_range.
+        follows exp(-beta E) up to a bias of order 1/population_size.
+    info: log_partition (*batch, reads), an estimate of ln sum_x exp(-beta E(x)) at the last beta, whose exp is unbiased
+        over reads (without `initial_states`); effective_fraction (*batch, reads), the smallest
+        (sum w)^2 / (S sum w^2); beta_range (*batch, 2).
+    Errors: ValueError for implicit couplings without a diagonal.
     """
 
     num_betas: int = 100
@@ -140,7 +143,7 @@ class Population(Sampler):
         info = {"log_partition": state.log_partition - offset, "effective_fraction": state.effective}
         chosen = state.best
         if self.return_states == "last":
-            # Copies of one parent are neighbours, so a fixed place would not be a fair draw.
+            # Copies of one parent stand side by side, so a fixed place would not be a fair draw.
             word = streams.words(task.seeds, self.length(task), jnp.zeros(1, jnp.int32))[0]
             place = (word % jnp.uint32(self.population_size)).astype(jnp.int32)
             chosen = replicas.select(prepared.sweeper.snapshot(state.inner), place)
@@ -151,8 +154,8 @@ class Population(Sampler):
 def _systematic(weights: jax.Array, offsets: jax.Array) -> jax.Array:
     """Parents (C, S) for weights (C, S): those at (offset + k) / S of the summed weights, offset (C,) in (0, 1).
 
-    The numbers of copies are added up in fixed point, which is exact: float32 sums of 10^6 replicas would be good to
-    1/16 of a copy only.
+    The numbers of copies are added up in fixed point, which is exact: float32 sums of 10^6 replicas would be off by up
+    to 1/16 of a copy.
     """
     size = weights.shape[1]
     one = 2 ** (30 - size.bit_length())  # the sum, S copies but for rounding, fits int32

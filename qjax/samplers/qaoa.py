@@ -18,15 +18,15 @@ from qjax.samplers.gates import angles as published
 from qjax.samplers.gates import statevector
 from qjax.samplers.moves import streams
 
-# Of unweighted Max-Cut on a 3-regular graph: 3/2 edges a bit, each cut or not, which is a variance of 1/4.
-_VARIANCE_A_BIT = 3 / 8
+# Of unweighted Max-Cut on a 3-regular graph: 3/2 edges per bit, each cut or not, which is a variance of 1/4.
+_VARIANCE_PER_BIT = 3 / 8
 
 
 class Cost(NamedTuple):
-    """E = mean + unit c(s),  c(s) = fields.s + factor/2 s'(couplings)s
+    """E = mean + unit c(s),  c(s) = fields.s + factor/2 s'(couplings)s,  s = 2x - 1
 
     fields (*batch, n); couplings (n, n), shared, largest entry 1, zero diagonal; factor, unit, mean (*batch).
-    mean and unit are those of E over all states, the unit as `QAOA` has it; nothing here enumerates states.
+    mean: of E over all states; unit: the energy that `QAOA` counts c in. Neither enumerates states.
     """
 
     fields: jax.Array
@@ -37,18 +37,18 @@ class Cost(NamedTuple):
 
 
 def cost_of(qubo: Qubo) -> Cost:
-    """The cost of a Qubo. In spins the variance of E over all states is sum h^2 + sum_{i<j} J^2."""
+    """The cost of a Qubo, any batch. In spins E/scale has the variance sum h^2 + sum_{i<j} J^2 over all states."""
     ising, n, dtype = qubo.ising(), qubo.num_bits, qubo.linear.dtype
     whole = ising.factor * ising.couplings.to_dense().astype(dtype)
     couplings = jnp.where(jnp.eye(n, dtype=bool), jnp.zeros((), dtype), whole)
-    # Divided by their largest before they are squared, which huge and tiny coefficients would not survive.
+    # Divided by the largest before they are squared: squares of huge and tiny coefficients overflow or vanish.
     strongest = jnp.max(jnp.abs(couplings))
     peak = jnp.maximum(jnp.max(jnp.abs(ising.fields), axis=-1), strongest)
     peak = jnp.where(peak > 0, peak, jnp.ones_like(peak))
     strongest = jnp.where(strongest > 0, strongest, jnp.ones_like(strongest))
     couplings = couplings / strongest
     pairs = 0.5 * (couplings**2).sum() * (strongest / peak) ** 2
-    size = peak * jnp.sqrt((((ising.fields / peak[..., None]) ** 2).sum(-1) + pairs) / (_VARIANCE_A_BIT * n))
+    size = peak * jnp.sqrt((((ising.fields / peak[..., None]) ** 2).sum(-1) + pairs) / (_VARIANCE_PER_BIT * n))
     size = jnp.where(size > 0, size, jnp.ones_like(size))
     sign = jnp.sign(qubo.scale)
     mean = qubo.scale * (ising.offset + 0.5 * jnp.trace(whole))
@@ -76,19 +76,23 @@ class QAOA(Sampler):
 
         |g, b> = prod_k exp(i b_k sum_i X_i) exp(-i g_k c) |+>,     c = (E - mean of E) / unit
 
-    with angles trained for num_steps steps to lower the expected energy (see qjax.samplers.gates.statevector). unit
-    gives c a variance over all states of 3/8 a bit, that of unweighted Max-Cut on a 3-regular graph: there c is minus
-    the cut, up to a constant, and angles transfer between problems of other sizes and weights.
+    with angles trained to lower the expected energy (qjax.samplers.gates.statevector). unit gives c a variance over all
+    states of 3/8 per bit, that of unweighted Max-Cut on a 3-regular graph: there c is minus the cut, up to a constant,
+    and angles transfer between problems of other sizes and weights.
 
-    start: "fixed", published angles for that case, interpolated past 11 layers; "layerwise", one layer first, num_steps
-        at each depth, the next from the last by interpolation. angles: (gammas, betas) of another instance instead,
-        such as its `info["angles"]`, interpolated where they are of fewer layers. num_steps=0 trains nothing.
-    optimizer: the name of an optax optimiser that takes a learning rate, or any GradientTransformation.
-    A read is the best of shots_per_read shots, and of its initial state where there is one (a circuit starts from |+>
-    and cannot use it). return_states="last": the first shot as measured, initial states not looked at.
-    info by problem: angles (2, p), the best seen in training; expected_energy of one shot; unit.
-    Errors: ValueError where memory_limit (GiB) does not hold the states of all problems of the call: in float32 a
-    problem takes 72 bytes times 2^n, so 25 bits are the most by default. Another bit doubles the time of a step.
+    num_steps: gradient steps (at each depth, for start="layerwise"); 0 trains nothing.
+    optimizer: the name of an optax optimiser that takes a learning rate, or any GradientTransformation (then
+        learning_rate is not used). learning_rate: of the named optimiser, in radians.
+    start: "fixed": published angles for that case, interpolated past 11 layers; "layerwise": one layer first, then each
+        depth from the one before by interpolation.
+    angles: (gammas, betas) of another instance instead, in radians, such as its `info["angles"]`; interpolated where
+        they are of fewer layers.
+    shots_per_read: a read is the best of so many shots, and of its initial state where there is one (the circuit starts
+        from |+> and cannot use it). return_states="last": the first shot as measured, initial states ignored.
+    memory_limit: GiB for the states of all problems of a call; in float32 a problem takes 72 bytes times 2^n, so 25
+        bits are the most by default. One more bit doubles the time of a step.
+    info: angles (*batch, 2, num_layers), the best seen in training; expected_energy (*batch,) of one shot; unit
+        (*batch,), in energy. Errors: ValueError where memory_limit is exceeded, or n > 30.
     """
 
     num_layers: int = 8
@@ -132,7 +136,7 @@ class QAOA(Sampler):
             raise ValueError("angles and start='layerwise' exclude each other")
 
     def first_angles(self) -> jax.Array:
-        """(2, num_layers), before any training; layerwise: one layer and zeros."""
+        """Angles (2, num_layers) before any training; layerwise: one layer, then zeros."""
         if self.angles is not None:
             return published.extended(jnp.asarray(self.angles), self.num_layers)
         if self.start == "fixed":
@@ -180,7 +184,7 @@ class QAOA(Sampler):
         return _State(state.angles + change, inner, best, jnp.where(lower, value, state.best_value))
 
     def _deepened(self, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
-        """At the first step of every depth but one: the best angles so far, grown by a layer, and a new optimiser."""
+        """At the first step of each depth from 2 on: the best angles so far, grown by a layer, and a new optimiser."""
 
         def deeper() -> _State:
             angles = published.grown(state.best, t // self.num_steps)

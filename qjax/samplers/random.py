@@ -14,7 +14,10 @@ from qjax.samplers.moves import streams
 
 @dataclass(frozen=True)
 class Random(Sampler):
-    """Every bit of every read is 0 or 1 with probability 1/2, whatever the Qubo; `initial_states` are not used."""
+    """P(x_i = 1) = 1/2, independently for all bits of all reads, whatever the Qubo.
+
+    All forms of couplings; `initial_states` are not used; no info. Errors: those of the call's arguments.
+    """
 
     def length(self, task: Task) -> int:
         return 0

@@ -8,16 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# The info that belongs to single reads, (*batch, reads, ...); all other is of whole problems or of the call. By name:
-# a shape does not tell, where the number of reads is that of something else.
+# Info of single reads, (*batch, reads, ...); all other info is of whole problems or of the call. Told apart by name,
+# because a shape may have the number of reads by chance.
 READ_INFO = frozenset(
     {"chain_break_fraction", "converged", "effective_fraction", "exchange_rates", "log_partition", "num_occurrences"}
 )
 
 
 class Samples(NamedTuple):
-    """bits int8 (*batch, reads, n) of 0/1; energies (*batch, reads), recomputed from the Qubo; info: diagnostics,
-    arrays only, by read under the names of `READ_INFO`."""
+    """What a sampler returns.
+
+    bits      int8 (*batch, reads, n), 0 and 1
+    energies  (*batch, reads), E of the bits, computed from the Qubo
+    info      diagnostics, arrays only: of single reads (*batch, reads, ...) under the names in `READ_INFO`, else of
+              whole problems (*batch, ...) or of the call
+    """
 
     bits: jax.Array
     energies: jax.Array
@@ -35,16 +40,16 @@ class Samples(NamedTuple):
         return jnp.min(self.energies, axis=-1)
 
     def sort(self) -> Samples:
-        """The reads by energy, lowest first; equal energies keep their order. Info of single reads is left behind."""
+        """The reads by energy, lowest first; equal energies keep their order. Info of single reads is dropped."""
         order = jnp.argsort(self.energies, axis=-1, stable=True)
         bits = jnp.take_along_axis(self.bits, order[..., None], axis=-2)
         info = {name: value for name, value in self.info.items() if name not in READ_INFO}
         return Samples(bits, jnp.take_along_axis(self.energies, order, axis=-1), info)
 
     def unique(self) -> Samples:
-        """Each state once, lowest energy first, with `info["num_occurrences"]` (host only).
+        """Each state once, lowest energy first, with `info["num_occurrences"]` (reads,); on the host, not traced.
 
-        Errors: ValueError for a batch, where the problems would keep different numbers of reads.
+        Errors: ValueError for a batch, whose problems would keep different numbers of reads.
         """
         if self.energies.ndim != 1:
             raise ValueError(f"unique takes the reads of one problem, got energies of shape {self.energies.shape}")
@@ -55,15 +60,16 @@ class Samples(NamedTuple):
         return Samples(jnp.asarray(bits[chosen]), jnp.asarray(energies[chosen]), {"num_occurrences": counts[order]})
 
     def concatenate(self, *others: Samples) -> Samples:
-        """The reads of all, one after the other; info is left behind."""
+        """The reads of all, one after the other; info is dropped."""
         every = (self, *others)
         bits = jnp.concatenate([s.bits for s in every], axis=-2)
         return Samples(bits, jnp.concatenate([s.energies for s in every], axis=-1), {})
 
     def join(self) -> Samples:
-        """A batch of C independent problems as one of C n bits: its k-th read joins the k-th best of each.
+        """A batch of P independent problems as one of P n bits: its k-th read joins the k-th best of each.
 
-        bits (reads, C n), the problems one after the other; energies (reads,), summed. One problem is only sorted.
+        bits (reads, P n), the problems one after the other; energies (reads,), summed; info is dropped. One problem is
+        only sorted.
         """
         ranked = self.sort()
         if self.energies.ndim == 1:

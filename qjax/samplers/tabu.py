@@ -41,13 +41,20 @@ class _Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Tabu(Sampler):
-    """Each step flips, in every read, the bit of least change (1-2x_i) f_i among those that are not tabu, or that lead
-    below the best of the phase; it is then tabu for min(3 + U{0 .. max(n/10, 10) - 1}, n/4) steps. Equal changes are
-    decided at random.
+    """Each step flips, in each read, the bit of the smallest change that is allowed:
 
-    A phase is phase_sweeps x n flips. Its best state joins the read's elites if it is better than the worst of them.
-    The next phase starts from two elites drawn at random: each bit from either, and `perturbation` of the bits drawn
-    anew. The work of a read is num_sweeps x n flips, each with a pass over n changes.
+        change   dE/scale = (1 - 2x_i) f_i,     f = linear + Mx
+        allowed  bits that are not tabu, and those whose flip leads below the lowest energy of the phase
+        tabu     the bit just flipped, for min(3 + U, n/4) steps, U uniform in 0 .. max(n/10, 10) - 1
+
+    Equal changes are decided at random. A phase is phase_sweeps x n flips. Its best state joins the read's elites if it
+    is lower than the highest of them and not among them yet. The next phase starts from two elites, drawn at random:
+    each bit from either, and some bits drawn at random.
+    num_sweeps: the work of a read is num_sweeps x n flips, rounded up to whole phases; each passes over n changes.
+    phase_sweeps: the length of a phase, in units of n flips.
+    num_elites: states kept per read.
+    perturbation: the part of the bits that are drawn at random in a new start, 0 to 1.
+    No info. Errors: ValueError for implicit couplings without a diagonal.
     """
 
     num_sweeps: int = 100
@@ -97,7 +104,7 @@ class Tabu(Sampler):
 
         search = lax.fori_loop(0, flips, flip, search)
         best, energy = search.best, search.best_energy
-        # By their bits: energies added up along different paths differ by rounding, and copies would fill the elites.
+        # Compared by bits: energies added up along different paths differ by rounding, and copies would become elites.
         known = jnp.any(jnp.all(state.elites == best[None], axis=2) & jnp.isfinite(state.energies), axis=0)
         worst = jnp.argmax(state.energies, axis=0)
         enters = (
@@ -122,7 +129,7 @@ class Tabu(Sampler):
         allowed = (search.free_at <= k) | below
         changes = jnp.where(allowed, search.gaps, jnp.inf)
         least = changes == jnp.min(changes, axis=1, keepdims=True)
-        # Of equal changes the first in the order of the phase, which starts at another place at each step.
+        # Of equal changes the first in the order of the phase, which each step starts at another place.
         words = streams.words(prepared.flips, step, jnp.arange(2))
         place = (order + words[1][:, None]) >> 1
         index = jnp.argmin(jnp.where(least, place, jnp.uint32(2**32 - 1)), axis=1)
@@ -144,18 +151,18 @@ class Tabu(Sampler):
         return _Search(d, gaps, free_at, energy, best, jnp.minimum(energy, search.best_energy))
 
     def _restart(self, task: Task, elites: jax.Array, energies: jax.Array, number: jax.Array) -> jax.Array:
-        """Bits of two elites, each from either, some drawn anew: (C, n)."""
+        """Bits of two elites, each from either, some drawn at random: (C, n)."""
         sites = jnp.arange(task.num_bits)
         draws = streams.words(task.seeds, number + 1, jnp.arange(2))
-        # Elites fill from the front.
+        # Places of elites fill from the front.
         there = jnp.maximum(jnp.sum(jnp.isfinite(energies), axis=0), 1).astype(jnp.uint32)
         reads = jnp.arange(task.num_columns, dtype=jnp.int32)
         a, b = (elites[(draws[i] % there).astype(jnp.int32), reads] for i in range(2))
         word = streams.words(task.seeds, number + 2, sites).T
         mixed = jnp.where(word >> 31 == 1, a, b)
         chance = streams.uniforms(task.seeds, number + 3, sites).T
-        anew = chance < self.perturbation
-        return jnp.where(anew, (word & 1).astype(jnp.int8), mixed)
+        redrawn = chance < self.perturbation
+        return jnp.where(redrawn, (word & 1).astype(jnp.int8), mixed)
 
     def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         best = jnp.argmin(state.energies, axis=0)

@@ -19,13 +19,13 @@ from qjax.samplers.moves.temperature import between, check_betas, check_range, r
 
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
 _CLUSTER_EVERY = 5
-# Mean number of neighbours up to which cluster moves are made unasked; beyond, the sites that differ are one cluster.
+# Mean number of neighbours up to which cluster moves are made by default; beyond, the bits that differ are one cluster.
 _FEW_NEIGHBOURS = 5
 
 
 class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
-    ladders: Task  # every column as its replicas, c (K B) + k B + b
+    ladders: Task  # each column as its replicas, c (K B) + k B + b
     betas: jax.Array  # (B, P)
     weights: jax.Array  # (C, B), beta * scale
     sign: jax.Array  # (C,), of the scale: that of a weight is 0 at beta = 0
@@ -37,25 +37,27 @@ class _State(NamedTuple):
     energy: jax.Array  # (C, K, B), E/scale
     best: Any
     best_energy: jax.Array  # (C,), E/|scale|
-    exchanged: jax.Array  # (C, B) of pairs, so far
+    exchanged: jax.Array  # (C, B), exchanges of each pair so far
 
 
 @dataclass(frozen=True)
 class Temper(Sampler):
-    """Every read is a ladder of replicas at inverse temperatures beta_1 < .. < beta_B. After each sweep neighbours on
-    the ladder (even, then odd pairs) exchange their states with probability
+    """Each read is a ladder of replicas at inverse temperatures beta_1 < .. < beta_B. After each sweep neighbours on
+    the ladder (even and odd pairs in turn) exchange their states with probability
 
         min(1, exp((beta_b+1 - beta_b) (E_b+1 - E_b))),     E in the units of the Qubo
 
-    so the work of a read is num_sweeps x num_betas sweeps (twice that with cluster moves).
-    num_betas: None takes sqrt(n), between 8 and 64.
-    beta_range: (hot, cold) in 1/units of E, geometric; None finds it from the Qubo. betas: the ladder itself; overrides
-        both. At beta = 0 "metropolis" only inverts states, "heat_bath" draws them anew.
-    cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.moves.clusters), for which every temperature
+    The work of a read is num_sweeps x num_betas sweeps (twice that with cluster moves).
+    num_betas: B, the rungs of the ladder; None: sqrt(n), at least 8 and at most 64.
+    beta_range: (hot, cold) in 1/units of E, geometric; None finds it from the Qubo.
+    betas: the ladder itself, rising; overrides both.
+    acceptance: "metropolis" or "heat_bath"; at beta = 0 the former only inverts states, the latter draws random ones.
+    cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.moves.clusters), for which each temperature
         has two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
-    return_states: "best" (lowest seen on any rung), or "last": the final state of the rung `return_rung` (-1 the
-        coldest), which follows exp(-beta E).
-    info: beta_range by problem; exchange_rates (B - 1,) by read, of the exchanges tried.
+    return_states: "best" (lowest seen on any rung), or "last": the final state of the rung return_rung (0 the hottest,
+        -1 the coldest), which follows exp(-beta E).
+    info: beta_range (*batch, 2); exchange_rates (*batch, reads, B - 1), the part of the exchanges tried that was made.
+    Errors: ValueError for implicit couplings without a diagonal, and for a return_rung that the ladder does not have.
     """
 
     num_sweeps: int = 500
@@ -90,7 +92,7 @@ class Temper(Sampler):
             return len(self.betas)
         if self.num_betas is not None:
             return self.num_betas
-        # Exchanges of energies that fluctuate by sqrt(n) need that many rungs.
+        # Energies fluctuate by about sqrt(n): with that many rungs, neighbours overlap and exchange.
         return min(max(round(math.sqrt(task.num_bits)), _FEWEST_BETAS), _MOST_BETAS)
 
     def _cluster_interval(self, task: Task) -> int:

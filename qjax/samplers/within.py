@@ -2,16 +2,16 @@
 
     samples = within(Anneal(num_sweeps=100), seconds=10)(key, qubo, num_reads=128)
 
-Chunk k draws from fold_in(key, k). What a chunk is, the sampler says (`with_more_time`):
+Chunk k draws from fold_in(key, k). The sampler's `with_more_time` says what a chunk is:
 
-    longer      (anneal, bifurcation, mean_field) the schedule repeated 1, 2, 4, ... times, the last by what the
-                seconds left allow; all lengths are one program
-    continue    (tabu, temper, decompose) the sampler as it stands, from the states of the chunk before
-    restart     (greedy, population, path_integral, qaoa, random) the sampler as it stands, again
+    longer      (anneal, bifurcation, mean_field) the schedule with each step made 1, 2, 4, ... times, in the last chunk
+                as often as the remaining seconds allow; one compiled program for all lengths
+    continue    (tabu, temper, decompose) the same call again, from the states of the chunk before
+    restart     (greedy, population, path_integral, qaoa, random) the same call again, from new states
     once        (exact) one chunk
 
-Host samplers, and wrappers such as `qjax.annealers.Noisy`, grow by their field num_sweeps (or timeout) where they have
-one, else they restart.
+`auto` does what the sampler that it chooses does. Host samplers, and wrappers such as `qjax.annealers.Noisy`, get
+longer by their field num_sweeps, num_steps or timeout where they have one, else they restart.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ _LENGTHS = ("num_sweeps", "num_steps", "timeout")
 
 @dataclass(frozen=True)
 class Within:
-    """`sampler` for `seconds` of wall-clock. growth: the ratio of the lengths of a chunk and the next.
+    """`sampler` for `seconds` of wall-clock. growth: how many times longer than the last one a chunk may be.
 
     Compilation is outside the budget: the programs of all chunks are compiled (and run for no step) before the clock
-    starts, and `info["compile_seconds"]` says what that took. The first chunk, the sampler as it stands, always runs; a
-    further one only where it is expected to end in time, judged by the seconds of the one before.
+    starts. The first chunk, the sampler as it stands, always runs in full; a further one only where it is expected to
+    end in time, judged by the seconds of the one before. Bits depend on the clock, unlike those of the sampler itself.
 
-    info: seconds; chunks; sweeps (of `num_sweeps`, or steps of `num_steps`, that every read made; chunks where the
-    sampler has neither); chunk_seconds (chunks,) at which each ended; chunk_lowest (*batch, chunks) the lowest energy
-    by then; and the info by problem of the last chunk. Bits depend on the clock, unlike those of the sampler itself.
+    info: seconds, spent; compile_seconds, before; chunks, their number; sweeps (or steps: the sampler's num_sweeps or
+    num_steps added up over the chunks; chunks where it has neither), made by each read; chunk_seconds (chunks,), when
+    each ended; chunk_lowest (*batch, chunks), the lowest energy by then; and the last chunk's info by problem.
+    Errors: ValueError for seconds that are not positive, growth below 1, or no qjax sampler.
     """
 
     sampler: Any
@@ -60,7 +61,7 @@ class Within:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """As the sampler's. Errors: its own, and ValueError where the call is traced."""
+        """As the sampler's own call. Errors: its own, and ValueError where the call is traced."""
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
@@ -68,7 +69,7 @@ class Within:
         began = _clock()
         first = jax.random.fold_in(key, 0)
         if not self.sampler.is_host:
-            # A wrapper, which knows nothing of steps, makes a whole run.
+            # A wrapper, which cannot make zero steps, makes a whole run.
             warm = self._chunk(first, qubo, num_reads, states, 0)
             if extension == "continue":
                 # Chunks that have states to start from are another program than the first one.
@@ -103,7 +104,7 @@ class Within:
         return Samples(jnp.asarray(best[0]), jnp.asarray(best[1]), info)
 
     def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
-        """(what a further chunk is, sweeps of a chunk that is repeated once)."""
+        """(what a further chunk is, sweeps of the first chunk)."""
         if isinstance(self.sampler, Sampler | Sharded):
             works = self.sampler.algorithm_for(qubo, num_reads)
             return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
@@ -122,7 +123,7 @@ class Within:
         return answered
 
     def _next(self, extension: str, repeats: int, took: float, left: float) -> int:
-        """How far the next chunk is repeated, 0 for none."""
+        """How often each step of the next chunk is made; 0: there is no further chunk."""
         if extension == "once" or left <= 0:
             return 0
         fits = left * repeats / max(took, 1e-9)
@@ -132,12 +133,15 @@ class Within:
 
 
 def within(sampler: Any, seconds: float, growth: float = 2.0) -> Within:
-    """`sampler` repeated until `seconds` are spent. Errors: ValueError for a budget that is not positive."""
+    """`Within(sampler, seconds, growth)`: the sampler repeated until `seconds` of wall-clock are spent.
+
+    Errors: ValueError for seconds that are not positive, growth below 1, or no qjax sampler.
+    """
     return Within(sampler, seconds, growth)
 
 
 def _lower(best: tuple[np.ndarray, np.ndarray] | None, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """(bits, energies): of each read the state of lower energy. On the host: nothing to compile within the budget."""
+    """(bits, energies): of each read the state of lower energy. On the host, so that nothing is compiled."""
     bits, energies = np.asarray(samples.bits), np.asarray(samples.energies)
     if best is None:
         return bits, energies

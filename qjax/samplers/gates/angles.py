@@ -1,12 +1,13 @@
 """Angles of QAOA that serve many problems: published ones, and a deeper circuit's from a shallower one's.
 
-    gammas g_1 .. g_p of the phases, betas b_1 .. b_p of the mixers: arrays (..., 2, p), see .statevector
+    gammas g_1 .. g_p of the phases, betas b_1 .. b_p of the mixers, in radians: arrays (..., 2, p)
 
-Fixed angles for unweighted Max-Cut on 3-regular graphs: Wurtz, Lykov 2021, Phys. Rev. A 104, 052419, by the numbers of
-the authors' repository danlkv/fixed-angle-QAOA (angles_regular_graphs.json), brought to rising gammas and falling betas
-by symmetries that change no cut: b -> b + pi/2; g -> -g with b -> -b; and, all degrees being odd, g_k -> g_k + pi with
-b_k and all later b negated. On any 3-regular graph the expected cut is at least `GUARANTEES[p]` of the maximum: proven
-for p <= 2, conjectured from 3 on.
+The circuit is that of qjax.samplers.gates.statevector. Fixed angles for unweighted Max-Cut on 3-regular graphs: Wurtz,
+Lykov 2021, Phys. Rev. A 104, 052419, by the numbers of the authors' repository danlkv/fixed-angle-QAOA
+(angles_regular_graphs.json), brought to rising gammas and falling betas by symmetries that change no cut:
+b -> b + pi/2; g -> -g with b -> -b; and, all degrees being odd, g_k -> g_k + pi with b_k and all later b negated.
+On any 3-regular graph the expected cut is at least `GUARANTEES[p]` of the maximum: proven for p <= 2, conjectured from
+3 on.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ GUARANTEES = {
 
 
 def fixed(num_layers: int) -> jax.Array:
-    """The published angles (2, p); past p = 11 those of 11, grown layer by layer."""
+    """The published angles (2, num_layers); past 11 layers those of 11, grown layer by layer."""
     return extended(jnp.asarray(FIXED[min(num_layers, max(FIXED))]), num_layers)
 
 
@@ -80,19 +81,22 @@ def grown(angles: jax.Array, depth: jax.Array | int) -> jax.Array:
 
         new_i = (i - 1)/q old_{i-1} + (q - i + 1)/q old_i,   i = 1 .. q + 1,   old_0 = old_{q+1} = 0
 
-    angles (..., p) with zeros from q on, p > q, and so is what comes back; depth may be traced.
+    angles (..., p) with zeros from layer q + 1 on, p > q -> (..., p) with zeros from q + 2 on; depth may be traced.
     """
     place = jnp.arange(angles.shape[-1], dtype=angles.dtype)  # i - 1
     q = jnp.asarray(depth).astype(angles.dtype)
     before = jnp.concatenate([jnp.zeros_like(angles[..., :1]), angles[..., :-1]], axis=-1)
-    # Past layer q + 1 nothing: there both old angles are zero already.
+    # Past layer q + 1 nothing has to be cut off: there both old angles are zero.
     old = jnp.moveaxis(jnp.stack([before, angles]), -1, 0)  # (p, 2, ...)
     weights = jnp.stack([place, q - place], axis=1) / q
     return jnp.moveaxis((old * weights.reshape((*weights.shape, *(1,) * (old.ndim - 2)))).sum(1), 0, -1)
 
 
 def extended(angles: jax.Array, num_layers: int) -> jax.Array:
-    """Angles (..., q) for num_layers >= q layers, by repeated interpolation. Errors: ValueError for fewer layers."""
+    """Angles (..., q) -> (..., num_layers), num_layers >= q, by repeated interpolation.
+
+    Errors: ValueError for fewer layers than q.
+    """
     q = angles.shape[-1]
     if num_layers < q:
         raise ValueError(f"angles are of {q} layers, more than num_layers={num_layers}")

@@ -4,9 +4,10 @@
     |g, b>  = U_p .. U_1 |+>,   U_k = exp(i b_k sum_i X_i) exp(-i g_k c)
     F(g, b) = <g, b| c |g, b>
 
-so that positive angles anneal towards low cost. sum_i X_i = W diag(n - 2|y|) W, W the Walsh-Hadamard transform (real,
-its own inverse): a layer is two phases and two transforms. A state is (2, 2^n), real and imaginary parts. The gradient
-runs the circuit backwards (Jones, Gacon 2020, arXiv:2009.02823): it holds two states, whatever p is.
+so that positive angles anneal towards low cost. sum_i X_i = W diag(n - 2|y|) W, |y| the number of ones of y and W the
+Walsh-Hadamard transform (real, its own inverse): a layer is two phases and two transforms. A state is (2, 2^n), real
+and imaginary parts. The gradient runs the circuit backwards (Jones, Gacon 2020, arXiv:2009.02823): it holds two states,
+whatever p is.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Bits transformed by one matrix product: 16 x 16 was the fastest of 8, 16, 64 at n = 12 on a CPU.
+# Bits transformed by one matrix product: 16 x 16 was the fastest on a CPU (docs/samplers.md).
 _BITS_AT_ONCE = 4
-# Peak of a call a problem, in arrays of 2^n floats, as XLA accounts for it on a CPU (17.0 at 16 and 18 bits).
+# Peak memory of a call per problem, in arrays of 2^n floats, as XLA accounts for it on a CPU, rounded up.
 FLOATS_PER_STATE = 18
 
 
 def spin_costs(fields: jax.Array, couplings: jax.Array) -> jax.Array:
     """c (2^n,) of all states, for h (n,) and symmetric J (n, n), whose diagonal is not read.
 
-    With s = (a, b), a the low bits: c(a) + c(b) + b'Ja, tables of 2^(n/2) states and one product.
+    With s = (a, b), a the spins of the low bits: c = c(a) + c(b) + b'Ja, tables of 2^(n/2) states and one product.
     """
     n = fields.shape[0]
     l = n // 2
@@ -44,7 +45,7 @@ def spin_costs(fields: jax.Array, couplings: jax.Array) -> jax.Array:
 
 
 def bits_of(numbers: jax.Array, n: int) -> jax.Array:
-    """(m,) -> (m, n) of 0/1, bit i of the number at i."""
+    """States as integers (m,) -> bits (m, n), x_i being bit i of the number."""
     return (numbers.astype(jnp.int32)[:, None] >> jnp.arange(n, dtype=jnp.int32)[None, :]) & 1
 
 
@@ -61,13 +62,13 @@ def evolved(angles: jax.Array, costs: jax.Array) -> jax.Array:
 
 
 def probabilities(state: jax.Array) -> jax.Array:
-    """(2, 2^n) -> (2^n,)."""
+    """Of the measured states: (2, 2^n) -> (2^n,)."""
     return (state**2).sum(0)
 
 
 @jax.custom_vjp
 def expectation(angles: jax.Array, costs: jax.Array) -> jax.Array:
-    """F for angles (2, p) and c (2^n,); differentiable once by both, in reverse mode."""
+    """F, a scalar, for angles (2, p) and c (2^n,); differentiable once by both, in reverse mode."""
     return (probabilities(evolved(angles, costs)) * costs).sum()
 
 
@@ -106,8 +107,8 @@ expectation.defvjp(_forward, _backward)
 def drawn(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
     """States (m,) int32 drawn from weights (2^n,) by uniforms (2, m) in (0, 1).
 
-    By inversion in two stages, first the high half of the bits, then the low: sums of 2^(n/2) terms stay exact enough
-    in float32, one of 2^n would not.
+    By inversion in two stages, first the high half of the bits, then the low: sums of 2^(n/2) terms are accurate enough
+    in float32, one of 2^n would not be.
     """
     n = weights.shape[0].bit_length() - 1
     table = weights.reshape((2 ** (n - n // 2), -1))
@@ -117,13 +118,14 @@ def drawn(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 
 
 def _inverted(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+    """The cumulative sums of weights (k,), inverted at uniforms (m,): indices (m,) int32."""
     sums = jnp.cumsum(weights)
     place = jnp.searchsorted(sums, uniforms.astype(sums.dtype) * sums[-1], side="right")
     return jnp.minimum(place, weights.shape[0] - 1).astype(jnp.int32)
 
 
 def _phased(states: jax.Array, phase: jax.Array) -> jax.Array:
-    """exp(-i phase) on states (2 m, N), real and imaginary parts in turn, for phase (N,)."""
+    """exp(-i phase) times states (2 m, N), real and imaginary parts in turn, for phase (N,)."""
     cos, sin = jnp.cos(phase)[None, :], jnp.sin(phase)[None, :]
     real, imaginary = states[0::2], states[1::2]
     turned = jnp.stack([real * cos + imaginary * sin, imaginary * cos - real * sin], axis=1)
@@ -145,6 +147,7 @@ def _walsh(rows: jax.Array) -> jax.Array:
 
 
 def _hadamard(width: int) -> Any:
+    """The orthonormal Walsh-Hadamard matrix (2^width, 2^width)."""
     matrix = np.ones((1, 1))
     for _ in range(width):
         matrix = np.kron(matrix, np.array([[1.0, 1.0], [1.0, -1.0]])) * 0.5**0.5

@@ -1,16 +1,21 @@
-"""How a bit is updated: by its field times beta scale and one uniform number.
+"""How a bit is updated, from its field = beta scale f and one uniform number u in (0, 1):
 
-Two equal forms. By the noise and a decision, in two steps, so that the logarithms of many bits are taken in one pass:
+    metropolis   flip with probability min(1, exp(-(1 - 2x) field))
+    heat_bath    x = 1 with probability 1 / (1 + exp(field))
+    descend      flip where that lowers the energy: the limit of zero temperature
+
+Each rule has two equal forms. By a noise and a decision, in two steps, so that the logarithms of many bits are taken in
+one pass:
 
     new = decide(field, x, noise(u))
 
-By a level, which does not need the field yet, so that everything costly comes before the sums over neighbours:
+By a level, which does not need the field yet, so that everything expensive comes before the sums over neighbours:
 
     new = 1 where field < level(u, x), else 0
 
-Metropolis makes every flip that costs nothing: a bit of zero field changes at each visit, and at beta = 0 a sweep
-inverts the state, without a random number having a say. That leaves the law invariant but does not mix it; take
-`heat_bath`, which draws such bits anew, where they must be random.
+Metropolis makes every flip that costs nothing: a bit of zero field flips at each visit, and at beta = 0 a sweep inverts
+the state, whatever the random numbers are. That leaves the law invariant but does not mix. `heat_bath` draws such bits
+at random: take it where they must be.
 """
 
 from __future__ import annotations
@@ -21,12 +26,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# A level of `descend`: on the right side of zero, and nothing beside any field.
+# A level of `descend`: on the right side of zero, and negligible beside any field.
 _TINY = 1e-20
 
 
 class Rule(NamedTuple):
-    """field = beta scale f. strict: the level holds x = 0 where field = 0 (without it, equality has no chance)."""
+    """One rule, in both forms. strict: a bit of field 0 keeps its value, so that where x = 0 a rounded level must be
+    compared strictly (in the other rules equality has no chance)."""
 
     noise: Callable[[jax.Array], jax.Array]
     decide: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -69,9 +75,6 @@ def _descend_level(u: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, jnp.asarray(_TINY, u.dtype), jnp.asarray(-_TINY, u.dtype))
 
 
-# Flip with probability min(1, exp(-(1-2x) field)).
 metropolis = Rule(_exponential, _flip_below, _metropolis_level)
-# x = 1 with probability 1 / (1 + exp(field)).
 heat_bath = Rule(_logistic, _one_below, _heat_bath_level)
-# Flip where that lowers the energy: the limit of zero temperature.
 descend = Rule(lambda u: u, _flip_down, _descend_level, strict=True)

@@ -1,23 +1,23 @@
 """The sequential flips inside a block of bits as one GPU kernel (Pallas, by its Triton route).
 
-A column's flips need nothing of the other columns, so one program takes 64 columns and makes all B flips of a block
+The flips of a column need nothing from other columns, so one program takes 64 columns and makes all B flips of a block
 with its rows in registers, without a barrier:
 
     for k = 0 .. B-1:   new_k = decide(w f_k + bias_k, x_k, noise_k);   d = new_k - x_k
                         change += d f_k;   f_j += M_kj d   for the later bits j > k
 
-where XLA's loop (`qjax.samplers.moves.sweeps`) makes several launches a bit. Every number is made as that loop makes
-it, up to the rounding of w f + bias, which either compiler may fuse.
+where XLA's loop (`qjax.samplers.moves.sweeps`) makes several launches per bit. Each number is computed as in that loop,
+up to the rounding of w f + bias, which either compiler may fuse.
 
-It has never run on a GPU, only in Pallas's interpreter, and is therefore off until it has been measured there.
-`setting` says when it is used:
+It has never run on a GPU, only in Pallas's interpreter, and is off until it has been measured there. `setting` says
+when it is used:
 
     "" or "0"     (the default) never
     "1"           in programs for NVIDIA GPUs; those for other devices keep the loop
     "interpret"   everywhere, by the interpreter: for tests
 
-The environment variable QJAX_PALLAS, read when this module is imported, gives the default; `with setting("1"):` holds
-for the calls inside. The value is part of the keys of JAX's caches: a call under another value is traced again.
+The environment variable QJAX_PALLAS, read when this module is imported, gives the default; `with setting("1"):` is for
+the calls inside. The value is part of the keys of JAX's caches: a call under another value is traced again.
 
 JAX 0.11 deprecates Pallas's Triton route, and warns when a program with this kernel is lowered.
 """
@@ -35,7 +35,7 @@ from jax import lax
 
 from qjax.samplers.moves.acceptance import Rule
 
-# Columns of a program, one a thread: the reads of a default call fill one, and no more threads wait for one another.
+# Columns of a program, one per thread: the 64 reads of a default call fill one.
 _COLUMNS, _WARPS = 64, 2
 
 Flips = Callable[..., tuple[jax.Array, jax.Array]]
@@ -46,7 +46,7 @@ setting: Any = jax.make_user_context(os.environ.get("QJAX_PALLAS", ""))
 def instead_of(loop: Flips) -> Flips:
     """The kernel where `setting` says so, else `loop`, which takes the arguments of `flips`.
 
-    Errors: ValueError for a setting that is none.
+    Errors: ValueError for an unknown setting.
     """
     match setting.value:
         case "" | "0":
@@ -59,7 +59,7 @@ def instead_of(loop: Flips) -> Flips:
 
 
 def _by_platform(loop: Flips, rule: Rule, *arrays: Any) -> tuple[jax.Array, jax.Array]:
-    # Chosen when the program is lowered: the CPU of a machine with a GPU keeps the loop.
+    # Chosen when the program is lowered, so that the CPU of a machine with a GPU keeps the loop.
     return lax.platform_dependent(*arrays, cuda=partial(flips, rule), default=partial(loop, rule))
 
 
@@ -75,12 +75,12 @@ def flips(
     *,
     interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Every bit of a block once, in order -> (new bits (B, C), change of E/scale (C,) with that of the block added).
+    """Each bit of a block once, in order -> (new bits (B, C), `change` with the block's change of E/scale added (C,)).
 
     fields, old, noise (B, C), bias (B, C) or None: of the block's bits. among (B, B): the couplings among them, of
     which only those above the diagonal are read. weights, change (C,).
     """
-    # Imported here: it takes a second, and nearly no process needs it.
+    # Imported here: it takes a second, and hardly any process needs it.
     from jax.experimental import pallas
     from jax.experimental.pallas import triton
 
@@ -90,7 +90,7 @@ def flips(
 
     def kernel(among: Any, weights: Any, change: Any, *refs: Any) -> None:
         *inputs, new_out, change_out = refs
-        # All loads come before the first store, so that none waits for one.
+        # All loads come before the first store, so that no load waits for a store.
         w, total = weights[...], change[...]
         f, x, u, *b = ([ref[k] for k in range(size)] for ref in inputs)
         for k in range(size):

@@ -1,18 +1,18 @@
 """Sweeps of sparse couplings by colour classes: the bits of a class are not coupled, so updating them at once is exact.
 
-The field of bit i is f_i = linear_i + S_i, with S_i = sum_j M_ij x_j over its neighbours. A rule (qjax.samplers.
-acceptance) sets x_i = 1 where w f_i + b_i < level_i, w = beta scale; nothing but S_i needs the other bits, so
+The field of bit i is f_i = linear_i + S_i, with S_i = sum_j M_ij x_j over its neighbours. A rule
+(qjax.samplers.moves.acceptance) sets x_i = 1 where w f_i + b_i < level_i, w = beta scale; nothing but S_i needs the
+other bits, so
 
-    limits     floor((level_i - b_i)/w - linear_i) for all bits before the sweep, in one pass over random numbers,
-               logarithms and linear terms: where the couplings are integers, an integer as small as the sums
-    sums       S of a bucket: one gather of rows a neighbour, added up in one kernel (int8: 40 to 70 billion terms a
-               second and core). Where the couplings take few values, the state holds value * x for each of them, and
-               the sums need no products
+    limits     (level_i - b_i)/w - linear_i for all bits before the sweep, in one pass over random numbers, logarithms
+               and linear terms; rounded down to the integer type of the sums where the couplings are integers
+    sums       S of a bucket: one gather of rows per neighbour, added up in one kernel. Where the couplings take few
+               values, the state holds value * x for each of them, and the sums need no products
     update     x = S <= limit, written into the state in place
     change     sum_i (new x_i - x_i) (S_i + linear_i), in one pass after the sweep
 
-What writes a bucket's sums is a `dynamic_update_slice` into an array of all sums: XLA then makes one kernel of its
-gathers. Left as a value of its own, each gather becomes a kernel, or is fused into slow code.
+A bucket's sums are written by a `dynamic_update_slice` into an array of all sums: XLA then makes one kernel of its
+gathers. As separate values, each gather becomes a kernel, or is fused into slow code.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from qjax.samplers.moves.acceptance import Rule
 
 PerColumn = Callable[[jax.Array], jax.Array]
 
-# Gathers of one kernel: lists up to the first are one, longer ones loop over kernels of the second.
+# Lists of neighbours up to the first length are one kernel, longer ones a loop over kernels of the second length.
 _LONGEST_KERNEL = 48
 _LOOPED_KERNEL = 24
-# Buckets of fewer sites take one gather and a sum: hubs of long lists are many kernels to compile for little work.
+# Buckets of fewer sites take one gather and a sum: unrolled, the long lists of a few hubs would take long to compile.
 _FEW_SITES = 64
-# Where more of the sites than this have sums too large for int8, all sums are kept in the larger type.
+# Where more than this part of the sites has sums too large for int8, all sums are kept in the larger type.
 _FEW_WIDE = 0.25
 
 
 class Classes:
     """A sweeper (qjax.samplers.moves.sweeps) of colour classes; the state is x (n, C) in the couplings' sorted order.
 
-    Integer couplings keep integer sums (their dtype holds every sum), so bits are exact.
+    Integer couplings have integer sums (in a dtype that holds each of them), so bits are exact.
     """
 
     def __init__(self, couplings: Sparse, linear: jax.Array, per_column: PerColumn) -> None:
@@ -53,7 +53,7 @@ class Classes:
         levels = None if couplings.integer_dtype is None else couplings.levels
         largest = 0 if levels is None else max((abs(level) for level in levels), default=0)
         self._dtype = jnp.dtype(jnp.int8) if levels is not None and largest <= 127 else whole
-        # Levels of no edges: any will do.
+        # Without edges there are no levels: any will do.
         self._levels = levels if levels is None else levels or (1,)
         self._most_in_int8 = 127 // max(largest, 1)
         sizes, start = [index.shape for index in couplings.neighbours], 0
@@ -77,7 +77,7 @@ class Classes:
         neighbours, weights = self._couplings.neighbours, self._couplings.weights
         if self._levels is None or not neighbours:
             return None
-        # All lists at once: a bucket at a time is a kernel each.
+        # All lists at once: one bucket at a time, each would be a kernel.
         index, weight = (jnp.concatenate([part.reshape(-1) for part in parts]) for parts in (neighbours, weights))
         n = self._couplings.size
         rows = jnp.full(index.shape, len(self._levels) * n, index.dtype)
@@ -114,13 +114,13 @@ class Classes:
             return _limits(rule, uniform, rows(x), weights, linear, own, sums)
 
         def limited(sites: jax.Array, rows: Callable[[jax.Array], jax.Array], sums: jnp.dtype) -> jax.Array:
-            # Always true, which XLA cannot know: else logarithms are taken anew by all that reads the limits.
+            # Always true, which XLA cannot know: else the logarithms are computed again wherever the limits are read.
             shape = (sites.shape[0], x.shape[1])
             limit: jax.Array = lax.cond(step >= 0, lambda: limits(sites, rows, sums), lambda: jnp.zeros(shape, sums))
             return limit
 
         limit = limited(jnp.arange(n), lambda a: a, self._dtype_of_sums)
-        # Every row of the sums is written; an array of zeros XLA would take for padding, and not write in place.
+        # All rows of the sums are overwritten. Zeros here XLA would take for padding, and not write in place.
         sums, values = x.astype(limit.dtype), self._values(x)
         if self._wide:
             wide_limit = limited(self._wide_rows(jnp.arange(n)), self._wide_rows, self._whole)
@@ -143,7 +143,7 @@ class Classes:
         flips = (new - x).astype(dtype)
         change = jnp.sum(flips * (sums.astype(dtype) + self._per_column(self._linear)), axis=0)
         if self._wide:
-            # In `sums` their rows still hold x.
+            # In `sums` the rows of wide buckets still hold x.
             missing = wide_sums.astype(dtype) - self._wide_rows(x).astype(dtype)
             change = change + jnp.sum(self._wide_rows(flips) * missing, axis=0)
         return new, change
@@ -174,7 +174,7 @@ class Classes:
         if not m:
             return values
         below = sums[place : place + m] <= limit[place : place + m]
-        # A negative weight turns the inequality round.
+        # A negative weight reverses the inequality.
         new = (below ^ (weights < 0)[None, :]).astype(values.dtype)
         for k, level in enumerate(self._levels or (1,)):
             row = k * self._couplings.size + start

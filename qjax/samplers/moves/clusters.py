@@ -5,7 +5,7 @@ Of two replicas a, b at one temperature let q be the sites where they differ. Ex
 component of q between them keeps E(a) + E(b), since outside it, along its whole border, the two are equal. So the
 move is always accepted, and with a site of q drawn uniformly it leaves exp(-beta (E(a) + E(b))) invariant.
 
-It helps where q falls into many components: on graphs of few neighbours, at low temperature.
+It helps where q has many components: on graphs of few neighbours, at low temperature.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from jax import lax
 from qjax.energy.couplings import Sparse
 from qjax.samplers.moves import columns, streams
 
-# Passes over the graph in which a component must be complete. A larger one is left alone in both directions of the
-# move, so the law stays intact.
+# Passes over the graph within which a component must be complete. A larger one does not move, in either direction of
+# the move, so the law stays invariant.
 _MOST_PASSES = 64
 
 
 def exchange(
     couplings: Sparse, a: jax.Array, b: jax.Array, seeds: jax.Array, step: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One move between the columns of a and b, 0/1 (n, C) in the couplings' sorted order; seeds (2, C)."""
+    """One move between the columns of a and b, 0/1 (n, C) in the couplings' sorted order -> new a, b; seeds (2, C)."""
     differ = (a != b).astype(jnp.int8)
     sites = jnp.arange(couplings.size)
     first = jnp.argmax(jnp.where(differ == 1, streams.uniforms(seeds, step, sites), 0), axis=0)
@@ -48,7 +48,7 @@ def exchange(
 
 
 def _pass(couplings: Sparse, cluster: jax.Array, inside: jax.Array) -> jax.Array:
-    """The cluster with the neighbours added that are inside, class after class."""
+    """The cluster with those of its neighbours added that are inside, one colour class after another."""
     near, start, bucket = jnp.zeros_like(cluster), 0, 0
     for sizes in couplings.classes:
         begin = start

@@ -1,8 +1,8 @@
 """Couplings applied to states kept as columns: x (n, C), reads as the minor axis, so that a step is one matmul or
 row gathers.
 
-Samplers work with the couplings M without diagonal: implicit couplings keep theirs, and on bits x^2 = x makes it a
-linear term, 1/2 M_ii x_i^2 = 1/2 M_ii x_i  (`zero_diagonal_terms`).
+Samplers work with the couplings M without diagonal. Implicit couplings keep theirs; on bits x^2 = x makes it a linear
+term, 1/2 M_ii x_i^2 = 1/2 M_ii x_i  (`zero_diagonal_terms`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qjax.energy.qubo import Qubo
 _LONGEST_UNROLLED = 128
 _FEW_SITES = 24
 _DIAGONAL_PROBES = 8
-# The widest list of a merged bucket over its narrowest.
+# The longest list of a merged bucket over its shortest.
 _PADDED = 1.25
 
 
@@ -41,8 +41,8 @@ def zero_diagonal_terms(qubo: Qubo) -> tuple[jax.Array, jax.Array | None]:
 
 
 def apply(couplings: Couplings, x: jax.Array, often: bool = True) -> jax.Array:
-    """Mx for x (n, C) of a floating dtype, the couplings' own diagonal included; often=False: compiled sooner where
-    the couplings are sparse, and slower."""
+    """Mx for x (n, C) of a floating dtype, the couplings' own diagonal included; often=False: for a product made once,
+    which on sparse couplings is quicker to compile and slower to run."""
     match couplings:
         case Dense(matrix):
             return jnp.matmul(matrix.astype(x.dtype), x, precision="highest")
@@ -66,15 +66,16 @@ def apply(couplings: Couplings, x: jax.Array, often: bool = True) -> jax.Array:
 
 
 def kept_diagonal(couplings: Couplings, dtype: jnp.dtype) -> jax.Array | None:
-    """The diagonal (n,) that the couplings keep, None where that is zero; estimated where it is unknown."""
+    """The diagonal (n,) that implicit couplings keep, estimated where it is unknown; None for all others, which have
+    none."""
     if not isinstance(couplings, Implicit):
         return None
     if couplings.diagonal is not None:
         return couplings.diagonal.astype(dtype)
-    # Hutchinson: the mean of z * Mz over random signs z is diag M. Its noise is the size of the rest of a row, far
-    # above the diagonal where n is large and the rank is not, while the mean over all bits is nearly free of it. So
-    # every entry is drawn towards that mean by the noise's share of what varies: eight signs are then a better diagonal
-    # than 32 without (Gram matrices of rank 64 and 2000, by the energies that bifurcation finds with either).
+    # Hutchinson: the mean of z * Mz over random signs z is diag M. Its noise has the size of the rest of a row, far
+    # above the diagonal where n is large and the rank is small, while the mean over all bits is nearly free of noise.
+    # So each entry is shrunk towards that mean by the noise's share of the variance: eight vectors of signs are then
+    # enough (docs/samplers.md).
     z = signs(jax.random.normal(jax.random.key(1), (couplings.size, _DIAGONAL_PROBES)).astype(dtype))
     drawn = z * apply(couplings, z)
     largest = jnp.max(jnp.abs(drawn))
@@ -96,7 +97,7 @@ def spin_product(couplings: Couplings, diagonal: jax.Array | None, x: jax.Array,
 def spin_energies(couplings: Couplings, diagonal: jax.Array | None, fields: jax.Array, spins: jax.Array) -> jax.Array:
     """(h + 1/2 Kz).z (C,) for fields (n, C) and spins z of +-1 (n, C)."""
     if isinstance(couplings, Sparse) and couplings.integer_dtype is not None:
-        # Once in many steps, so compiled soon; in integers it is as fast as the product of a step.
+        # Made once in many steps, so quick to compile matters; in integers it is as fast as the product of a step.
         ordered = jnp.take(spins.astype(couplings.integer_dtype), couplings.order, axis=0, mode="clip")
         image = jnp.take(couplings.sums(ordered), couplings.position, axis=0, mode="clip")
         force = 0.125 * image.astype(spins.dtype)
@@ -110,7 +111,7 @@ def signs(x: jax.Array) -> jax.Array:
 
 
 def rows(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[index] without the test of every index that `jnp.take` makes, a third of the time."""
+    """values[index] (m, C) for values (rows, C), without the test of each index that `jnp.take` makes."""
     numbers = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
     mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
     return lax.gather(values, index[:, None], numbers, (1, values.shape[1]), mode=mode)
@@ -119,7 +120,7 @@ def rows(values: jax.Array, index: jax.Array) -> jax.Array:
 def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
     """sum_k weight[:, k] state[index[:, k]] for state (n, C), index and weight (m, k) -> (m, C), in the state's dtype.
 
-    One gather a neighbour is the fast form on CPU; few long lists take one gather in all and compile faster.
+    One gather per neighbour is the fast form on CPU; a few long lists take one gather in all and compile faster.
     """
     m, degree = index.shape
     weight = weight.astype(state.dtype)
@@ -133,7 +134,7 @@ def neighbour_sums(state: jax.Array, index: jax.Array, weight: jax.Array) -> jax
 
 
 def neighbour_any(state: jax.Array, index: jax.Array) -> jax.Array:
-    """Bitwise or of the neighbours' states, index (m, k) -> (m, C); padding is the site itself."""
+    """Bitwise or of the neighbours' states, index (m, k) -> (m, C). Lists are padded with the site itself."""
     total = jnp.zeros((index.shape[0], state.shape[1]), state.dtype)
     for k in range(index.shape[1]):
         total = total | rows(state, index[:, k])
@@ -154,8 +155,8 @@ def dense_matrix(couplings: Couplings) -> jax.Array:
 
 
 def merged(couplings: Sparse) -> Sparse:
-    """The same couplings for products alone: buckets of about the same degree are one whatever their colour, fewer and
-    larger kernels; `classes` is empty, for sites that are coupled now share a bucket."""
+    """The same couplings for products alone: buckets of about the same degree become one whatever their colour, which
+    makes fewer and larger kernels; `classes` is empty, since coupled sites now share a bucket."""
     widths = [index.shape[1] for index in couplings.neighbours]
     groups: list[list[int]] = []
     for bucket in sorted(range(len(widths)), key=widths.__getitem__):
@@ -166,7 +167,7 @@ def merged(couplings: Sparse) -> Sparse:
     starts = np.cumsum([0, *(index.shape[0] for index in couplings.neighbours)])
     sites = np.concatenate([np.arange(starts[b], starts[b + 1]) for group in groups for b in group])
     place = np.argsort(sites).astype(np.int32)
-    # Out of all lists in one vector, ended by a coupling of zero for the padding: a pad of every bucket is a kernel.
+    # All lists in one vector, ended by a coupling of zero for the padding: padding each bucket would be a kernel each.
     flat, weight = (
         jnp.concatenate([*(part.reshape(-1) for part in parts), jnp.zeros(1, parts[0].dtype)])
         for parts in (couplings.neighbours, couplings.weights)
@@ -187,5 +188,5 @@ def merged(couplings: Sparse) -> Sparse:
 
 
 def stored_couplings(couplings: Sparse) -> int:
-    """Padded neighbours in all."""
+    """The number of neighbours in all lists, padding included."""
     return sum(index.shape[0] * index.shape[1] for index in couplings.neighbours)

@@ -10,7 +10,7 @@ from jax import lax
 
 
 def select(snapshot: Any, place: jax.Array) -> Any:
-    """Of every read its replica `place` (C,): arrays (rows, C K) -> (rows, C)."""
+    """Replica number `place` (C,) of each read: arrays (rows, C K) -> (rows, C)."""
     reads = place.shape[0]
 
     def of(x: jax.Array) -> jax.Array:
@@ -20,7 +20,8 @@ def select(snapshot: Any, place: jax.Array) -> Any:
 
 
 def keep_best(snapshot: Any, energies: jax.Array, best: Any, best_energy: jax.Array) -> tuple[Any, jax.Array]:
-    """The lowest of the replicas (C, K) where it is below the best seen (C,), whose states are (rows, C)."""
+    """(states (rows, C), energies (C,)) of each read: its lowest replica, by energies (C, K), where that is below the
+    best seen, else the best seen."""
     lowest, place = jnp.min(energies, axis=1), jnp.argmin(energies, axis=1)
     lower = lowest < best_energy
 

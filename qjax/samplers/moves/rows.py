@@ -1,4 +1,4 @@
-"""Rows of the couplings, one a read: what a search needs that flips another bit in every read."""
+"""Rows of the couplings, one per read: what a search needs that flips another bit in each read."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _DENSE_LIMIT = 8192
 
 
 class Rows:
-    """M without its diagonal, by rows: a dense matrix to 8192 bits; beyond, neighbour lists where the couplings are
-    sparse, products with unit vectors elsewhere."""
+    """M without its diagonal, by rows: a dense matrix up to 8192 bits; beyond, lists of neighbours where the couplings
+    are sparse, and products with unit vectors elsewhere."""
 
     def __init__(self, couplings: Couplings) -> None:
         if not isinstance(couplings, Dense) and couplings.size <= _DENSE_LIMIT:
@@ -29,7 +29,7 @@ class Rows:
         return image if self._diagonal is None else image - self._diagonal[None, :].astype(x.dtype) * x
 
     def rows(self, index: jax.Array, units: jax.Array) -> jax.Array:
-        """Rows (C, n) for index (C,), also given as unit vectors (C, n)."""
+        """Rows (C, n) of M for the bits index (C,), which are also given as unit vectors (C, n)."""
         if isinstance(self._couplings, Dense):
             return self._couplings.matrix[index].astype(units.dtype)
         if isinstance(self._couplings, Sparse):
@@ -41,7 +41,7 @@ class Rows:
 
 
 def listed(couplings: Sparse) -> tuple[jax.Array, jax.Array]:
-    """(neighbours, couplings), each (n, k) by original sites; padded with couplings of 0."""
+    """(neighbours, couplings), each (n, k), in the original order of the bits; padded with couplings of 0."""
     width = max(index.shape[1] for index in couplings.neighbours)
     sites, weights = (
         columns.stack([jnp.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])

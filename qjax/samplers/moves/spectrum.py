@@ -15,8 +15,8 @@ _Carry = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def ends_of_spins(couplings: Couplings, diagonal: jax.Array | None, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """(smallest, largest) eigenvalue of K, the couplings of the spins; diagonal (n,): what the couplings keep of it."""
-    # Implicit products are dear, and steps have room for ends that lie a little inside.
+    """(smallest, largest) eigenvalue of K, the couplings of the spins; diagonal (n,): that which implicit ones keep."""
+    # Implicit products are expensive, and time steps have room for ends that lie a little inside.
     products = 12 if isinstance(couplings, Implicit) else 24
     return extreme_eigenvalues(
         lambda v: columns.spin_product(couplings, diagonal, v, often=False), couplings.size, dtype, products
@@ -29,12 +29,10 @@ def extreme_eigenvalues(
     """(smallest, largest) eigenvalue of a symmetric matrix of trace zero, n >= 1, given by its product on (n, 1).
 
     Lanczos (1950): in the Krylov space of K from a random v the matrix is tridiagonal, and the ends of its spectrum
-    approach those of K from inside. 24 products come within 1 % of both ends of random +-1 matrices of n = 2000
-    (power iterations need a hundred for 5 %), and within 10 % of the lower end of Gram matrices of few factors; 12
-    come within 3 % and 15 %.
-    Vectors are not orthogonalised again: that repeats eigenvalues and moves no end. A space exhausted sooner adds
-    zeros, which lie inside where the trace is zero. Vectors are scaled by their largest entry before their norm is
-    taken, so huge and tiny coefficients are safe.
+    approach those of K from inside: 24 products come within 1 % on random +-1 matrices (docs/samplers.md).
+    Vectors are not orthogonalised again: without that eigenvalues repeat, but the ends stay. A space that is exhausted
+    earlier adds zeros, which lie inside where the trace is zero. Vectors are scaled by their largest entry before their
+    norm is taken, so huge and tiny coefficients are safe.
     """
 
     def extend(carry: _Carry, _: None) -> tuple[_Carry, tuple[jax.Array, jax.Array]]:
@@ -53,7 +51,7 @@ def extreme_eigenvalues(
 
 
 def _unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(v/|v|, |v|), zeros and 0 for v = 0."""
+    """(v/|v|, |v|); zeros and 0 for v = 0."""
     largest = jnp.max(jnp.abs(v))
     v = v / jnp.where(largest > 0, largest, 1)
     norm = jnp.sqrt(jnp.sum(v * v))

@@ -1,13 +1,12 @@
-"""Random numbers of the samplers: a keyed integer hash of (read's key, step, site), so nothing is stored and nothing
-is shared.
+"""Random numbers of the samplers: a keyed integer hash of (the read's key, step, site), so that nothing is stored and
+nothing is shared.
 
     word(c, t, i) = mix(i G + a(c, t); b(c, t)),   a, b = mix of the two words of column c and of the step t
 
 `mix` is the 32-bit finaliser "lowbias32" (Wellons, hash prospector, 2018; every input bit flips every output bit
 with probability near 1/2), with the second word of the key folded in between its two rounds. The two words of a
-column come from its JAX key (threefry by default), so columns are as independent as jax.random makes them; along
-steps and sites the hash replaces it because jax.random gives some 10^8 words a second on a CPU core, where this
-gives 10^9. It is no cryptographic generator.
+column come from its JAX key (threefry by default), so columns are as independent as jax.random makes them. Along steps
+and sites the hash replaces jax.random because it is ten times as fast on a CPU. It is no cryptographic generator.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def seeds(key: jax.Array, reads: jax.Array, num_problems: int) -> jax.Array:
     folded: jax.Array = jax.vmap(lambda read: jax.random.key_data(jax.random.fold_in(key, read)))(reads)
     first, second = folded[None, :, 0], folded[None, :, 1]
     problem = jnp.arange(num_problems, dtype=jnp.uint32)[:, None]
-    # Problem 0 keeps the words of the read; the others must not be shifts of one another.
+    # Problem 0 keeps the words of the read; those of the others must not be shifts of one another.
     salt = jnp.where(problem == 0, jnp.uint32(0), _mix(problem * jnp.uint32(_GOLDEN)))
     shape = (num_problems, reads.shape[0])
     words = jnp.stack([_mix(jnp.broadcast_to(first, shape) ^ salt), _mix(jnp.broadcast_to(second, shape) + salt)])
@@ -54,7 +53,7 @@ def uniforms(column_seeds: jax.Array, step: jax.Array | int, sites: jax.Array) -
 
 
 def random_bits(column_seeds: jax.Array, step: jax.Array | int, sites: jax.Array) -> jax.Array:
-    """int8 (m, C) of fair bits."""
+    """int8 (m, C), 0 or 1 with probability 1/2."""
     return (words(column_seeds, step, sites) >> 31).astype(jnp.int8)
 
 

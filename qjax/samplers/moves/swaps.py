@@ -1,9 +1,9 @@
 """Sweeps that keep the number of ones: pairs of unlike bits are exchanged, so "choose k of n" needs no penalty.
 
 Exchanging x_i != x_j changes E/scale by (1 - 2x_i) f_i + (1 - 2x_j) f_j - M_ij, with the fields f of
-qjax.samplers.moves.sweeps. A sweep draws an order of the bits, the same for every read, cuts it into blocks, and tries
-in each block every bit with the next one around the block. The order does not depend on the states, so a sweep leaves
-exp(-beta E) on the states of k ones invariant; orders change from sweep to sweep, so every pair gets its turn.
+qjax.samplers.moves.sweeps. A sweep draws an order of the bits, the same for all reads, cuts it into blocks, and in each
+block tries to exchange each bit with the next one, the last with the first. The order does not depend on the states, so
+a sweep leaves exp(-beta E) on the states of k ones invariant; orders differ between sweeps, so each pair has its turn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check_cardinality(k: Any, num_bits: int | None = None) -> None:
 
 
 def with_ones(bits: jax.Array, k: int, seeds: jax.Array, step: int) -> jax.Array:
-    """Bits (n, C) with exactly k ones a column: ones taken away or added at random."""
+    """Bits (n, C) with exactly k ones per column: ones are removed or added at random."""
     score = streams.uniforms(seeds, step, jnp.arange(bits.shape[0])) + bits.astype(jnp.float32)
     rank = jnp.argsort(jnp.argsort(-score, axis=0), axis=0)
     return (rank < k).astype(jnp.int8)
@@ -65,7 +65,7 @@ class Swaps:
         return jnp.asarray(snapshot[: self._n]).astype(jnp.int8)
 
     def _order(self, step: jax.Array | int) -> jax.Array:
-        # A fixed seed: reads share the order, and it is no part of their streams.
+        # A fixed seed: all reads share the order, so it must not come from the seeds of any.
         return jnp.argsort(streams.words(jnp.zeros((2, 1), jnp.uint32), step, jnp.arange(self._linear.shape[0]))[:, 0])
 
     def sweep(
@@ -105,7 +105,7 @@ class Swaps:
         return jnp.matmul(self._matrix, x, precision="highest") + self._per_column(self._linear)
 
     def gaps(self, state: Any) -> jax.Array:
-        """Changes by exchanges of a sample of pairs, 0 for like bits: rows are pairs here."""
+        """Changes of E/scale by the exchanges of a sample of pairs, 0 for equal bits; here rows are pairs."""
         i = self._order(0)
         j = jnp.roll(i, -1)
         fields, sign = self._fields(state), 1 - 2 * state

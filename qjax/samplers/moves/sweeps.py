@@ -1,15 +1,15 @@
 """Single-flip sweeps over all reads at once: the kernel of annealing, tempering and descent.
 
 With the field f_i = linear_i + sum_j M_ij x_j of bit i, a flip changes E/scale by (1 - 2 x_i) f_i. A sweep visits
-every bit once:
+each bit once:
 
     blocks    (dense, gram, implicit) one bit at a time. The fields of a block of bits come from one matmul; inside
               the block they are updated by rows of the (B, B) couplings among its bits, so the result equals plain
               sequential flips. On a GPU one kernel may do that (qjax.samplers.moves.block_kernel; off by default)
     classes   (sparse) one colour class at a time: its bits are not coupled, so updating all of them at once is exact
 
-Both leave the Boltzmann law exp(-beta E) invariant under `metropolis` and `heat_bath` (a block updated at once would
-not). Blocks are in this file, classes in qjax.samplers.moves.classes, the rules in qjax.samplers.moves.acceptance.
+Both leave the Boltzmann law exp(-beta E) invariant under `metropolis` and `heat_bath` (updating a whole block at once
+would not). Blocks are in this file, classes in qjax.samplers.moves.classes, rules in qjax.samplers.moves.acceptance.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from qjax.samplers.moves import block_kernel, columns, streams
 from qjax.samplers.moves.acceptance import Rule
 from qjax.samplers.moves.classes import Classes, kernel_gathers
 
-# Bits of a block: measured on 2 CPU cores at n = 2000, 64 reads: 16: 10.9, 32: 12.4, 64: 14.0, 128: 22.8 ms a sweep.
+# Bits of a block: 16 was the fastest on a CPU (docs/samplers.md).
 _BLOCK = 16
 _DENSE_LIMIT = 8192
-# Sparse couplings whose pass unrolls to more gathers than this compile for too long.
+# Sparse couplings whose sweep unrolls to more gathers than this take too long to compile.
 _MOST_GATHERS = 2000
 
 PerColumn = Callable[[jax.Array], jax.Array]
@@ -44,7 +44,7 @@ class Sweeper(Protocol):
         """State of the bits (n, C)."""
 
     def snapshot(self, state: Any) -> Any:
-        """The arrays (rows, C) that hold the bits themselves: what a sampler keeps of its best state."""
+        """The arrays (rows, C) that hold the bits alone: what a sampler keeps of its best state."""
 
     def unload(self, snapshot: Any) -> jax.Array:
         """Bits (n, C) of a snapshot."""
@@ -52,17 +52,17 @@ class Sweeper(Protocol):
     def sweep(
         self, state: Any, rule: Rule, weights: jax.Array, seeds: jax.Array, step: jax.Array, bias: Any = None
     ) -> tuple[Any, jax.Array]:
-        """Every bit once by `rule` with weights (C,) = beta * scale -> (state, change of E/scale (C,)).
+        """Each bit once by `rule` with weights (C,) = beta * scale -> (state, change of E/scale (C,)).
 
-        bias, shaped like a snapshot: added to weights * f of every bit and column; the change leaves it out.
+        seeds (2, C), step: of the random numbers. bias, shaped like a snapshot: added to weights * f of each bit and
+        column; the change of E does not count it.
         """
 
     def gaps(self, state: Any) -> jax.Array:
-        """(1 - 2x) f for every bit and column, (n, C): the change of E/scale by each single flip; rows in any order."""
+        """(1 - 2x) f for each bit and column, (n, C): the change of E/scale by each single flip; rows in any order."""
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        """E/scale - offset of every column, (C,); often: compiled for speed, where once in a run is for short
-        compilation."""
+        """E/scale - offset of each column, (C,); often=False, for once in a run: quick to compile, and slower."""
 
 
 def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
@@ -76,7 +76,7 @@ def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
         if by_classes(couplings):
             return Classes(couplings, linear, per_column)
     elif isinstance(couplings, Gram):
-        # A sweep costs n^2 a read through the matrix and 3 N n through the factor, a third of it in one product.
+        # A sweep of a read costs n^2 through the matrix, and 3 N n through the factor, a third of it in one product.
         if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
             return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, per_column)
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
@@ -94,8 +94,8 @@ def by_classes(couplings: Sparse) -> bool:
 
 
 def for_products(couplings: Couplings) -> Couplings:
-    """The couplings for one product after another: sparse ones that are not swept by classes as their matrix, others
-    in few buckets."""
+    """The couplings for one product after another: sparse ones in few buckets, or as their matrix where a sweep would
+    not go by classes; others as they are."""
     if isinstance(couplings, Sparse):
         return columns.merged(couplings) if by_classes(couplings) else Dense(columns.dense_matrix(couplings))
     return couplings
@@ -125,7 +125,7 @@ class _DenseRows:
 
 @dataclass(frozen=True)
 class _GramRows:
-    """M = offdiag(A'A): carries the image Ax (N, C) through a sweep."""
+    """M = offdiag(A'A): the image Ax (N, C) is carried through a sweep."""
 
     factor: jax.Array
 
@@ -146,7 +146,7 @@ class _GramRows:
 
 @dataclass(frozen=True)
 class _ImplicitRows:
-    """M by products only: a sweep costs n products for the couplings inside blocks and n/B C for the fields."""
+    """M by products only: a sweep costs n products for the couplings inside blocks, and n/B C for the fields."""
 
     couplings: Implicit
     diagonal: jax.Array
@@ -229,8 +229,8 @@ class _Blocks:
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 
-        # What the rows carry is made anew for every sweep: updated for ever, it gathers rounding errors without end. Of
-        # a sweep by a factor that is 0 to 14 % (n = 1000 and 3000, N = n / 10 to n / 2, 2 CPU cores).
+        # What the rows carry is computed again for each sweep: updated only, it would collect rounding errors without
+        # end. What that costs: docs/samplers.md.
         begin = (state, self._rows.start(state), jnp.zeros(state.shape[1], dtype))
         x, _, change = lax.fori_loop(0, state.shape[0] // _BLOCK, block, begin)
         return x, change
