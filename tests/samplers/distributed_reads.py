@@ -1,5 +1,5 @@
-"""Run by test_distributed, once a process: `distributed_reads.py PORT PROCESS`. Reads over two processes of one device
-each; every process prints a line for its own reads."""
+"""Run by test_distributed, once per process: `distributed_reads.py PORT PROCESS`. Reads over two processes of one
+device each; each process prints a line for its own reads."""
 
 from __future__ import annotations
 

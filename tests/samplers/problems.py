@@ -16,7 +16,7 @@ FORMS = ("dense", "sparse", "gram", "implicit")
 
 
 def couplings(form: str, n: int = 10, seed: int = 0) -> Any:
-    """Integer couplings offdiag(A'A) in the named form; implicit ones keep a diagonal besides.
+    """Integer couplings offdiag(A'A) in the named form; implicit ones have a diagonal in addition.
 
     Sparse ones join neighbours in a row: two colour classes, by which they are swept from 12 bits on.
     """
@@ -41,7 +41,7 @@ def product(matrix: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def qubo(form: str, n: int = 10, batch: tuple[int, ...] = (), seed: int = 0) -> Qubo:
-    """Integer linear terms and couplings, a scale of its own for each problem of the batch."""
+    """Integer linear terms and couplings; each problem of the batch has its own scale."""
     rng = np.random.default_rng(seed + 1)
     linear = rng.integers(-6, 7, (*batch, n)).astype(np.float32)
     scale = rng.choice([0.5, 1.0, 2.0], batch).astype(np.float32)
@@ -53,7 +53,7 @@ def all_states(n: int) -> np.ndarray:
 
 
 def energies(problem: Qubo, states: Any) -> np.ndarray:
-    """E of states (*batch, ..., n) as it is written, in double precision: (*batch, ...)."""
+    """E of states (*batch, ..., n) by its definition, in double precision: (*batch, ...)."""
     linear, offset, scale = (np.asarray(a, np.float64) for a in (problem.linear, problem.offset, problem.scale))
     states, matrix = np.asarray(states, np.float64), matrix_of(problem.couplings)
     middle = (1,) * (states.ndim - linear.ndim)

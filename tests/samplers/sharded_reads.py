@@ -12,7 +12,7 @@ import qjax.samplers as samplers
 from qjax.samplers.moves import block_kernel
 from tests.samplers import problems
 
-# Short settings; a sampler that is not here runs as it stands.
+# Short settings; a sampler that is not here runs with its defaults.
 SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 5},
     "bifurcation": {"num_steps": 20, "readout_every": 10},

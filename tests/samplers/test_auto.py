@@ -1,4 +1,4 @@
-"""What `auto` picks, that it says so, and that its bits are those of its choice."""
+"""What `auto` chooses, that `info` says so, and that its bits are those of the chosen sampler."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_easy_glasses_are_solved(fields):
 
 
 def test_generalized_finds_what_ballistic_does_not():
-    """0.73 and 0.00 of the reads at n = 128; here, summed over three instances, a wide margin."""
+    """Summed over three instances; the margin is wide (docs/samplers.md has the parts at n = 128)."""
     hits = {}
     for variant in ("ballistic", "generalized"):
         sampler = samplers.get("bifurcation", variant=variant, strength=0.9, nonlinearity=1.3, num_steps=1000)

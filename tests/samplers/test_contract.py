@@ -40,13 +40,13 @@ KEY = 7
 
 
 def each(names: tuple[str, ...]) -> pytest.MarkDecorator:
-    """The tests of one sampler run in a row, on problems of equal shapes: what one of them compiled serves the next."""
+    """The tests of one sampler run in a row, on problems of equal shapes: what one compiled the next can use."""
     return pytest.mark.parametrize("name", names, scope="module")
 
 
 def problem(form: str, batch: tuple[int, ...] = ()) -> Qubo:
-    """Of 10 bits, or of the 12 from which on sparse couplings are swept by colour classes. Seed 0 makes a chain whose
-    minimum mean_field misses from every start."""
+    """Of 10 bits; sparse ones of 12, from which on they are swept by colour classes, and of another seed: of seed 0
+    mean_field misses the minimum from all starts."""
     return problems.qubo(form, 12, batch, seed=1) if form == "sparse" else problems.qubo(form, 10, batch)
 
 
@@ -76,8 +76,8 @@ def test_bits_energies_and_minimum(name: str, form: str) -> None:
 
 @each(JAX_NAMES)
 def test_equal_samplers_trace_once_and_calls_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another key and other numbers trace nothing; inside jit and vmap, and among more reads, a read is the same, of a
-    batch too."""
+    """Another key and other numbers trace nothing; a read is the same inside jit and vmap and among more reads, also of
+    a batch."""
     kind, traces = samplers.sampler_class(name), []
     init = kind.init
 
@@ -101,9 +101,9 @@ def test_equal_samplers_trace_once_and_calls_agree(name: str, monkeypatch: pytes
 
 
 @each(tuple(name for name in NAMES if name != "exact"))
-def test_keys_and_problems_have_streams_of_their_own(name: str) -> None:
+def test_keys_and_problems_have_separate_random_numbers(name: str) -> None:
     """Free bits, 8 reads of three equal problems: those of two keys agree with probability below 1e-86, those of two
-    problems by 1e-28; two of the 24 reads agree under both keys by 2e-5. `auto` ranks 12 bits and draws 40."""
+    problems with 1e-28; two of the 24 reads agree under both keys with 2e-5. `auto` gets 40 bits: 12 it enumerates."""
     like = problems.qubo("sparse", 40, (3,)) if name == "auto" else problem("sparse", (3,))
     graph, zeros = like.couplings, np.zeros_like(like.linear)
     free = dataclasses.replace(graph, weights=tuple(jnp.zeros_like(weights) for weights in graph.weights))
@@ -116,7 +116,7 @@ def test_keys_and_problems_have_streams_of_their_own(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "form"), list(zip(NAMES, itertools.cycle(["dense", "sparse"]), strict=False)))
 def test_sizes_zero_and_one(name: str, form: str) -> None:
-    """One bit in the named form; no bits, which no sampler sees, in the other."""
+    """One bit in the named form; no bits at all, which the driver answers itself, in the other."""
 
     def of(form: str, linear: np.ndarray) -> Qubo:
         return Qubo.from_terms(linear, problems.couplings(form, linear.size), 2.0)
@@ -168,13 +168,13 @@ def test_huge_ranges_of_coefficients(name: str, form: str) -> None:
     assert np.isfinite(sampler(jax.random.key(KEY), mixed, 8).energies).all()
 
 
-# Problems of this size are enumerated by `exact`, and so by `auto`, whatever the states.
+# `exact`, and so `auto` on problems of this size, enumerates, whatever the initial states are.
 WARM = tuple(name for name in OPTIMISERS if name not in ("exact", "auto"))
 
 
 @pytest.mark.parametrize(("name", "form"), list(zip(WARM, itertools.cycle(["dense", "sparse"]), strict=False)))
 def test_initial_states_are_used(name: str, form: str) -> None:
-    """From the exact minimum no sampler that keeps its best ends higher; every shape that broadcasts is taken."""
+    """Started in the exact minimum, no sampler that keeps its best ends higher; states may be broadcast."""
     qubo = problem(form)
     states = problems.all_states(qubo.num_bits)
     start = states[problems.energies(qubo, states).argmin()]
@@ -224,7 +224,7 @@ def test_flips_need_the_diagonal_of_implicit_couplings(name: str) -> None:
 
 
 def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
-    """In a process of its own, where XLA is told to show eight CPU devices."""
+    """In a separate process, where XLA is told to show eight CPU devices."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     script = os.path.join(os.path.dirname(__file__), "sharded_reads.py")
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,4 @@
-"""Decomposition: pieces are restrictions of the Qubo, energies only fall, and host samplers solve pieces too."""
+"""Decomposition: pieces are restrictions of the Qubo, energies only fall, and host samplers can solve the pieces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.samplers import problems
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """Exact, as a host sampler that remembers what it was asked."""
+    """Exact, as a host sampler that remembers the Qubos it was given."""
 
     seen: list[Qubo] = dataclasses.field(default_factory=list, compare=False)
     is_host: ClassVar[bool] = True
@@ -31,7 +31,7 @@ class Host:
 
 
 class Spied(samplers.Decompose):
-    """Pieces for a host; `rounds` has the state before each round, and the bits chosen in it."""
+    """`rounds` has, of the first read, the state before each round and the bits chosen in it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,8 +45,8 @@ class Spied(samplers.Decompose):
 
 @pytest.mark.parametrize("form", problems.FORMS)
 def test_a_piece_is_the_qubo_with_the_other_bits_held(form: str) -> None:
-    """Two rounds of 5 of 10 bits: every state of a piece costs what the whole says, but for a constant; the lowest is
-    taken; both pieces are all bits. The first has the bits of least impact, or on a graph the one of least."""
+    """Two rounds of 5 of 10 bits. Up to a constant, a state of a piece has the energy of the whole; the lowest is
+    taken; the two pieces make up all bits. The first has the bits of least impact, on a graph the one of least."""
     host, qubo, start = Host(), problems.qubo(form), np.arange(10) % 2
     sampler: Any = Spied(host, size=5, num_rounds=2, sub_reads=1)
     samples, states = sampler(jax.random.key(0), qubo, 1, start), problems.all_states(5)
@@ -67,7 +67,7 @@ def test_a_piece_is_the_qubo_with_the_other_bits_held(form: str) -> None:
 
 
 def test_no_random_number_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first bits, the keys of the pieces, and what decides where a piece grows."""
+    """Those of the first bits, of the keys of the pieces, and of the places where pieces grow."""
     drawn: list[tuple[int, int]] = []
     words = streams.words
 
@@ -82,7 +82,8 @@ def test_no_random_number_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_energies_only_fall_and_a_large_lattice_is_solved_nearly() -> None:
-    """A ferromagnetic ring of 400 bits, whose walls must meet: pieces of 40 grown on the graph remove nearly all."""
+    """A ferromagnetic ring of 400 bits, whose domain walls vanish in pairs: pieces of 40 bits grown on the graph remove
+    nearly all of them."""
     n = 400
     sites = np.arange(n)
     qubo = Qubo.from_ising(np.zeros(n, np.float32), Sparse.from_edges(n, sites, (sites + 1) % n, -np.ones(n)))

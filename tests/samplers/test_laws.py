@@ -1,7 +1,6 @@
-"""Laws, against enumeration: the last states of annealing at a fixed beta, the random numbers below them, exact ranks.
+"""Laws against enumeration: last states at a fixed beta, estimates of ln Z, the random numbers below them, exact ranks.
 
-Chi-square tests on 64 states with fixed seeds; a correct sampler under a fresh seed would fail each with probability
-1e-4.
+Chi-square tests of counts with fixed seeds; under another seed a correct sampler would fail each with probability 1e-4.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _FALSE_FAILURE = 1e-4
 
 @pytest.fixture(autouse=True)
 def _as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph or a factor of six bits would be taken for a matrix."""
+    """A graph or a factor of six bits would be turned into a matrix."""
     monkeypatch.setattr(sweeps, "by_classes", lambda couplings: True)
     monkeypatch.setattr(sweeps, "_DENSE_LIMIT", 5)
 
@@ -47,7 +46,7 @@ def test_last_states_follow_the_boltzmann_law(form: str, acceptance: str) -> Non
 
 
 def test_last_states_of_a_batch_follow_each_problems_law() -> None:
-    """Two problems over shared couplings with scales 1 and -0.5: heat bath, both laws."""
+    """Two problems over shared couplings, scales 1 and -0.5, by heat bath: each follows its own law."""
     n, beta = 5, 0.25
     linear = np.array([[1.0, -2.0, 0.5, 3.0, -1.0], [0.0, 1.0, -1.0, 2.0, 1.0]], np.float32)
     qubo = Qubo.from_terms(linear, problems.couplings("sparse", n, seed=4), scale=np.array([1.0, -0.5], np.float32))
@@ -61,7 +60,7 @@ def test_last_states_of_a_batch_follow_each_problems_law() -> None:
 
 @pytest.mark.parametrize("acceptance", ["metropolis", "heat_bath"])
 def test_exchanges_follow_the_boltzmann_law_of_the_states_of_k_ones(acceptance: str) -> None:
-    """The 20 states of 3 ones among 6 bits, from the same first state: 4096 reads, 100 sweeps at beta = 0.3."""
+    """The 20 states of 3 ones among 6 bits, all reads from one first state: 4096 reads, 100 sweeps at beta = 0.3."""
     n, k, beta = 6, 3, 0.3
     linear = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0], np.float32)
     qubo = Qubo.from_terms(linear, problems.couplings("sparse", n, seed=3), scale=0.5)
@@ -93,7 +92,7 @@ def test_rungs_of_tempering_follow_their_laws(form: str, rung: int) -> None:
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_population_annealing_estimates_the_partition_function(form: str) -> None:
     """8 bits, scale 0.5, 1024 reads of 16 replicas: the mean of exp(log_partition) over the reads against enumeration,
-    within 4.5 of its own standard errors; with 1024 means of 16 the bias of that error is small."""
+    within 4.5 of its standard errors (as estimated from 1024 reads, each a mean of 16 weights)."""
     n, beta = 8, 0.4
     linear = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0, 2.0, -1.0], np.float32)
     qubo = Qubo.from_terms(linear, problems.couplings(form, n, seed=3), -2.0, scale=0.5)
@@ -107,7 +106,8 @@ def test_population_annealing_estimates_the_partition_function(form: str) -> Non
 
 
 def test_a_member_of_the_final_population_follows_the_boltzmann_law() -> None:
-    """Its bias of order 1/population_size is small against the counts: 64 replicas, and sweeps after resampling."""
+    """64 replicas and sweeps after resampling: the bias, of order 1/population_size, is small beside the noise of the
+    counts."""
     n, beta = 6, 0.3
     linear = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0], np.float32)
     qubo = Qubo.from_terms(linear, problems.couplings("dense", n, seed=3), scale=0.5)
@@ -137,7 +137,7 @@ def test_a_slice_follows_the_law_of_the_trotter_system(form: str) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"passes": 1}])
 def test_cluster_moves_keep_the_energy_of_the_pair(fields: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a 6 x 6 grid; with one pass only the small clusters move."""
+    """On a 6 x 6 grid; where one pass is allowed, only small clusters move."""
     if fields:
         monkeypatch.setattr(clusters, "_MOST_PASSES", fields["passes"])
     site, rng = np.arange(36).reshape(6, 6), np.random.default_rng(0)
@@ -176,7 +176,8 @@ def test_random_numbers_are_uniform_and_uncorrelated() -> None:
     """128 sites x 512 columns x 4 steps: 256 equal cells by chi-square, and correlations of neighbours in each
     direction.
 
-    Correlations of 2^18 pairs have standard deviation 2^-9; 4.5 of them are passed with probability 7e-6, three times.
+    A correlation of 2^18 pairs has the standard deviation 2^-9; 4.5 of those are exceeded with probability 7e-6 in each
+    of the three directions.
     """
     seeds = jax.jit(streams.seeds, static_argnums=2)(jax.random.key(5), jnp.arange(512, dtype=jnp.uint32), 1)
     uniforms = jax.jit(streams.uniforms)

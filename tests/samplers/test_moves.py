@@ -22,7 +22,8 @@ from tests.samplers import problems
 
 @pytest.mark.parametrize(("form", "ones"), [("dense", None), ("sparse", None), ("dense", 4)])
 def test_one_large_coefficient_leaves_the_others_their_minimum(form: str, ones: int | None) -> None:
-    """Bit 0 costs 1e9, beside which the integers of the others would be rounding: polished states are still minima."""
+    """Bit 0 costs 1e9, against which the integers of the others look like rounding errors: polished states are minima
+    all the same."""
     n, qubo = 12, problems.qubo(form, n=12, batch=(2,))
     qubo = dataclasses.replace(qubo, linear=qubo.linear.at[:, 0].set(1e9))
     states = problems.all_states(n)
@@ -40,8 +41,8 @@ def test_one_large_coefficient_leaves_the_others_their_minimum(form: str, ones: 
 
 
 def test_tabu_takes_exact_minima_and_keeps_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four bits of 1e6 beside 28 of 1 to 9: every read ends in the minimum. Random real couplings, whose energies
-    depend on the path: no two elites of a read are equal."""
+    """Four bits of 1e6 and 28 of 1 to 9: each read ends in the minimum. Random real couplings, where the rounding of an
+    energy depends on the path: no two elites of a read are equal."""
 
     def finish(self: Any, task: Any, prepared: Any, state: Any) -> Outcome:
         best = jnp.argmin(state.energies, axis=0)
@@ -63,8 +64,9 @@ def test_tabu_takes_exact_minima_and_keeps_no_copies(monkeypatch: pytest.MonkeyP
 
 
 def test_a_ladder_that_starts_at_beta_zero() -> None:
-    """Three rungs are equal, so all their exchanges are accepted: rates of 1 exactly, with 11 tried of the first pair
-    and 10 of the second in 21 sweeps. The best state is that of the cold rung, also where the scale is negative."""
+    """Three rungs are equal, so all exchanges between them are accepted, and their rates are exactly 1: in 21 sweeps
+    the first pair tries 11, the second 10. The best state is that of the cold rung, also where the scale is negative.
+    """
     qubo = problems.qubo("dense", n=10, batch=(3,))
     qubo = dataclasses.replace(qubo, scale=jnp.array([1.0, -1.0, 0.5]))
     samples = samplers.Temper(21, betas=(0.0, 0.0, 0.0, 2.0))(jax.random.key(0), qubo, 8)
@@ -75,7 +77,7 @@ def test_a_ladder_that_starts_at_beta_zero() -> None:
 
 
 def test_half_a_million_replicas_are_resampled_exactly() -> None:
-    """Summed weights 1/2, 3/2, 5/2, ...: marks just before and just after them fall on different parents, all of them.
+    """Weights add up to 1/2, 3/2, 5/2, ...: all marks just before and just after these sums fall on different parents.
     Few replicas: each is copied as often as its weight says, rounded up or down."""
     size = 2**19
     weights = np.ones((2, size), np.float32)
@@ -90,7 +92,7 @@ def test_half_a_million_replicas_are_resampled_exactly() -> None:
 
 
 def test_schedules_of_one_step_and_of_nothing() -> None:
-    """One step is made at the cold end; where all energies are zero both ends are 2 ln 2."""
+    """A schedule of one step is at its cold end; where all energies are zero both ends are 2 ln 2."""
     hot, cold = jnp.array([0.1, 0.5]), jnp.array([4.0, 2.0])
     for kind in ("geometric", "linear"):
         np.testing.assert_allclose(temperature.between(hot, cold, 1, kind), cold[None], rtol=1e-6)
@@ -101,8 +103,8 @@ def test_schedules_of_one_step_and_of_nothing() -> None:
 
 
 def test_replicas_and_tabu_in_double_precision() -> None:
-    """Where integers are wide by default; the other samplers are in test_laws. With repeats, steps are counted in
-    int32 all the same: traced only."""
+    """Integers are int64 by default there; the other samplers are in test_laws. With repeats steps are still counted in
+    int32, which is only traced."""
     settings: dict[str, dict[str, Any]] = {
         "path_integral": {"num_sweeps": 40, "num_slices": 4, "beta": 20.0},
         "population": {"num_betas": 10, "population_size": 6, "beta_range": (0.1, 5.0)},

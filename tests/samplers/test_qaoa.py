@@ -30,7 +30,7 @@ def alone(qubo: Qubo) -> tuple[Cost, jax.Array]:
 
 
 def by_matrices(gammas: np.ndarray, betas: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """The state by Kronecker products in complex128."""
+    """The state of the circuit by Kronecker products in complex128."""
     n = costs.size.bit_length() - 1
     state = np.full(costs.size, costs.size**-0.5, complex)
     for gamma, beta in zip(gammas, betas, strict=True):
@@ -89,13 +89,13 @@ def test_published_angles_keep_their_guarantees(name: str) -> None:
     expected = jax.jit(jax.vmap(statevector.expectation, (0, None)))(deep, costs) + cost.mean
     for p, ratio in zip(angles.FIXED, np.asarray(expected) / largest, strict=True):
         assert ratio >= angles.GUARANTEES[p] - 1e-6, (p, ratio)
-        # Within distance p of an edge, p <= 2, this graph is a tree: the case that the guarantee was computed for.
+        # Around each edge, within distance p <= 2, this graph is a tree: the case that the guarantee was computed for.
         if name == "Heawood" and p <= 2:
             np.testing.assert_allclose(ratio, angles.GUARANTEES[p], atol=2e-6)
 
 
 def test_training_reaches_the_optimum_of_a_weighted_graph() -> None:
-    """Weights uniform in (0, 1), n = 10, p = 6; the benchmark does n = 16, p = 8."""
+    """Weights uniform in (0, 1), n = 10, p = 6; bench-qaoa does n = 16, p = 8."""
     edges = random_regular(10, 3)
     qubo = maxcut(10, edges, np.random.default_rng(3).uniform(size=len(edges)))
     samples = QAOA(num_layers=6, num_steps=60)(jax.random.key(0), qubo, 64)
@@ -105,7 +105,7 @@ def test_training_reaches_the_optimum_of_a_weighted_graph() -> None:
     np.testing.assert_allclose(samples.best_energy, best, rtol=1e-6)
 
 
-def test_interpolation_keeps_a_ramp_and_the_first_of_one_layer() -> None:
+def test_interpolation_keeps_a_ramp_and_repeats_a_single_layer() -> None:
     one = jnp.asarray([[0.6, 0.0], [0.4, 0.0]])
     np.testing.assert_allclose(angles.grown(one, 1), [[0.6, 0.6], [0.4, 0.4]], rtol=1e-6)
     ramp = jnp.asarray([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]) / 4
@@ -116,8 +116,8 @@ def test_interpolation_keeps_a_ramp_and_the_first_of_one_layer() -> None:
 
 
 def test_angles_transfer_to_another_instance() -> None:
-    """The same bits in another order and in other units: the trained angles serve unchanged. Another graph of another
-    size: they still halve what random bits leave."""
+    """The same problem with its bits in another order and in other units: the trained angles do as well. Another graph
+    of another size: they still halve the distance of random bits from the minimum."""
     draw, edges = np.random.default_rng(5), random_regular(8, 1)
     weights, order = draw.exponential(size=len(edges)), draw.permutation(8)
     first, renamed = maxcut(8, edges, weights), maxcut(8, order[edges], weights) * 7.0
@@ -133,7 +133,7 @@ def test_angles_transfer_to_another_instance() -> None:
     assert float(sampler(jax.random.key(0), other, 1).info["expected_energy"]) < 0.5 * (best + mean)
 
 
-def test_a_layer_more_is_never_worse() -> None:
+def test_more_layers_are_better() -> None:
     qubo = problems.qubo("dense", n=8)
     values = [
         float(QAOA(num_layers=p, num_steps=25, start="layerwise")(jax.random.key(0), qubo, 1).info["expected_energy"])

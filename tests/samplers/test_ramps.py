@@ -1,4 +1,4 @@
-"""Samplers that follow a ramp by products with the couplings: length, repeated steps, scale, couplings."""
+"""Samplers that follow a ramp and need products only: number of steps, repeated steps, scale, couplings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def last(kind: str, num_steps: int, readout_every: int, repeats: int | None = No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_many_steps_as_asked_for_whatever_the_readout(kind: str) -> None:
-    """8 steps read out after 5 and 3, or only at the end, are the same 8, and not 5 or 10."""
+    """8 steps, read out after 5 and 8 or only at the end, are the same 8 steps, and not 5 or 10."""
     bits = last(kind, 8, 5)
     np.testing.assert_array_equal(bits, last(kind, 8, 1000))
     assert (bits != last(kind, 5, 5)).any() and (bits != last(kind, 10, 5)).any()
@@ -46,13 +46,14 @@ def test_as_many_steps_as_asked_for_whatever_the_readout(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ramp_of_repeated_steps_is_the_longer_ramp(kind: str) -> None:
-    """20 steps repeated three times are 60: no random numbers enter after the first, so bits are equal."""
+    """20 steps repeated three times are 60 steps: random numbers enter the first state alone, so bits are equal."""
     np.testing.assert_array_equal(last(kind, 20, 5, repeats=3), last(kind, 60, 60))
 
 
 @pytest.mark.parametrize("name", ["bifurcation", "mean_field"])
 def test_a_negative_scale_is_the_negated_qubo(name: str) -> None:
-    """Bits attract one another, by a spectrum from -39/4 to 1/4: its ends must be taken with the sign of the scale."""
+    """Bits attract one another: K has a spectrum from -39/4 to 1/4, whose ends change places with the sign of the
+    scale."""
     ones, linear = np.ones((N, N), np.float32) - np.eye(N, dtype=np.float32), np.full(N, 0.5, np.float32)
     plain, turned = Qubo.from_terms(linear, -ones), Qubo.from_terms(-linear, ones) * -1.0
     found = [samplers.get(name, num_steps=50)(jax.random.key(2), qubo, 8) for qubo in (plain, turned)]
@@ -65,10 +66,10 @@ def test_a_negative_scale_is_the_negated_qubo(name: str) -> None:
 @pytest.mark.parametrize("name", ["bifurcation", "mean_field"])
 def test_a_complete_graph_given_as_sparse_is_multiplied_as_a_matrix(name: str) -> None:
     sampler = samplers.get(name, num_steps=25)
-    task_free = [sampler(jax.random.key(3), glass(sparse), 8) for sparse in (False, True)]
-    np.testing.assert_array_equal(task_free[0].bits, task_free[1].bits)
+    found = [sampler(jax.random.key(3), glass(sparse), 8) for sparse in (False, True)]
+    np.testing.assert_array_equal(found[0].bits, found[1].bits)
     text = jax.jit(lambda q: sampler(jax.random.key(3), q, 8).bits).lower(glass(sparse=True)).as_text()
-    # One product a kind of step, where lists of neighbours would take a gather a bit.
+    # A product per kind of step, where lists of neighbours would take a gather per bit.
     assert text.count("stablehlo.gather") + text.count("dynamic_gather") < N
 
 

@@ -1,4 +1,4 @@
-"""Samples, the registry, polish, and the hyperparameters of each sampler."""
+"""Samples, the registry, polish, fixed cardinality, and the hyperparameters of each sampler."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_best_lowest_sort_and_unique() -> None:
 
 
 def test_info_is_by_read_by_its_name() -> None:
-    """Two reads, and info of the problem that has two numbers."""
+    """Two reads, and info of the whole problem that has two entries, too."""
     info = {"beta_range": jnp.ones(2), "angles": jnp.ones((2, 3)), "exchange_rates": jnp.ones((2, 3))}
     samples = Samples(_samples().bits[:2], _samples().energies[:2], info)
     assert set(samples.sort().info) == {"beta_range", "angles"}
 
 
 def test_the_names_of_info_by_read_are_those_that_samplers_give() -> None:
-    """And that of chips, and of `unique`."""
+    """With those of chips and of `unique`."""
     key, reads, names = jax.random.key(0), jnp.arange(3, dtype=jnp.uint32), {"chain_break_fraction", "num_occurrences"}
     for row in samplers.table():
         if not row.host:
@@ -150,7 +150,7 @@ def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_a_fixed_number_of_ones(form: str) -> None:
-    """Polish ends where no exchange of two bits helps; annealing finds the best of all choices of k, in a batch too."""
+    """In a batch: polish ends where no exchange of two bits helps, annealing finds the best of all choices of k."""
     n, k = 12, 4
     qubo = problems.qubo(form, n=n, batch=(2,))
     states = problems.all_states(n)[problems.all_states(n).sum(-1) == k]
@@ -182,8 +182,8 @@ def test_cardinalities_at_their_ends_and_beyond() -> None:
 
 
 def test_schedules() -> None:
-    """A custom schedule at infinite, then low temperature descends; linear and geometric ones have the ends asked
-    for."""
+    """A schedule of the user's from infinite to low temperature, and a linear one, find the minimum and end where they
+    were asked to."""
     qubo = problems.qubo("dense", n=10)
     minimum = problems.lowest(qubo)
     for sampler in (
@@ -217,7 +217,7 @@ def test_rows_beyond_the_size_of_a_matrix(form: str, monkeypatch: pytest.MonkeyP
 
 
 def test_mean_field_takes_any_optimizer_and_keeps_reads_apart() -> None:
-    """By name, and as a transformation that would mix reads (a norm over all) if they shared one state."""
+    """By name, and as a transformation that would mix reads (by a norm over all of them) if they shared one state."""
     qubo = problems.qubo("gram", n=10)
     clipped = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.1))
     for optimizer in ("sgd", clipped):
@@ -230,7 +230,7 @@ def test_mean_field_takes_any_optimizer_and_keeps_reads_apart() -> None:
 @pytest.mark.parametrize("variant", ["ballistic", "discrete"])
 @pytest.mark.parametrize("heat", [0.0, 0.06])
 def test_bifurcation_with_strong_fields(variant: str, heat: float) -> None:
-    """|h| about ten times and a tenth of the couplings' own fields, 14 bits: the exact minimum each time."""
+    """Linear terms of 0.3, 3 and 30 times the couplings, 14 bits: the exact minimum each time."""
     rng = np.random.default_rng(1)
     half = np.triu(rng.normal(size=(14, 14)), 1).astype(np.float32)
     linear = np.stack([rng.normal(size=14) * size for size in (0.3, 3.0, 30.0)]).astype(np.float32)
@@ -249,7 +249,7 @@ def test_bifurcation_estimates_an_unknown_diagonal() -> None:
 
 
 def test_a_complete_graph_given_as_sparse_and_a_disconnected_one() -> None:
-    """18 bits: more neighbours than are unrolled."""
+    """The complete one, of 18 bits, is swept as a matrix."""
     n, rng = 18, np.random.default_rng(2)
     rows, cols = np.triu_indices(n, 1)
     complete = Sparse.from_edges(n, rows, cols, rng.choice([-1, 1], rows.size))

@@ -1,4 +1,4 @@
-"""Wall-clock budgets: what a chunk is, when there is no further one, and what is kept. The clock is a fake one."""
+"""Wall-clock budgets: what a chunk is, when there is no further one, and what is kept. The clock is a fake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.samplers import problems
 
 
 class Clock:
-    """Stands still but for what the sampler spends."""
+    """Moves only by what the sampler says to have spent."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,7 @@ MODULE = import_module("qjax.samplers.within")  # the function hides the module 
 
 @dataclass(frozen=True)
 class Host:
-    """A second for every 10 sweeps; read r has the energy of a number that falls with the sweeps."""
+    """Random bits, at a second per 10 sweeps; remembers its calls."""
 
     num_sweeps: int = 10
     is_host: ClassVar[bool] = True
@@ -46,14 +46,14 @@ class Host:
 
 @dataclass(frozen=True)
 class Wrapper(Host):
-    """Neither a host sampler nor one whose steps can be repeated."""
+    """Neither a host sampler nor one of the contract, whose steps could be repeated."""
 
     is_host: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class Onward(samplers.Random):
-    """Goes on from its states, as far as `within` knows; says when it is traced."""
+    """Says that it goes on from its states, and records when it is traced."""
 
     with_more_time: ClassVar[str] = "continue"
 
@@ -75,7 +75,7 @@ def test_chunks_grow_and_the_last_fills_the_budget() -> None:
     assert [sweeps for sweeps, _ in CLOCK.calls] == [10, 20, 40, 80, 50] and CLOCK.now == 20
     assert samples.info["chunk_seconds"].tolist() == [1, 3, 7, 15, 20]
     assert samples.info["sweeps"] == 200 and samples.info["chunks"] == 5 and samples.info["seconds"] == 20
-    # The angles have the shape of the energies, and are of no read.
+    # The angles have the shape of the energies, but are not of single reads.
     assert samples.info["of_all"] == 3 and "angles" in samples.info and "converged" not in samples.info
     every = [Host()(jax.random.fold_in(jax.random.key(0), k), qubo, 4) for k in range(5)]
     np.testing.assert_array_equal(samples.energies, np.min([s.energies for s in every], axis=0))
@@ -96,7 +96,7 @@ def test_one_chunk_runs_whatever_the_budget() -> None:
 
 
 def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk takes a second for each repeat: the calls that each kind of sampler gets in 8 seconds."""
+    """The calls that each kind of sampler gets in 8 seconds, where a chunk takes a second per repeat."""
     expected = [
         (samplers.Anneal(), [0, 1, 2, 4, 1], [None] * 5),
         (samplers.Tabu(), [0, 0] + [1] * 8, [None, 0, None, 0, 1, 0, 1, 0, 1, 0]),
@@ -122,7 +122,7 @@ def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_compiled_once_the_clock_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that start from states are a program of their own. The clock ticks when it is read: it shows 1 while the
+    """Chunks that start from states are a separate program. The clock ticks when it is read, and shows 1 while the
     programs are compiled."""
 
     def tick() -> float:
@@ -136,7 +136,7 @@ def test_nothing_is_compiled_once_the_clock_has_started(monkeypatch: pytest.Monk
 
 
 def test_pieces_for_a_host_go_on_from_the_states_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second a piece, one piece a chunk."""
+    """One second per piece, one piece per chunk."""
     begun: list[Any] = []
     ended: list[Any] = []
 

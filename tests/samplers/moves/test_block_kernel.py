@@ -24,7 +24,7 @@ DEPRECATED = "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
 
 
 def arguments(rule: acceptance.Rule, biased: bool, dtype: Any) -> list[Any]:
-    """Of `flips`, after the rule. Half precision takes whole numbers, which no order of rounding changes."""
+    """Arguments of `flips` after the rule. In half precision they are whole numbers, which no rounding changes."""
     rng, half = np.random.default_rng(0), jnp.finfo(dtype).bits == 16
 
     def draw(*shape: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_the_kernel_makes_the_flips_of_the_loop(name: str, biased: bool, dtype: 
 
 
 def test_the_kernel_under_vmap() -> None:
-    """Over some of the arguments, the couplings shared."""
+    """Over the fields; all other arguments are shared."""
     fields, old, noise, among, weights, _, change = arguments(acceptance.metropolis, False, "float32")
     many = jnp.stack([fields, fields + 1, -fields])
 
@@ -72,7 +72,7 @@ def test_the_kernel_under_vmap() -> None:
 
 
 def test_annealing_with_the_kernel_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three blocks of integer couplings, two problems; plain and under vmap. Each setting is traced once."""
+    """Three blocks of integer couplings, two problems, plain and vmapped; calls under one setting are traced once."""
     traced, flips = [], block_kernel.flips
 
     def counted(*args: Any, **kwargs: Any) -> Any:

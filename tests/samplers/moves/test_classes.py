@@ -37,7 +37,7 @@ def _graph(kind: str) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["one", "signs", "minus three", "many", "large", "real", "hub"])
 def test_a_sweep_equals_sequential_updates(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same uniform numbers, every rule, scales of both signs and zero: the same bits, and the change of the energy."""
+    """By the same uniform numbers, all rules, scales of both signs and zero: the same bits and the same change of E."""
     monkeypatch.setattr(classes, "_LONGEST_KERNEL", 12)
     monkeypatch.setattr(classes, "_LOOPED_KERNEL", 5)
     n, rows, cols, weights = _graph(kind)
@@ -48,7 +48,7 @@ def test_a_sweep_equals_sequential_updates(kind: str, monkeypatch: pytest.Monkey
     rng = np.random.default_rng(1)
     linear = rng.normal(size=n).astype(np.float32)
     bits = rng.integers(0, 2, (n, _COLUMNS)).astype(np.int8)
-    # A column a scale: one program for all of them, and for all rules.
+    # Columns of different scales: one program for all of them, and for all rules.
     scales = np.resize([1.0, -0.7, 0.0, 0.3], _COLUMNS).astype(np.float32)
     rules = (acceptance.metropolis, acceptance.heat_bath, acceptance.descend)
 

@@ -40,7 +40,7 @@ def test_the_lower_end_of_a_gram_matrix_far_from_the_upper() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 30])
 def test_spaces_exhausted_at_once(n: int) -> None:
-    """No couplings; a star and a complete graph, whose few eigenvalues exhaust the space after two products."""
+    """No couplings; a star and a complete graph, which have so few eigenvalues that two products exhaust the space."""
     np.testing.assert_array_equal(ends(np.zeros((n, n))), [0, 0])
     if n > 1:
         star = np.zeros((n, n))
@@ -51,8 +51,8 @@ def test_spaces_exhausted_at_once(n: int) -> None:
 
 @pytest.mark.parametrize(("rank", "bound"), [(16, 0.5), (1600, 0.16)])
 def test_a_diagonal_estimated_by_products_is_not_drowned_by_the_rest_of_its_rows(rank: int, bound: float) -> None:
-    """Errors over the mean of the diagonal: eight random signs alone are off by sqrt(n / (8 rank)), 1.77 and 0.18, and
-    the mean by 0.4 and 0.23. A matrix that is all diagonal is exact."""
+    """Errors relative to the mean of the diagonal: eight random signs alone are off by sqrt(n / (8 rank)), 1.77 and
+    0.18, the mean alone by 0.4 and 0.23. For a diagonal matrix the estimate is exact."""
     factor = (np.random.default_rng(2).standard_normal((rank, 400)) / np.sqrt(rank)).astype(np.float32)
     factor *= np.linspace(0.8, 1.2, 400, dtype=np.float32)
     matrix = factor.T @ factor

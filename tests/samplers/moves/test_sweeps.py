@@ -31,8 +31,8 @@ def _seeds() -> jax.Array:
 @pytest.mark.parametrize("name", _RULES)
 @pytest.mark.parametrize("form", _ROWS)
 def test_a_sweep_equals_sequential_updates(form: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same uniform numbers, scales of both signs and zero, with and without a bias, two sweeps in a row: the same bits,
-    and, as all couplings are integers, exactly their energies."""
+    """By the same uniform numbers, scales of both signs and zero, with and without a bias, two sweeps in a row: the
+    same bits and, as all couplings are integers, exactly the same energies."""
     monkeypatch.setattr(sweeps, "_DENSE_LIMIT", 8)
     rule, qubo, rng = _RULES[name], problems.qubo(form, _BITS, (2,)), np.random.default_rng(1)
     view: Any = sweeps.sweeper(qubo, _spread)
@@ -65,9 +65,9 @@ def test_a_sweep_equals_sequential_updates(form: str, name: str, monkeypatch: py
 
 
 def test_the_image_of_a_factor_does_not_drift() -> None:
-    """Least squares with a large constant part, which cancels: after 4000 sweeps of random flips the energy that one
-    more says to have changed is as near to the truth as after none. Kept by updates alone, the image Ax would be off by
-    the rounding of all of them."""
+    """Least squares with a large constant part that cancels: the change of energy that a sweep reports is as accurate
+    after 4000 sweeps of random flips as after none. Kept by updates alone, the image Ax would carry the rounding errors
+    of all sweeps."""
     n, rng = 96, np.random.default_rng(0)
     factor = (100 + rng.normal(size=(4, n))).astype(np.float32)
     target = factor.astype(float) @ (np.arange(n) % 2)
