@@ -35,7 +35,7 @@ _LENGTHS = ("num_sweeps", "num_steps", "timeout")
 
 @dataclass(frozen=True)
 class Within:
-    """`sampler` for `seconds` of wall-clock. growth: how many times longer than the last one a chunk may be.
+    """`sampler` for `seconds` of wall-clock. growth: a chunk is at most this many times as long as the one before.
 
     Compilation is outside the budget: the programs of all chunks are compiled (and run for no step) before the clock
     starts. The first chunk, the sampler as it stands, always runs in full; a further one only where it is expected to
