@@ -8,12 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import table1
-from experiments.bench import bqm as bench_bqm
-from experiments.bench import build as bench_build
-from experiments.bench import qaoa as bench_qaoa
-from experiments.bench import refine as bench_refine
-from experiments.bench import samplers as bench_samplers
+from experiments import bench, table1
 from experiments.bench.benchmark import benchmark, smaller
 from experiments.bench.bqm import BenchBqm
 from experiments.bench.build import BenchBuild
@@ -65,7 +60,7 @@ def run_bench_build(
     """Building a dense Qubo against the Gram matmul alone, dimod and PyQUBO. About a minute on 2 cores."""
     if smoke:
         config = smaller(config, rows=1000, features=32, pyqubo_features=8, repeats=2)
-    benchmark("bench-build", config, bench_build.bench_build, bench_build.table, out, _console())
+    benchmark("bench-build", config, bench.build.bench_build, bench.build.table, out, _console())
 
 
 def run_bench_bqm(
@@ -76,7 +71,7 @@ def run_bench_bqm(
     """Converting a dense Qubo to dimod's model and back. About 10 seconds on 2 cores."""
     if smoke:
         config = smaller(config, bits=50, repeats=2)
-    benchmark("bench-bqm", config, bench_bqm.bench_bqm, bench_bqm.table, out, _console())
+    benchmark("bench-bqm", config, bench.bqm.bench_bqm, bench.bqm.table, out, _console())
 
 
 def run_bench_qaoa(
@@ -84,12 +79,14 @@ def run_bench_qaoa(
     out: Path = RESULTS,
     smoke: bool = False,
 ) -> None:
-    """QAOA's statevector: steps per second, compilation, guarantees of published angles, training. About a minute on
-    2 cores."""
+    """QAOA's statevector: steps per second, compilation, guarantees of published angles, training.
+
+    About a minute on 2 cores.
+    """
     if smoke:
         config = smaller(config, bits=8, layers=2, steps=10, repeats=1, weighted_bits=8, weighted_graphs=1)
         config = smaller(config, weighted_layers=3, weighted_steps=20, guarantee_graphs=0)
-    benchmark("bench-qaoa", config, bench_qaoa.bench_qaoa, bench_qaoa.table, out, _console())
+    benchmark("bench-qaoa", config, bench.qaoa.bench_qaoa, bench.qaoa.table, out, _console())
 
 
 def run_bench_refine(
@@ -100,7 +97,7 @@ def run_bench_refine(
     """Steps per second of `refine` against a hand-written optax scan loop. About two minutes on 2 cores."""
     if smoke:
         config = smaller(config, networks=("mlp",), num_images=1000, steps=2, repeats=2)
-    benchmark("bench-refine", config, bench_refine.bench_refine, bench_refine.table, out, _console())
+    benchmark("bench-refine", config, bench.refine.bench_refine, bench.refine.table, out, _console())
 
 
 def run_bench_samplers(
@@ -108,13 +105,15 @@ def run_bench_samplers(
     out: Path = RESULTS,
     smoke: bool = False,
 ) -> None:
-    """Samplers against a peer's proposals, bare matmuls and Hessian products; seconds to compile. About 10 minutes on
-    2 cores."""
+    """Samplers against a peer's proposals, bare matmuls and Hessian products; seconds to compile.
+
+    About 10 minutes on 2 cores.
+    """
     if smoke:
         config = smaller(config, reads=8, sweeps=2, peer_sweeps=2, dense_bits=60, dense_reads=4, steps=25, repeats=1)
         config = smaller(config, batch_bits=24, problems=4, problem_reads=2, implicit_widths=(4, 5))
         config = smaller(config, implicit_batch=4, implicit_reads=2, implicit_steps=25, compiled=("greedy",))
-    benchmark("bench-samplers", config, bench_samplers.bench_samplers, bench_samplers.table, out, _console())
+    benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 
 def _console() -> Console:
@@ -136,7 +135,7 @@ EXPERIMENTS: dict[str, Any] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 done, 1 for what one line says, 2 for bad options, 130 interrupted."""
+    """The exit code: 0 done, 1 for an error that one line explains, 2 for bad options, 130 interrupted."""
     try:
         tyro.extras.subcommand_cli_from_dict(
             EXPERIMENTS,
@@ -170,8 +169,8 @@ def quick_compilation(arguments: list[str]) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 
-def device_a_core(arguments: list[str]) -> None:
-    """Reads are spread over one XLA device a core, in this process alone: one program on several threads is slower
+def one_device_per_core(arguments: list[str]) -> None:
+    """Reads are spread over one XLA device per core, in this process alone: one program on several threads is slower
     than several programs on one thread each, for operations as small as those of a sweep."""
     if arguments[1:2] in (["solvers"], ["bench-samplers"]):
         flags = f"--xla_force_host_platform_device_count={cores()} --xla_cpu_multi_thread_eigen=false"
@@ -180,5 +179,5 @@ def device_a_core(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     quick_compilation(sys.argv)
-    device_a_core(sys.argv)
+    one_device_per_core(sys.argv)
     sys.exit(main())

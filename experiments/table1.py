@@ -1,11 +1,11 @@
-"""Table I: classical (Adam) against quantum-assisted training, with every control.
+"""Table I: does quantum-assisted training beat Adam, and is it the annealer that does it? Every row, every control.
 
     python -m experiments table1 --smoke      under a minute on 2 cores: every part once, too short to mean anything
     python -m experiments table1              3 paired seeds, about 12 minutes on 2 cores
     python -m experiments table1 --full       10 paired seeds, all controls, the whole grid: hours; resumes cell by cell
 
-Problems: the planted double-well glass and rotated test functions (`synthetic`), CIFAR-10 or the embedded digits
-(`images`), and the low-bit network (`lowbit`). The annealer is simulated.
+Problems: the planted double-well glass and rotated test functions (`landscapes.synthetic`), CIFAR-10 or the embedded
+digits (`images.training`), and the one-bit head (`images.lowbit`). The annealer is simulated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Table1(Scaled):
     """
 
     full: bool = False
-    """10 paired seeds, about 120 s a CIFAR-10 run, all controls, the whole grid."""
+    """10 paired seeds, about 120 s per CIFAR-10 run, all controls, the whole grid."""
     any_code: bool = False
     """Keep stored cells that another version of the code computed."""
 
@@ -64,8 +64,7 @@ def reported(comparisons: Sequence[Comparison], records: Sequence[Mapping[str, A
 
 
 def _parts() -> tuple[ModuleType, ...]:
-    from experiments.images import lowbit
-    from experiments.images import training as images
+    from experiments.images import lowbit, training
     from experiments.landscapes import synthetic
 
-    return synthetic, images, lowbit
+    return synthetic, training, lowbit

@@ -34,7 +34,7 @@ class BenchBuild:
     rows: int = 50_000
     features: int = 1024
     bits: int = 4
-    """Bits a weight: features x bits is the number of variables of a channel."""
+    """Bits per weight: features x bits is the number of variables of a channel."""
     channels: int = 10
     pyqubo_features: int = 128
     """Features of PyQUBO's smaller model (128 x 4 = 512 bits); 0 leaves it out."""

@@ -1,7 +1,7 @@
 """What the samplers cost, each against the work that nobody can do without or against a peer, from one run.
 
     proposals     single-flip proposals/s of `anneal` on sparse graphs (reads x sweeps x bits / s), over those of
-                  dwave-samplers' simulated annealing in a process a core
+                  dwave-samplers' simulated annealing in one process per core
     bifurcation   a bare matmul (n, n) x (n, reads) over one bifurcation step of that size: linear terms, walls and the
                   read-out of the best states included
     batch         many problems of few reads over one J, over one problem of as many reads in all
@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness.presentation import environment
+from experiments.images.models import gather_windows
 from experiments.solvers import peers
-from experiments.solvers.compare import of_cores
+from experiments.solvers.compare import over_devices
 from experiments.solvers.instances import Instance, qubo_of, read_folder
 from qjax import samplers
 from qjax.energy.couplings import Dense
@@ -125,7 +126,7 @@ def _graphs(config: BenchSamplers) -> list[Instance]:
 
 def _proposals(config: BenchSamplers, graph: Instance, bound: float) -> dict[str, Any]:
     n, key = graph.qubo.num_bits, jax.random.key(config.seed)
-    sampler = of_cores(samplers.Anneal(num_sweeps=config.sweeps), config.reads)
+    sampler = over_devices(samplers.Anneal(num_sweeps=config.sweeps), config.reads)
 
     def ours() -> Any:
         return sampler(key, graph.qubo, config.reads)
@@ -179,7 +180,7 @@ def _bifurcation(config: BenchSamplers) -> dict[str, Any]:
         bare = _seconds(lambda: matmuls(matrix, start, jnp.int32(config.steps)))
         ratios.append(bare / max(both, 1e-9))
         seconds.append(both / config.steps)
-    detail = f"{1e3 * statistics.median(seconds):.2f} ms a step of {reads} reads, n = {config.dense_bits}"
+    detail = f"{1e3 * statistics.median(seconds):.2f} ms per step of {reads} reads, n = {config.dense_bits}"
     return _row("bifurcation", "bare matmul / step", statistics.median(ratios), "", 0.8, True, detail)
 
 
@@ -201,7 +202,7 @@ def _implicit(config: BenchSamplers) -> list[dict[str, Any]]:
     # In a process of its own, whose largest memory is then that of this measurement.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         bits, ratio, step, memory = pool.submit(implicit_cost, config).result()
-    detail = f"{step:.2f} s a step of {config.implicit_reads} reads, batch {config.implicit_batch}"
+    detail = f"{step:.2f} s per step of {config.implicit_reads} reads, batch {config.implicit_batch}"
     return [
         _row("implicit", f"{bits} bits, call / products", ratio, "x", 1.3, False, detail),
         _row("implicit", f"{bits} bits, memory", memory, "GB", 4.0, False, "the whole process at its largest"),
@@ -253,11 +254,8 @@ def implicit_cost(config: BenchSamplers) -> tuple[int, float, float, float]:
 
 
 def _convolved(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Stride 3, no padding, as patches times a matrix."""
-    size = kernel.shape[0]
-    rows, cols = ((length - size) // 3 + 1 for length in images.shape[1:3])
-    patches = [images[:, i : i + 3 * rows : 3, j : j + 3 * cols : 3] for i in range(size) for j in range(size)]
-    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    """Stride 3, no padding, as windows times a matrix."""
+    return gather_windows(images, kernel.shape[0], 3) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def _compile(graph: Instance, name: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     python -m experiments.data.decoding NAME SHARE OF      writes share SHARE (from 0) of OF of every split
 
-Decoding 60,000 small pictures takes 7 s in one process, and threads share Python's lock, so `data` starts one process a
-core. This module imports neither JAX nor TensorFlow. The stream is one JSON line a split (name, shape, encoding),
+Decoding 60,000 small images takes 7 s in one process, and threads share Python's lock, so `sources` starts one process
+per core. This module imports neither JAX nor TensorFlow. The stream is one JSON line per split (name, shape, format),
 followed by its pixels (uint8) and labels (int32).
 """
 
@@ -24,30 +24,30 @@ def bounds(size: int, share: int, shares: int) -> tuple[int, int]:
     return size * share // shares, size * (share + 1) // shares
 
 
-def encoding_of(picture: bytes) -> str:
+def format_of(encoded: bytes) -> str:
     """ "jpeg" or "png" by the file's first bytes, otherwise "unknown"."""
-    if picture.startswith(b"\xff\xd8\xff"):
+    if encoded.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    return "png" if picture.startswith(b"\x89PNG") else "unknown"
+    return "png" if encoded.startswith(b"\x89PNG") else "unknown"
 
 
-def decode(picture: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Pixels (H, W, C) uint8 of a JPEG or PNG file; a grey picture has C = 1."""
+def decode(encoded: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Pixels (H, W, C) uint8 of a JPEG or PNG file; a grey image has C = 1."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG")) as image:
+    with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
         pixels = np.asarray(image, np.uint8)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def first_encoding(name: str) -> str:
-    """How the first picture of the data set is stored. Errors: whatever TFDS raises for an unreadable folder."""
+def first_format(name: str) -> str:
+    """How the first image of the data set is stored. Errors: whatever TFDS raises for an unreadable folder."""
     import tensorflow_datasets as tfds
 
     skip = {"image": tfds.decode.SkipDecoding()}
     # The folder is passed on: TFDS reads its environment variable once, when it is imported.
     source = tfds.data_source(name, split=SPLITS[0], data_dir=data_dir(), download=False, decoders=skip)
-    return encoding_of(source[0]["image"])
+    return format_of(source[0]["image"])
 
 
 def write(name: str, share: int, shares: int, out: BinaryIO) -> None:
@@ -60,7 +60,7 @@ def write(name: str, share: int, shares: int, out: BinaryIO) -> None:
         rows = source.__getitems__(list(range(*bounds(len(source), share, shares))))
         labels = np.asarray([row["label"] for row in rows], np.int32)
         pixels = np.stack([decode(row["image"]) for row in rows])
-        header = {"split": split, "shape": pixels.shape, "encoding": encoding_of(rows[0]["image"])}
+        header = {"split": split, "shape": pixels.shape, "format": format_of(rows[0]["image"])}
         out.write(json.dumps(header).encode() + b"\n")
         out.write(pixels.tobytes())
         out.write(labels.tobytes())

@@ -1,9 +1,9 @@
-"""Data sets by name, decoded once a process to uint8 arrays; a new one is one entry of `SOURCES`.
+"""Data sets by name, decoded once per process to uint8 arrays; a new one is one entry of `SOURCES`.
 
     data = load("cifar10");  data.train_images (N, H, W, C) uint8;  data.train_labels (N,) int32;  data.title
 
 Prepared sets are read through TensorFlow Datasets' own folder (`TFDS_DATA_DIR`), without TensorFlow. `digits` is
-embedded in scikit-learn. `title` names the copy: pictures stored as JPEG are not the official pixels.
+embedded in scikit-learn. `title` names the copy: images stored as JPEG are not the official pixels.
 """
 
 import functools
@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from experiments.data.decoding import SPLITS, first_encoding
+from experiments.data.decoding import SPLITS, first_format
 from experiments.data.prepare import data_dir
 from experiments.harness.presentation.environment import cores
 from qjax.spelling import unknown
@@ -34,7 +34,7 @@ class DataUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pixels (N, H, W, C) uint8 and labels (N,) int32 of both splits; `seconds` is what decoding took this process."""
+    """Pixels (N, H, W, C) uint8 and labels (N,) int32 of both splits; seconds: what decoding took in this process."""
 
     name: str
     title: str
@@ -71,7 +71,7 @@ def _source(name: str) -> Source:
 
 
 def title(name: str) -> str:
-    """The data set's name with that of its copy, by looking at one picture. Errors: as `load`."""
+    """The data set's name with that of its copy, by looking at one image. Errors: as `load`."""
     source = _source(name)
     return source.title if source.read is not prepared else _title(name, str(data_dir()))
 
@@ -81,7 +81,7 @@ def _title(name: str, folder: str) -> str:
     source = _source(name)
     _found(name, source)
     try:
-        return _copy(source, first_encoding(name))
+        return _copy(source, first_format(name))
     except Exception as error:  # a damaged folder surfaces as whatever TFDS's parsers raise
         raise DataUnavailable(f"{source.title}: cannot read {Path(folder) / name}: {_last_line(str(error))}") from error
 
@@ -94,7 +94,7 @@ def _load(name: str, folder: str) -> Dataset:
 
 
 def prepared(name: str, source: Source) -> Dataset:
-    """A set in TFDS's folder, decoded by one process a core. Errors: DataUnavailable."""
+    """A set in TFDS's folder, decoded by one process per core. Errors: DataUnavailable."""
     _found(name, source)
     shares = [_Share(part) for part in _decoded(name, source.title, min(cores(), 8))]
 
@@ -102,12 +102,12 @@ def prepared(name: str, source: Source) -> Dataset:
         pixels, labels = zip(*(share.splits[split] for share in shares), strict=True)
         return np.concatenate(pixels), np.concatenate(labels)
 
-    copy, (train, test) = _copy(source, shares[0].encoding), (joined(split) for split in SPLITS)
+    copy, (train, test) = _copy(source, shares[0].file_format), (joined(split) for split in SPLITS)
     return Dataset(name, copy, source.num_classes, *train, *test)
 
 
-def _copy(source: Source, encoding: str) -> str:
-    return source.title + (", JPEG copy" if encoding == "jpeg" else "")
+def _copy(source: Source, file_format: str) -> str:
+    return source.title + (", JPEG copy" if file_format == "jpeg" else "")
 
 
 def _found(name: str, source: Source) -> None:
@@ -127,7 +127,7 @@ def _last_line(text: str) -> str:
 
 
 def _decoded(name: str, title: str, shares: int) -> list[bytes]:
-    """What the processes of `experiments.decoding` wrote, in order."""
+    """What the processes of `experiments.data.decoding` wrote, in order."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
@@ -166,14 +166,14 @@ class _Share:
     def __init__(self, stream: bytes) -> None:
         file = io.BytesIO(stream)
         self.splits: dict[str, tuple[Array, Array]] = {}
-        self.encoding = "unknown"
+        self.file_format = "unknown"
         for _ in SPLITS:
             header = json.loads(file.readline())
             shape = tuple(header["shape"])
             pixels = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
             labels = np.frombuffer(file.read(4 * shape[0]), np.int32)
             self.splits[header["split"]] = (pixels, labels)
-            self.encoding = header["encoding"]
+            self.file_format = header["format"]
 
 
 def digits(name: str, source: Source) -> Dataset:

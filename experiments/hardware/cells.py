@@ -1,4 +1,4 @@
-"""Table I's hybrid step on small problems under every kind of hardware that can be had here, real or imitated.
+"""What do mocks of processors, a noise model and gates make of Table I's hybrid step? Small problems, many samplers.
 
     formulate -> sampler -> decode (the best candidate by true loss), one round, no descent
 
@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.hardware.small_problems import Glass, Head
+from experiments.hardware.small_problems import SmallGlass, SmallHead
 from experiments.harness.account import Account
 from experiments.harness.presentation.cells import Cell, Progress, Scale
 from qjax import Ledger, Qubo, Samples, samplers
@@ -25,7 +25,7 @@ from qjax.annealers.noise import Noisy
 from qjax.hybrid import Problem, Round, formulated, picked
 from qjax.samplers.qaoa import cost_of
 
-Shape = Head | Glass
+SmallProblem = SmallHead | SmallGlass
 
 METHODS = ("exact", "anneal", "neal", "mock-pegasus", "mock-zephyr", "noisy", "qaoa", "random")
 MOCKS = {"mock-pegasus": "pegasus", "mock-zephyr": "zephyr"}
@@ -52,13 +52,13 @@ class Settings:
     readout_error: float = 0.01
 
 
-def plan(scale: Scale) -> tuple[tuple[Shape, ...], Settings, int]:
+def plan(scale: Scale) -> tuple[tuple[SmallProblem, ...], Settings, int]:
     """(problems, settings, seeds)."""
     if scale == "smoke":
         small = Settings(num_reads=20, num_sweeps=20, num_layers=2, num_steps=5, pegasus=(2,), zephyr=(2, 4))
-        return (Head(8, rows=200), Glass(8)), small, 1
+        return (SmallHead(8, rows=200), SmallGlass(8)), small, 1
     seeds = 3 if scale == "default" else 10
-    return (Head(), Glass()), Settings(), seeds
+    return (SmallHead(), SmallGlass()), Settings(), seeds
 
 
 def cells(scale: Scale) -> list[Cell]:
@@ -70,10 +70,10 @@ def cells(scale: Scale) -> list[Cell]:
             seed=seed,
             config={"problem": shape, "method": method, "settings": settings},
             run=functools.partial(run, shape, settings, method, seed),
-            sampler=title(method),
+            sampler=sampler_title(method),
             cost=2.0,
             data=shape.data_title,
-            tags={"bits": shape.features if isinstance(shape, Head) else shape.size},
+            tags={"bits": shape.features if isinstance(shape, SmallHead) else shape.size},
         )
         for shape in shapes
         for seed in range(seeds)
@@ -81,16 +81,19 @@ def cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def title(method: str) -> str:
-    """What a row is called where its sampler is named."""
+def sampler_title(method: str) -> str:
+    """How tables name the sampler of a row."""
     if method in MOCKS:
         return f"MOCK of a D-Wave {MOCKS[method]} chip"
     named = {"noisy": "anneal under the noise model", "qaoa": "statevector simulation"}
     return named.get(method, method)
 
 
-def sampler_of(settings: Settings, method: str, seed: int) -> Callable[..., Samples]:
-    """The one thing in which rows differ. Errors: ImportError where D-Wave's packages are missing (neal, mocks)."""
+def row_sampler(settings: Settings, method: str, seed: int) -> Callable[..., Samples]:
+    """The sampler of a row, the one thing in which rows differ.
+
+    Errors: ImportError where D-Wave's packages are missing (neal, mocks).
+    """
     anneal = samplers.get("anneal", num_sweeps=settings.num_sweeps)
     if method in MOCKS:
         return mock_processor(MOCKS[method], settings, seed)
@@ -131,7 +134,7 @@ def mock_processor(topology: str, settings: Settings, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class _Formulate:
-    shape: Shape
+    shape: SmallProblem
 
     def __call__(self, params: Any, data: Any) -> Problem:
         return formulated(lambda p, radius: self.shape.formulate(p, data), params, 1.0)
@@ -139,7 +142,7 @@ class _Formulate:
 
 @dataclass(frozen=True)
 class _Pick:
-    shape: Shape
+    shape: SmallProblem
     num_candidates: int
 
     def __call__(self, params: Any, data: Any, problem: Problem, samples: Samples) -> Round:
@@ -157,7 +160,7 @@ class _Sample:
 
 
 def run(
-    shape: Shape, settings: Settings, method: str, seed: int, progress: Progress = lambda fraction, text: None
+    shape: SmallProblem, settings: Settings, method: str, seed: int, progress: Progress = lambda fraction, text: None
 ) -> dict[str, Any]:
     """One cell: the hybrid step under one sampler.
 
@@ -171,7 +174,7 @@ def run(
     progress(0.3, "formulate")
     problem: Problem = account.call("formulate", _Formulate(shape), params, data)
     qubo, key = problem.sampled_qubo, jax.random.fold_in(jax.random.key(11), seed)
-    sampler = sampler_of(settings, method, seed)
+    sampler = row_sampler(settings, method, seed)
     progress(0.5, "sample")
     sample = _Sample(sampler, settings.num_reads)
     if getattr(sampler, "is_host", False):

@@ -1,4 +1,4 @@
-"""The hybrid step under every kind of hardware, real or imitated: the command, its tables and files.
+"""The experiment `hardware`: its command, options, tables and files.
 
     python -m experiments hardware --smoke      under a minute on 2 cores: every part once
     python -m experiments hardware              3 seeds, about a minute on 2 cores
@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.hardware import cells as hardware_cells
+from experiments.hardware import cells
 from experiments.harness.presentation import driver, report, tables
 from experiments.harness.presentation.driver import Report, Scaled, select
-from experiments.harness.presentation.tables import Table, number, spread
+from experiments.harness.presentation.tables import Table, number, with_interval
 from qjax.ledger import PHASES
 
 NOTES = (
@@ -43,13 +43,13 @@ class Hardware(Scaled):
 
 def run(config: Hardware, console: Console) -> dict[str, Any]:
     """Computes the missing cells, writes config.json, summary.json and summary.md; returns the summary."""
-    cells = select(hardware_cells.cells(config.scale), config.only, config.methods)
+    chosen = select(cells.cells(config.scale), config.only, config.methods)
     return driver.run(
         config.out / "hardware",
-        cells,
+        chosen,
         reported,
         console,
-        {"options": config, "cells": [cell.record() for cell in cells]},
+        {"options": config, "cells": [cell.record() for cell in chosen]},
         config.fresh,
         remarks=["No quantum hardware took part: mocks are software."],
     )
@@ -70,7 +70,7 @@ def energies(summary: Mapping[str, Any]) -> Table:
     for row in summary["rows"]:
         found = row["results"]
         shown = [
-            spread(found[name], "mean", places) if name in found else "-"
+            with_interval(found[name], "mean", places) if name in found else "-"
             for name, places in zip(columns, digits, strict=True)
         ]
         lines.append((row["problem"], row["method"], row["sampler"], *shown))

@@ -1,14 +1,15 @@
 """Problems of at most some 20 bits, which every sampler can take: enumeration, statevectors, embedded chips.
 
-Head     a classifier's head of one bit a weight, near its continuous solution: the low-bit experiment made small
-Glass    the planted double-well glass of Table I, made small
+SmallHead     a classifier's head of one bit per weight, near its continuous solution: `images.lowbit` made small
+SmallGlass    the planted double-well glass of `landscapes.synthetic`, made small
+
 Each gives params, a true loss and a formulation for the hybrid step of `qjax.hybrid`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +23,8 @@ from qjax.formulate.quadratic import Quadratic
 _NEWTON_STEPS = 12
 
 
-class Instance(NamedTuple):
-    """params and data are pytrees of arrays; the functions are those of the shape."""
-
-    params: Any
-    data: Any
-
-
 @dataclass(frozen=True)
-class Head:
+class SmallHead:
     """Odd against even digits by logistic regression on the `features` leading principal components (no intercept):
 
     w in {-s, +s}^features,  s the mean |w| of the continuous solution;  Gauss-Newton there, over the training digits
@@ -48,8 +42,8 @@ class Head:
     def data_title(self) -> str:
         return "digits (scikit-learn)"
 
-    def instance(self, seed: int) -> Instance:
-        """The seed chooses the training digits."""
+    def instance(self, seed: int) -> tuple[Any, Any]:
+        """(params, data); the seed chooses the training digits."""
         digits = load("digits")
         chosen = np.random.default_rng(seed).permutation(len(digits.train_labels))[: self.rows]
         pixels = digits.train_images[chosen].reshape(len(chosen), -1).astype(np.float64)
@@ -61,7 +55,7 @@ class Head:
         weights = jnp.zeros(self.features, jnp.float32)
         for _ in range(_NEWTON_STEPS):
             weights = _newton(weights, data, self.damping)
-        return Instance({"w": weights}, data)
+        return {"w": weights}, data
 
     def loss(self, params: Any, data: Any) -> jax.Array:
         return _logistic(jnp.matmul(data[0], params["w"], precision="highest"), data[1])
@@ -72,7 +66,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Glass:
+class SmallGlass:
     """w = s, s in {-1, 1}^size, under the Hessian of the glass at the centre of its box."""
 
     size: int = 16
@@ -87,9 +81,10 @@ class Glass:
     def data_title(self) -> str:
         return ""
 
-    def instance(self, seed: int) -> Instance:
+    def instance(self, seed: int) -> tuple[Any, Any]:
+        """(params, data)."""
         landscape = glass(self.size, self.alpha, self.height, seed)
-        return Instance({"w": jnp.zeros(self.size)}, landscape.data)
+        return {"w": jnp.zeros(self.size)}, landscape.data
 
     def loss(self, params: Any, data: Any) -> jax.Array:
         return glass_value(params["w"], data)

@@ -1,4 +1,4 @@
-"""The seconds of one run whose programs other runs of the process share: every compilation is charged, and only once.
+"""The seconds of one run in a process whose runs share compiled programs: each run is charged what it uses, once.
 
 account = Account()
 value = account.call("anneal", function, *args)        compiled ahead of time, then run and booked
@@ -79,7 +79,7 @@ class Account:
 
     def _charge(self, program: Any, seconds: float, waited: float) -> None:
         self._waited += waited
-        # Programs live as long as the process, so that their ids are their names.
+        # Programs live as long as the process, so an id names one program.
         if id(program) not in self._charged:
             self._charged[id(program)] = seconds
             self.ledger = self.ledger.add("compile", seconds)

@@ -1,9 +1,9 @@
-"""Samplers that are no optimisers: what an annealer's result must beat to be the annealer's.
+"""Controls: samplers that take the annealer's place, so that its own gain can be told from everything else's.
 
 random bits       the registry's `random`
 greedy descent    the registry's `greedy`, from the same first states
-rounded           `Given`: the proposed states themselves, such as encoding.nearest(continuous minimiser)
-shuffled          `Shuffled(sampler)`: the same sampler on a problem of the same spectrum, its variables permuted
+rounded           `Given`: the first states themselves, here encoding.nearest(continuous minimiser)
+shuffled          `Shuffled(sampler)`: the same sampler on the Qubo with its variables permuted, of the same spectrum
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from qjax import Qubo, Samples, samplers
 from qjax.formulate.minimiser import minimiser
 from qjax.hybrid import Problem
 
-# The registry's name of each method's sampler, or the control's.
+# The sampler of each method, by its name in the registry or, for `given`, here.
 SAMPLERS = {"hybrid": "anneal", "random-bits": "random", "greedy": "greedy", "rounded": "given", "shuffled": "anneal"}
 
 
 @dataclass(frozen=True)
 class Given:
-    """Returns `initial_states` (*batch, num_reads, n) as they are, with their energies. Errors: ValueError without."""
+    """Returns `initial_states` (*batch, num_reads, n) as they are, with their energies. Errors: ValueError without
+    them."""
 
     is_host = False
 
@@ -64,7 +65,7 @@ class Shuffled:
 
 
 def sampler_of(method: str, anneal: Any) -> Callable[..., Samples]:
-    """The one thing in which a control differs from the `hybrid`, whose sampler is `anneal`.
+    """The sampler of a method, the one thing in which a control differs from `hybrid`, whose sampler is `anneal`.
 
     Errors: KeyError for a method without a sampler.
     """
@@ -79,6 +80,6 @@ def sampler_of(method: str, anneal: Any) -> Callable[..., Samples]:
 
 
 def rounded(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-    """The continuous minimiser rounded, in every read, (num_reads, n): what `Given` is given."""
+    """First states (num_reads, n) of the control `rounded`: the continuous minimiser, rounded, in every read."""
     solution = minimiser(problem.quadratic, problem.encoding.params)
     return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))

@@ -1,0 +1,1 @@
+"""Does the annealer help to train image classifiers? Whole networks (`training`) and one-bit heads (`lowbit`)."""

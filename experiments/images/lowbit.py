@@ -1,4 +1,4 @@
-"""The low-bit network: a head of one bit a weight on cached features, where the discrete choice is the whole problem.
+"""Does the annealer choose better bits than its controls? A head of one bit per weight on cached features.
 
     weights of class c in {-s_c, +s_c};   loss = cross-entropy;   H = Gauss-Newton at the continuous solution
     hybrid:   QUBO of all weights -> sampler -> best candidate by true training loss -> scales -> again, re-centred
@@ -23,13 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import prepare
-from experiments.data import sources as data
+from experiments.data import prepare, sources
 from experiments.harness.account import Account
 from experiments.harness.controls import SAMPLERS, rounded, sampler_of
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import straight_through
-from experiments.images.patch_features import Network, PatchFeatures, features
+from experiments.images.patch_features import NetworkFeatures, PatchFeatures, features
 from experiments.images.straight_through import Schedule
 from qjax import (
     Encoding,
@@ -97,7 +96,7 @@ def cells(scale: Scale) -> list[Cell]:
     # Shuffled couplings are another program of the annealer to compile, which a smoke run has already seen run.
     methods = [method for method in METHODS if scale != "smoke" or method != "shuffled"]
     networks = config.features.networks
-    title = data.title(config.dataset)
+    title = sources.title(config.dataset)
     return [
         Cell(
             problem=_problem_name(config),
@@ -146,7 +145,7 @@ def run(config: LowBit, method: str, seed: int, progress: Progress = lambda frac
     return {"results": results, "timed": timed}
 
 
-def _trained(config: LowBit, method: str, key: jax.Array, network: Network, account: Account) -> dict[str, Any]:
+def _trained(config: LowBit, method: str, key: jax.Array, network: NetworkFeatures, account: Account) -> dict[str, Any]:
     """One network's numbers."""
     schedule, train = config.schedule, network.train
     key_start, key_refine, *keys = jax.random.split(key, 2 + config.num_rounds)
@@ -180,7 +179,7 @@ def _trained(config: LowBit, method: str, key: jax.Array, network: Network, acco
 class Formulation:
     """(key, params, features, labels) -> the round's problem, first states, rounded states, as one program.
 
-    First states are Babai's, Klein's at rising temperatures, and the present weights rounded. Rounded states are the
+    First states are Babai's, Klein's at rising temperatures, and the current weights rounded. Rounded states are the
     continuous minimiser rounded, in every read: the whole sample of the control `rounded`.
     """
 
@@ -212,8 +211,8 @@ class Formulation:
         return quadratic, encode(params, {"kernel": Sign(step=params["step"][None, :])})
 
     def _proposed(self, key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-        heat = jnp.geomspace(*self.config.temperatures, num_reads).at[0].set(0.0)
-        states = sequential(key, problem.quadratic, problem.encoding, num_reads, heat)
+        temperatures = jnp.geomspace(*self.config.temperatures, num_reads).at[0].set(0.0)
+        states = sequential(key, problem.quadratic, problem.encoding, num_reads, temperatures)
         return states.at[-1].set(problem.encoding.nearest(problem.encoding.params))
 
 
@@ -240,7 +239,7 @@ def _round(
     method: str,
     key: jax.Array,
     params: Any,
-    train: straight_through.Split,
+    train: straight_through.Examples,
     first: bool,
     account: Account,
 ) -> Round:

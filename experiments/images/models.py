@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from qjax.spelling import unknown
 
-Form = Literal["auto", "patches", "conv"]
+Form = Literal["auto", "windows", "conv"]
 
 
 def gather_windows(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
@@ -29,10 +29,10 @@ def gather_windows(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
 
 def grid_means(x: jax.Array, grid: int) -> jax.Array:
     """Means over a grid of equal blocks: (N, H, W, C) -> (N, grid^2 C). Rows and columns past a multiple of `grid` are
-    left out. Errors: ValueError for a grid finer than the picture."""
+    left out. Errors: ValueError for a grid finer than x."""
     n, h, w, c = x.shape
     if grid > min(h, w):
-        raise ValueError(f"grid must be at most {min(h, w)} for answers of {h} x {w}, got {grid}")
+        raise ValueError(f"grid must be at most {min(h, w)} for responses of {h} x {w}, got {grid}")
     blocks = x[:, : h // grid * grid, : w // grid * grid].reshape(n, grid, h // grid, grid, w // grid, c)
     return blocks.mean((2, 4)).reshape(n, -1)
 
@@ -40,7 +40,7 @@ def grid_means(x: jax.Array, grid: int) -> jax.Array:
 class Convolution(nn.Module):
     """A convolution without padding or bias, kernel (size, size, C, features).
 
-    form "patches" gathers windows and multiplies once, which XLA on CPU runs 40 times faster than a convolution inside
+    form "windows" gathers windows and multiplies once, which XLA on CPU runs 40 times faster than a convolution inside
     a loop; "conv" is lax.conv, for accelerators; "auto" asks for the backend. Equal up to rounding.
     """
 
@@ -53,8 +53,8 @@ class Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        form = self.form if self.form != "auto" else ("patches" if jax.default_backend() == "cpu" else "conv")
-        if form == "patches":
+        form = self.form if self.form != "auto" else ("windows" if jax.default_backend() == "cpu" else "conv")
+        if form == "windows":
             return gather_windows(x, self.size, self.stride) @ kernel.reshape(-1, self.features)
         return jax.lax.conv_general_dilated(
             x, kernel, (self.stride, self.stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -62,13 +62,13 @@ class Convolution(nn.Module):
 
 
 class PatchNetwork(nn.Module):
-    """One wide convolution, both signs of its answers rectified, averaged over a grid, and a linear head.
+    """One wide convolution, both signs of its responses rectified, averaged over a grid, and a linear head.
 
         a = conv(x),   h = [max(a - t_0, 0), max(-a - t_1, 0)] - centre,   features = grid_means(h, grid)
 
     A threshold of its own for each sign of each filter, trained. `centre` is the mean of a rectified unit Gaussian at
     `threshold`, so that features start near zero. 0.1 million parameters with the defaults, 11 million multiplications
-    a picture forward. Sources: Coates, Ng and Lee 2011 (wide single layers); Shang et al. 2016 (both signs).
+    per image forward. Sources: Coates, Ng and Lee 2011 (wide single layers); Shang et al. 2016 (both signs).
     """
 
     num_classes: int = 10
@@ -92,7 +92,7 @@ class PatchNetwork(nn.Module):
         return self.head(self.features(images))
 
     def features(self, images: jax.Array) -> jax.Array:
-        """What the head sees, (N, 2 grid^2 filters): cell by cell, in it the filters' positive, then negative sides."""
+        """What the head sees, (N, 2 grid^2 filters): per block of the grid the positive, then the negative sides."""
         a = self.conv(scaled(images))
         positive, negative = self.thresholds[:, None, None, None, :]
         h = jnp.concatenate([jax.nn.relu(a - positive), jax.nn.relu(-a - negative)], axis=-1)

@@ -1,10 +1,10 @@
-"""Cached features: one convolution with filters drawn from whitened patches, rectified and pooled.
+"""Cached features of images: one convolution with filters from the data, rectified and pooled.
 
-    response = relu(<filter, patch> + bias), filter and bias from `patches.whitened` (unit deviation)
-    feature (cell of a grid x grid, filter) = mean over the cell; standardised over the training images
+    response = relu(<filter, window> + bias), filter and bias from `patches.whitened` (unit deviation)
+    feature (block of a grid x grid, filter) = mean over the block; standardised over the training images
 
-Source: Coates, Ng and Lee 2011, An analysis of single-layer networks. The filters are random patches of the training
-images, so another seed is another network. Nothing here is learnt from labels.
+Source: Coates, Ng and Lee 2011, An analysis of single-layer networks. The filters come from random windows of the
+training images, so another seed is another network. Nothing here is learnt from labels.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import sources as data
+from experiments.data import sources
 from experiments.images.models import gather_windows, grid_means
 from experiments.images.patches import whitened
 
-_BLOCK = 500  # images at a time, so that their patches stay small
+_BATCH = 500  # images at a time, so that their windows stay small
 
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """filters patches of size x size at every stride-th pixel, pooled to grid x grid: filters * grid^2 features for
+    """`filters` filters of size x size at every stride-th pixel, pooled to grid x grid: filters * grid^2 features for
     each of `networks` networks, which share nothing but the images.
 
-    The filters are patches of the first `shown` training images, whitened with `shrink`. `limit` keeps only the first
+    The filters are windows of the first `shown` training images, whitened with `shrink`. `limit` keeps only the first
     images of either split; the last `validation` of the training images kept are held out.
     """
 
@@ -45,7 +45,7 @@ class PatchFeatures:
     limit: int | None = None
 
 
-class Network(NamedTuple):
+class NetworkFeatures(NamedTuple):
     """Standardised features (N, F) and labels (N,) of the three splits of one network."""
 
     train: tuple[jax.Array, jax.Array]
@@ -54,20 +54,20 @@ class Network(NamedTuple):
 
 
 class Features(NamedTuple):
-    """The networks, and the seconds that decoding and computing took."""
+    """The features of each network, and the seconds that decoding and computing took."""
 
-    networks: tuple[Network, ...]
+    networks: tuple[NetworkFeatures, ...]
     decoding_seconds: float
     seconds: float
 
 
 @functools.lru_cache(maxsize=2)
 def features(dataset: str, config: PatchFeatures, seed: int) -> Features:
-    """Computed once a process for equal arguments; its seconds are kept so that every run can be charged for them.
+    """Computed once per process for equal arguments; its seconds are kept so that every run can be charged for them.
 
-    Errors: those of `data.load`.
+    Errors: those of `sources.load`.
     """
-    images = data.load(dataset)
+    images = sources.load(dataset)
     start = time.perf_counter()
     pixels, y = images.train_images[: config.limit], jnp.asarray(images.train_labels[: config.limit])
     pixels_test, y_test = images.test_images[: config.limit], jnp.asarray(images.test_labels[: config.limit])
@@ -75,30 +75,30 @@ def features(dataset: str, config: PatchFeatures, seed: int) -> Features:
     shown = jnp.asarray(pixels[: min(config.shown, cut)].astype(np.float32) / 255)
     count = config.networks * config.filters
     filters = whitened(jax.random.key(seed), shown, count, config.size, config.stride, config.shrink)
-    raw, raw_test = (_all(config, part, *filters) for part in (pixels, pixels_test))
+    raw, raw_test = (_responses(config, part, *filters) for part in (pixels, pixels_test))
     mean, spread = raw[:cut].mean(0), raw[:cut].std(0) + 1e-6
     networks = []
     for index in range(config.networks):
         x, x_test = (
             jnp.asarray(((part - mean) / spread)[:, :, index].reshape(len(part), -1)) for part in (raw, raw_test)
         )
-        networks.append(Network((x[:cut], y[:cut]), (x[cut:], y[cut:]), (x_test, y_test)))
+        networks.append(NetworkFeatures((x[:cut], y[:cut]), (x[cut:], y[cut:]), (x_test, y_test)))
     jax.block_until_ready(networks)
     return Features(tuple(networks), images.seconds, time.perf_counter() - start)
 
 
-def _all(config: PatchFeatures, images: data.Array, kernel: jax.Array, bias: jax.Array) -> data.Array:
-    """Responses (N, cells, networks, filters) of all images."""
+def _responses(config: PatchFeatures, images: sources.Array, kernel: jax.Array, bias: jax.Array) -> sources.Array:
+    """Pooled responses (N, blocks of the grid, networks, filters) of all images."""
     parts = [
-        np.asarray(_block(jnp.asarray(images[i : i + _BLOCK]), kernel, bias, config))
-        for i in range(0, len(images), _BLOCK)
+        np.asarray(_pooled(jnp.asarray(images[i : i + _BATCH]), kernel, bias, config))
+        for i in range(0, len(images), _BATCH)
     ]
     return np.concatenate(parts).reshape(len(images), config.grid**2, config.networks, config.filters)
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _block(images: jax.Array, kernel: jax.Array, bias: jax.Array, config: PatchFeatures) -> jax.Array:
-    """Pooled responses (N, grid^2 K), cell by cell."""
+def _pooled(images: jax.Array, kernel: jax.Array, bias: jax.Array, config: PatchFeatures) -> jax.Array:
+    """Pooled responses (N, grid^2 K) of one batch, block by block of the grid."""
     windows = gather_windows(images.astype(jnp.float32) / 255, config.size, config.stride)
     flat = kernel.reshape(-1, kernel.shape[-1])
     responses = jax.nn.relu(windows @ flat + bias[None, None, None, :])

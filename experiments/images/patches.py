@@ -1,10 +1,10 @@
-"""Filters from data: whitened patches, for layers that are not trained yet.
+"""Filters from data, for layers that are not trained yet: windows of the input, whitened (the literature's patches).
 
     w_k = s_k (C + shrink tr(C)/d I)^-1 (p_k - m),   bias_k = -w_k . m,   s_k such that w_k . p has unit deviation
 
 m and C are mean and covariance of a layer's input windows, p_k some of them. C^-1 is the whitening applied twice: the
-answer w . x compares x and p_k after whitening both. Source: Coates and Ng 2012, Learning feature representations with
-k-means.
+response w . x compares x and p_k after whitening both. Source: Coates and Ng 2012, Learning feature representations
+with k-means.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Filters(NamedTuple):
 def whitened(
     key: jax.Array, inputs: jax.Array, count: int, size: int, stride: int, shrink: float, num_windows: int = 10000
 ) -> Filters:
-    """`count` filters out of the windows of inputs (N, H, W, C): float, what the layer will see.
+    """`count` filters from windows of inputs (N, H, W, C), float: what the layer will see.
 
     shrink > 0 keeps directions of little variance from taking over; num_windows are drawn for m and C.
     Errors: ValueError for fewer windows than filters.

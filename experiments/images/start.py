@@ -1,8 +1,8 @@
 """A network's first parameters from data and bits, before any gradient step.
 
-    dictionary   D whitened patches                                                        experiments.images.patches
+    dictionary   D whitened windows of the images                                          experiments.images.patches
     filters      K of D: a mask x over the dictionary's least-squares weights, sum x = K   a QUBO of D bits
-    head         least squares on the features, every weight rounded down or up            a QUBO of F bits a class
+    head         least squares on the features, every weight rounded down or up            a QUBO of F bits per class
                      w = step (floor(w0 / step) + x)
 
 Both QUBOs are `pull_back` of `least_squares` through an encoding; a control differs in the sampler alone. Without a
@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.harness import controls
-from experiments.harness.controls import rounded, sampler_of
+from experiments.harness.controls import SAMPLERS, rounded, sampler_of
 from experiments.images import patches
 from experiments.images.models import PatchNetwork, scaled
 from experiments.images.patches import Filters
@@ -29,15 +28,13 @@ from qjax.formulate.minimiser import minimiser
 from qjax.formulate.rounding import sequential
 from qjax.hybrid import Problem, Round, formulated, initial_states, picked
 
-SAMPLERS = tuple(controls.SAMPLERS)
-
 
 @dataclass(frozen=True)
 class Start:
     """Sizes and strengths of the start.
 
-    dictionary: candidate filters; choice_images: pictures their usefulness is judged on, by means over the whole
-    picture; images: pictures the head is fitted on; shrink: of the whitening; ridge, choice_ridge: of the two
+    dictionary: candidate filters; choice_images: images their usefulness is judged on, by means over the whole
+    image; images: those the head is fitted on; shrink: of the whitening; ridge, choice_ridge: of the two
     least-squares fits; logit_scale: height of the right class's target; bits: grid of the head's weights, 2^bits + 1
     levels over a class's range; temperatures: of the head's first states (Klein), in units of its energy.
     """
@@ -66,10 +63,10 @@ class Started(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The filters' QUBO, and what is needed to pick: atoms, held-out answers and targets, first states."""
+    """The filters' QUBO, and what is needed to pick: atoms, held-out responses and targets, first states."""
 
     atoms: Filters
-    answers: jax.Array
+    responses: jax.Array
     targets: jax.Array
     empty: Any
     problem: Problem
@@ -87,28 +84,28 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A start as a sequence of pure functions of arrays, so that each compiles ahead of time."""
+class Stages:
+    """The stages of a start as pure functions of arrays, so that each compiles ahead of time."""
 
     config: Start
     network: PatchNetwork
     method: str
 
     def choice(self, key: jax.Array, order: jax.Array, images: jax.Array, labels: jax.Array) -> Choice:
-        """The dictionary, what its atoms answer, and the QUBO of which K to keep."""
+        """The dictionary, the responses of its atoms, and the QUBO of which K to keep."""
         config, network = self.config, self.network
         keys, some = jax.random.split(key), order[: self.config.choice_images]
         atoms = self._atoms(keys[0], order, images)
-        candidates = network.clone(filters=self.config.dictionary, grid=1)
-        answers = mapped(candidates, "features", _layers(network, atoms), images[some])
+        whole = network.clone(filters=self.config.dictionary, grid=1)
+        responses = mapped(whole, "features", _layers(network, atoms), images[some])
         targets = _targets(labels[some], network, config)
-        cut = answers.shape[0] * 3 // 4
+        cut = responses.shape[0] * 3 // 4
         count, classes = config.dictionary, network.num_classes
         empty = {"kernel": jnp.zeros((2, count, classes)), "bias": jnp.zeros(classes)}
 
         def formulate(params: Any, radius: float) -> tuple[Quadratic, Any]:
             quadratic = least_squares(
-                params, "kernel", answers[:cut], targets[:cut], bias="bias", ridge=config.choice_ridge
+                params, "kernel", responses[:cut], targets[:cut], bias="bias", ridge=config.choice_ridge
             )
             solution = minimiser(quadratic, params)
             return quadratic, encode(solution, {"kernel": Mask(axis=1, cardinality=network.filters)})
@@ -116,13 +113,13 @@ class Plan:
         problem = formulated(formulate, empty, 1.0)
         propose = rounded if self.method == "rounded" else None
         states = initial_states(keys[1], problem, config.choice_reads, propose)
-        return Choice(atoms, answers[cut:], targets[cut:], empty, problem, states)
+        return Choice(atoms, responses[cut:], targets[cut:], empty, problem, states)
 
     def keep(self, choice: Choice, samples: Samples) -> tuple[Any, Round]:
         """The convolution of the picked filters."""
 
         def loss(params: Any) -> jax.Array:
-            return _squared_error(params, choice.answers, choice.targets)
+            return _squared_error(params, choice.responses, choice.targets)
 
         outcome = picked(loss, choice.empty, choice.problem, samples, 4, "always")
         used = jnp.any(outcome.params["kernel"] != 0, axis=(0, 2))
@@ -181,8 +178,8 @@ class Plan:
         return patches.whitened(key, scaled(images[order[:500]]), self.config.dictionary, *layer)
 
 
-def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -> dict[str, Any]:
-    """The plan's functions by name, compiled ahead of time, two at a time."""
+def compiled(stages: Stages, key: jax.Array, images: jax.Array, labels: jax.Array) -> dict[str, Any]:
+    """The stages by name, compiled ahead of time, two at a time."""
     built: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(2) as pool:
 
@@ -192,21 +189,21 @@ def compiled(plan: Plan, key: jax.Array, images: jax.Array, labels: jax.Array) -
             return lowered.out_info
 
         keys, order = _drawn(key, images.shape[0])
-        if plan.method not in SAMPLERS:
-            layers = add(plan.unchosen, keys[0], order, images)
-            add(plan.fit, order, layers, images, labels)
+        if stages.method not in SAMPLERS:
+            layers = add(stages.unchosen, keys[0], order, images)
+            add(stages.fit, order, layers, images, labels)
         else:
-            choice = add(plan.choice, keys[0], order, images, labels)
-            samples = add(plan.anneal_choice, keys[1], choice)
-            layers, _ = add(plan.keep, choice, samples)
-            head = add(plan.head, keys[2], order, layers, images, labels)
-            samples = add(plan.anneal_head, keys[3], head)
-            add(plan.settle, head, samples)
+            choice = add(stages.choice, keys[0], order, images, labels)
+            samples = add(stages.anneal_choice, keys[1], choice)
+            layers, _ = add(stages.keep, choice, samples)
+            head = add(stages.head, keys[2], order, layers, images, labels)
+            samples = add(stages.anneal_head, keys[3], head)
+            add(stages.settle, head, samples)
     return {name: program.result() for name, program in built.items()}
 
 
 def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: jax.Array) -> Started:
-    """A network's parameters by the programs of a plan. images (N, H, W, C) uint8, labels (N,): the training split."""
+    """A network's parameters by its compiled stages. images (N, H, W, C) uint8, labels (N,): the training split."""
     ledger, (keys, order) = Ledger(), _drawn(key, images.shape[0])
     if "fit" in programs:
         layers, ledger = ledger.run("formulate", programs["unchosen"], keys[0], order, images)
@@ -222,7 +219,7 @@ def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: j
 
 
 def _drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Keys of the four drawing steps, and an order of the pictures, made on the host: sorts take long to compile."""
+    """Keys of the four drawing steps, and an order of the images, made on the host: sorts take long to compile."""
     seed = np.asarray(jax.random.key_data(key))
     return jax.random.split(key, 4), jnp.asarray(np.random.default_rng(seed).permutation(count), jnp.int32)
 
@@ -231,7 +228,7 @@ def _drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
 def mapped(network: PatchNetwork, method: str, params: Any, images: jax.Array, batch: int = 20) -> jax.Array:
     """network.`method` of images (N, H, W, C), batch by batch inside one program: (N, F) for "features".
 
-    Small batches stay in a CPU's cache: 20 pictures at a time take a third of the time of 250.
+    Small batches stay in a CPU's cache: 20 images at a time take a third of the time of 250.
     """
 
     def one(some: jax.Array) -> Any:
@@ -239,10 +236,10 @@ def mapped(network: PatchNetwork, method: str, params: Any, images: jax.Array, b
 
     count = images.shape[0]
     batch = min(batch, count)
-    # Whole batches only: the last one is filled up with zeros, whose answers are dropped.
+    # Whole batches only: the last one is filled up with zeros, whose outputs are dropped.
     filled = jnp.pad(images, ((0, -count % batch), (0, 0), (0, 0), (0, 0)))
-    answers: jax.Array = jax.lax.map(one, filled.reshape(-1, batch, *images.shape[1:]))
-    return answers.reshape(-1, answers.shape[-1])[:count]
+    outputs: jax.Array = jax.lax.map(one, filled.reshape(-1, batch, *images.shape[1:]))
+    return outputs.reshape(-1, outputs.shape[-1])[:count]
 
 
 def _targets(labels: jax.Array, network: PatchNetwork, config: Start) -> jax.Array:
@@ -264,8 +261,8 @@ def _proposal(config: Start, method: str) -> Callable[[jax.Array, Problem, int],
     return rounded if method == "rounded" else functools.partial(_sequential, config.temperatures)
 
 
-def _sequential(heat: tuple[float, float], key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
-    temperatures = jnp.geomspace(*heat, num_reads).at[0].set(0.0)
+def _sequential(ends: tuple[float, float], key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
+    temperatures = jnp.geomspace(*ends, num_reads).at[0].set(0.0)
     return sequential(key, problem.quadratic, problem.encoding, num_reads, temperatures)
 
 

@@ -1,4 +1,4 @@
-"""Training a head whose weights are one bit and a scale a class, and the states it passes through.
+"""Training a head of one bit per weight and one scale per class, with latent weights behind the bits.
 
 state       {"kernel" (F, C), "bias" (C,), "step" (C,)}: kernel = +-step, or free before the first rounding
 latent      {"latent" (F, C), "log_step" (C,), "bias" (C,)}: kernel = sign(latent) exp(log_step)
@@ -18,7 +18,7 @@ import optax
 from experiments.harness.account import Account
 from qjax import Refine
 
-Split: TypeAlias = tuple[jax.Array, jax.Array]
+Examples: TypeAlias = tuple[jax.Array, jax.Array]
 Kind: TypeAlias = Literal["free", "scales", "signs"]
 
 
@@ -53,42 +53,42 @@ def cross_entropy(values: jax.Array, y: jax.Array) -> jax.Array:
     return loss
 
 
-def head_loss(params: Any, batch: Split) -> jax.Array:
+def head_loss(params: Any, batch: Examples) -> jax.Array:
     return cross_entropy(logits(params, batch[0]), batch[1])
 
 
-def latent_loss(latents: Any, batch: Split) -> jax.Array:
+def latent_loss(latents: Any, batch: Examples) -> jax.Array:
     return head_loss(_through(latents), batch)
 
 
-def accuracy(params: Any, batch: Split) -> jax.Array:
-    """Percent of right answers."""
-    answers = jnp.argmax(logits(params, batch[0]), axis=1).astype(batch[1].dtype)
-    return 100 * (answers == batch[1]).astype(jnp.float32).mean()
+def accuracy(params: Any, batch: Examples) -> jax.Array:
+    """Percent classified correctly."""
+    predicted = jnp.argmax(logits(params, batch[0]), axis=1).astype(batch[1].dtype)
+    return 100 * (predicted == batch[1]).astype(jnp.float32).mean()
 
 
-def continuous(schedule: Schedule, key: jax.Array, train: Split, classes: int, account: Account) -> Any:
-    """The head with free weights, from zero, and one step a class: its mean |weight|."""
+def continuous(schedule: Schedule, key: jax.Array, train: Examples, classes: int, account: Account) -> Any:
+    """The head with free weights, from zero, and one step per class: its mean |weight|."""
     zero = {"kernel": jnp.zeros((train[0].shape[1], classes)), "bias": jnp.zeros(classes)}
     free, _ = _run(schedule, "free", key, zero, train, schedule.continuous_steps, account)
     return {**free, "step": jnp.abs(free["kernel"]).mean(0)}
 
 
-def refit(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> Any:
+def refit(schedule: Schedule, key: jax.Array, params: Any, train: Examples, account: Account) -> Any:
     """Steps and biases trained for fixed signs; kept where the training loss is lower."""
     latents = _latents(params, jnp.sign(params["kernel"]) * schedule.latent)
     new, _ = _run(schedule, "scales", key, latents, train, schedule.scale_steps, account)
     return _lowest([params, _state(new)], train, account)
 
 
-def refined(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> tuple[Any, Any]:
+def refined(schedule: Schedule, key: jax.Array, params: Any, train: Examples, account: Account) -> tuple[Any, Any]:
     """Straight-through training: (state of lowest training loss among the start and the ends of chunks, last state)."""
     start = _latents(params, jnp.sign(params["kernel"]) * schedule.latent)
     last, seen = _run(schedule, "signs", key, start, train, schedule.steps, account)
     return _lowest([params, *map(_state, seen)], train, account), _state(last)
 
 
-def trained(schedule: Schedule, key: jax.Array, params: Any, train: Split, account: Account) -> tuple[Any, Any]:
+def trained(schedule: Schedule, key: jax.Array, params: Any, train: Examples, account: Account) -> tuple[Any, Any]:
     """As `refined`, with long_steps and from free weights: latents in proportion to them, the usual way."""
     start = _latents(params, params["kernel"] / params["step"][None, :] * schedule.latent)
     last, seen = _run(schedule, "signs", key, start, train, schedule.long_steps, account)
@@ -116,7 +116,7 @@ def _refiner(schedule: Schedule, kind: Kind, steps: int) -> Refine:
 
 
 def _run(
-    schedule: Schedule, kind: Kind, key: jax.Array, params: Any, train: Split, steps: int, account: Account
+    schedule: Schedule, kind: Kind, key: jax.Array, params: Any, train: Examples, steps: int, account: Account
 ) -> tuple[Any, list[Any]]:
     """(last parameters, those at the ends of chunks)."""
     seen: list[Any] = []
@@ -144,7 +144,7 @@ def _state(latents: Any) -> Any:
     return {"kernel": kernel, "bias": latents["bias"], "step": step}
 
 
-def _lowest(states: list[Any], train: Split, account: Account) -> Any:
+def _lowest(states: list[Any], train: Examples, account: Account) -> Any:
     """The state of lowest loss over all training images, the earliest among equals."""
     losses = [float(account.call("evaluate", head_loss, state, train)) for state in states]
     return states[losses.index(min(losses))]

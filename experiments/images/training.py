@@ -1,14 +1,14 @@
-"""Table I's images part: one small network on CIFAR-10, Adam from scratch against a start made of bits.
+"""Does a start made of annealed bits beat Adam from scratch? One small network on CIFAR-10, for Table I.
 
-    python -m experiments table1 --only cifar10            3 paired seeds, about 30 s a run on 2 cores
-    python -m experiments table1 --full --only cifar10     10 paired seeds, about 120 s a run, every control
+    python -m experiments table1 --only cifar10            3 paired seeds, about 30 s per run on 2 cores
+    python -m experiments table1 --full --only cifar10     10 paired seeds, about 120 s per run, every control
 
     adam              He initialisation, AdamW with a one-cycle schedule, tuned
-    adam-data-start   the same descent from `image_start` with random filters and the continuous head
+    adam-data-start   the same descent from `images.start` with random filters and the continuous head
     hybrid            the same start with both choices annealed; its controls differ in the sampler alone
 
-A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training pictures kept apart,
-of copies made during training and evaluated after it; the test pictures are looked at once, at the end. Decoding is
+A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training images kept apart,
+of copies made during training and evaluated after it; the test images are looked at once, at the end. Decoding is
 charged to every run, and so are compile seconds.
 """
 
@@ -30,7 +30,7 @@ from experiments.data.sources import Dataset, load, title
 from experiments.harness.controls import SAMPLERS
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import models
-from experiments.images.start import Plan, Start, compiled, mapped, start
+from experiments.images.start import Stages, Start, compiled, mapped, start
 from qjax import Ledger
 from qjax.descend.refine import Compiled, Refine
 from qjax.hybrid import Round
@@ -44,7 +44,7 @@ TUNED = Path(__file__).parent.parent / "tuned"
 @dataclass(frozen=True)
 class Training:
     """AdamW with a one-cycle schedule: the rate rises linearly from `first` of its peak over `warmup` of the steps,
-    then falls linearly to `last` of it. head_scale: rate of the head over the convolution's. microbatch_size: pictures
+    then falls linearly to `last` of it. head_scale: rate of the head over the convolution's. microbatch_size: images
     at a time, as many as a CPU's cache holds.
     """
 
@@ -131,7 +131,7 @@ def problem_name() -> str:
 
 
 @dataclass(frozen=True)
-class Split:
+class Splits:
     """Pixels on the device: training, validation (the last rows of the training split), test; and what that took."""
 
     data: Dataset
@@ -142,7 +142,7 @@ class Split:
 
 
 @functools.lru_cache(maxsize=2)
-def split(dataset: str, validation: int, training_images: int | None, test_images: int | None) -> Split:
+def splits(dataset: str, validation: int, training_images: int | None, test_images: int | None) -> Splits:
     data = load(dataset)
     begin = time.perf_counter()
     cut = len(data.train_labels) - validation
@@ -151,11 +151,11 @@ def split(dataset: str, validation: int, training_images: int | None, test_image
     held = (jnp.asarray(data.train_images[cut:]), data.train_labels[cut:])
     test = (jnp.asarray(data.test_images[:test_images]), data.test_labels[:test_images])
     jax.block_until_ready((train, held[0], test[0]))
-    return Split(data, train, held, test, data.seconds + time.perf_counter() - begin)
+    return Splits(data, train, held, test, data.seconds + time.perf_counter() - begin)
 
 
-def _pixels(config: Images) -> Split:
-    return split(config.dataset, config.validation, config.training_images, config.test_images)
+def _pixels(config: Images) -> Splits:
+    return splits(config.dataset, config.validation, config.training_images, config.test_images)
 
 
 def run(config: Images, method: str, seed: int, progress: Progress = lambda fraction, text: None) -> dict[str, Any]:
@@ -216,12 +216,15 @@ def run(config: Images, method: str, seed: int, progress: Progress = lambda frac
 
 @dataclass(frozen=True, eq=False)
 class _Programs:
-    """What every run of a configuration executes, compiled ahead of time, and the seconds that took."""
+    """What every run of a configuration executes, compiled ahead of time, and the seconds that took.
+
+    batch: images per call of `logits`.
+    """
 
     made: dict[str, Any]
     train: Compiled
     logits: Any
-    slab: int
+    batch: int
     seconds: float
 
 
@@ -249,7 +252,7 @@ def _programs(config: Images, network: models.PatchNetwork, method: str) -> _Pro
         elif config.start is None:
             raise ValueError(f"method {method} needs a configuration with a start")
         else:
-            made = compiled(Plan(config.start, network, method), key, *pixels.train)
+            made = compiled(Stages(config.start, network, method), key, *pixels.train)
     return _Programs(made, train.result(), logits.result(), config.validation, time.perf_counter() - begin)
 
 
@@ -293,15 +296,12 @@ def _flipped(key: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Ar
 
 
 def _accuracy(programs: _Programs, params: Any, images: jax.Array, labels: np.ndarray[Any, Any]) -> float:
-    """Percent, by the program compiled for as many pictures as the validation split has."""
-    slab = programs.slab
-    filled = jnp.pad(images, ((0, -len(labels) % slab), (0, 0), (0, 0), (0, 0)))
-    guesses = [np.asarray(programs.logits(params, filled[i : i + slab])).argmax(1) for i in range(0, len(filled), slab)]
-    return 100.0 * float(np.mean(np.concatenate(guesses)[: len(labels)] == labels))
+    """Percent classified correctly, by the program compiled for as many images as the validation split has."""
+    batch = programs.batch
+    filled = jnp.pad(images, ((0, -len(labels) % batch), (0, 0), (0, 0), (0, 0)))
+    logits = [np.asarray(programs.logits(params, filled[i : i + batch])) for i in range(0, len(filled), batch)]
+    return 100.0 * float(np.mean(np.concatenate(logits).argmax(1)[: len(labels)] == labels))
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-
-
-__all__ = ["METHODS", "SAMPLERS", "Images", "Training", "cells", "comparisons", "configuration", "run"]

@@ -1,4 +1,4 @@
-"""Tunes the images part: as many trials for Adam as for the starts from data, on the validation split.
+"""Tunes Table I's images rows: as many trials for Adam as for the starts from data, on the validation split.
 
     python -m experiments.images.tune --length default --trials 12      writes experiments/tuned/cifar10.json
 
@@ -21,7 +21,7 @@ SEED = 100
 
 @dataclass(frozen=True)
 class Tune:
-    """Random search with the same number of trials for both families; about 45 s a trial on 2 cores."""
+    """Random search with the same number of trials for both families; about 45 s per trial on 2 cores."""
 
     length: Literal["default", "full"] = "default"
     trials: int = 12
@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator, training: Training) -> Training:
 
 
 def search(config: Images, method: str, trials: int) -> tuple[Training, list[dict[str, Any]]]:
-    """The best of the present settings and `trials` - 1 drawn ones, and every trial with its validation accuracy."""
+    """The best of the current settings and `trials` - 1 drawn ones, and every trial with its validation accuracy."""
     if trials < 1:
         raise ValueError(f"trials must be at least 1, got {trials}")
     rng = np.random.default_rng(SEED)

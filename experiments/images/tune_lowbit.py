@@ -1,4 +1,4 @@
-"""Chooses the straight-through refinement of the low-bit table, by what is best for the controls.
+"""Tunes the straight-through refinement of the one-bit head, by what is best for the controls.
 
     python -m experiments.images.tune_lowbit     about 2 minutes on 2 cores; rewrites experiments/tuned/lowbit.json
 
@@ -27,7 +27,7 @@ def main() -> None:
     found: dict[tuple[float, float], float] = {}
     for rate, latent in itertools.product(RATES, LATENTS):
         schedule = replace(config.schedule, learning_rate=rate, latent=latent)
-        # Nothing of a run but its validation accuracy is looked at.
+        # The validation accuracy is all that is looked at.
         scores = [
             lowbit.run(replace(config, schedule=schedule), method, seed)["results"]["validation"]
             for method in JUDGES

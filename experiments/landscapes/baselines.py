@@ -29,7 +29,7 @@ from qjax.samplers.samples import Samples
 
 
 class Method(Protocol):
-    """What every row of the synthetic tables is."""
+    """A row of the synthetic tables: how it searches."""
 
     def __call__(self, key: jax.Array, problem: Landscape, account: Account) -> jax.Array: ...
 
@@ -148,8 +148,7 @@ class Spectral:
 class Relaxed:
     """Adam on E(sigmoid(theta)) from small random theta, rounded: a sampler, so that it takes the annealer's place.
 
-    learning_rate and spread are in units of theta. It is no QUBO heuristic of note; it is what gradient descent makes
-    of the same QUBO.
+    learning_rate and spread are in units of theta. The control for what gradient descent alone makes of the same QUBO.
     """
 
     num_steps: int = 1000

@@ -63,7 +63,7 @@ def glass(size: int, alpha: float, height: float, seed: int) -> Landscape:
     if size < 1 or columns < 1 or height <= 0:
         raise ValueError(f"a glass needs positive size, alpha and height, got {size}, {alpha}, {height}")
     # The coupling matrix is the same for every height: the grid over a compares like with like.
-    planted, couplings = wishart(size, columns, np.random.default_rng([1, size, round(1000 * alpha), seed]))
+    planted, couplings = wishart_couplings(size, columns, np.random.default_rng([1, size, round(1000 * alpha), seed]))
     data = {
         "couplings": jnp.asarray(couplings, jnp.zeros(0).dtype),
         "height": jnp.asarray(height, jnp.zeros(0).dtype),
@@ -72,7 +72,7 @@ def glass(size: int, alpha: float, height: float, seed: int) -> Landscape:
     return _scaled(name, size, 2.0, glass_value, data, planted)
 
 
-def wishart(size: int, columns: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def wishart_couplings(size: int, columns: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(t in {-1, 1}^n, J (n, n) with its diagonal): J = WW'/(n - 1) is positive semidefinite and Jt = 0."""
     planted = rng.choice([-1.0, 1.0], size)
     factor = rng.normal(size=(size, columns))

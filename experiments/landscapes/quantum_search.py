@@ -71,7 +71,7 @@ class GlassHybrid:
 
 @dataclass(frozen=True)
 class FittedHybrid:
-    """Fixed-point coordinates of `bits` bits around the present point under a quadratic fitted to gradients.
+    """Fixed-point coordinates of `bits` bits around the current point under a quadratic fitted to gradients.
 
     A round: num_samples probes of f of standard deviation half sqrt(radius * half width), `qjax.fitted`, a grid of
     +- radius, anneal, and the candidate whose descent of num_basin_steps ends lowest. The first radius is the box's.

@@ -1,11 +1,11 @@
-"""Table I's synthetic part: the planted double-well glass and shifted, rotated test functions.
+"""Table I's rows on problems with a known minimum: the planted double-well glass, shifted and rotated test functions.
 
     python -m experiments table1 --only glass rastrigin         the default instances
     python -m experiments table1 --full --only glass            the whole grid of well depth a and hardness alpha
 
 A run ends with `solved`, f - f* <= 1e-6 scale, scale the mean of f over the box; `final` is 100 or 0. Multi-start
-Adam, L-BFGS, CMA-ES and the relaxed QUBO get numbers of starts or evaluations that take the hybrid's seconds, committed
-in tuned/synthetic.json with the command that finds them.
+Adam, L-BFGS and CMA-ES get numbers of starts or evaluations that take the hybrid's seconds, committed in
+tuned/synthetic.json with the command that finds them; the relaxed QUBO gets the hybrid's reads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FITTED_CONTROLS = ("continuous", "rounded", "random-bits", "greedy", "shuffled")
 
 @dataclass(frozen=True)
 class Glass:
-    """The planted glass of this shape; an instance a seed."""
+    """The planted glass of this shape; one instance per seed."""
 
     size: int = 256
     alpha: float = 0.95
@@ -56,7 +56,7 @@ class Glass:
 
 @dataclass(frozen=True)
 class Function:
-    """A shifted, rotated test function; an instance (rotation and minimum) a seed."""
+    """A shifted, rotated test function; one instance (rotation and minimum) per seed."""
 
     kind: str = "rastrigin"
     size: int = 100
@@ -203,14 +203,14 @@ def _plan(scale: Scale) -> Sequence[tuple[Shape, tuple[str, ...], range]]:
 def _cell(shape: Shape, name: str, seed: int, method: Method) -> Cell:
     sampler = getattr(method, "sampler", None)
     # The rounded control has a sampler that it does not use.
-    title = "given" if getattr(method, "start", "") == "rounded" else "-" if sampler is None else _title(sampler)
+    shown = "given" if getattr(method, "start", "") == "rounded" else "-" if sampler is None else _sampler_name(sampler)
     return Cell(
         problem=shape.name,
         method=name,
         seed=seed,
         config=plain({"problem": shape, "method": method}),
         run=functools.partial(_run, shape, method, seed),
-        sampler=title,
+        sampler=shown,
         cost=2.0,
         tags=shape.tags,
     )
@@ -234,6 +234,6 @@ def _run(shape: Shape, method: Method, seed: int, progress: Progress) -> dict[st
     return {"results": results, "timed": timed}
 
 
-def _title(sampler: Any) -> str:
+def _sampler_name(sampler: Any) -> str:
     inner = getattr(sampler, "sampler", None)
-    return type(sampler).__name__.lower() if inner is None else _title(inner)
+    return type(sampler).__name__.lower() if inner is None else _sampler_name(inner)

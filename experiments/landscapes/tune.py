@@ -1,4 +1,4 @@
-"""Finds what tuned/synthetic.json commits, by running it on instances that no table uses.
+"""Finds the settings committed in tuned/synthetic.json, on instances that no table uses.
 
     python -m experiments.landscapes.tune calibrate     numbers of starts and evaluations that take the hybrid's seconds
     python -m experiments.landscapes.tune adam          learning rates of Adam by success, then by the lowest median gap

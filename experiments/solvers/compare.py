@@ -1,4 +1,4 @@
-"""Solvers side by side: every instance, every sampler, the same wall-clock, the same cores, the same ladder of sweeps.
+"""Solvers side by side: every sampler on every instance with the same wall-clock, cores and ladder of sweeps.
 
 A cell is one sampler on one instance with one seed. Its seconds go into a ladder of runs (qjax.samplers.within): at
 first `num_sweeps` sweeps, each further run twice as long while there is time, the last as long as fits; the best state
@@ -20,9 +20,7 @@ from rich.console import Console
 from experiments.harness.presentation import driver, environment
 from experiments.harness.presentation.cells import Cell, Progress, UsageError
 from experiments.harness.presentation.driver import Report
-from experiments.solvers import figures as solver_figures
-from experiments.solvers import peers
-from experiments.solvers import report as solver_report
+from experiments.solvers import figures, peers, report
 from experiments.solvers.generate import generate
 from experiments.solvers.instances import Instance, InstanceError, read_folder
 from experiments.solvers.report import REFERENCE
@@ -47,7 +45,7 @@ class Solvers:
     seconds: float = 10.0
     """Wall-clock of a run."""
     repeats: int = 5
-    """Runs of each sampler on each instance, one a seed."""
+    """Runs of each sampler on each instance, one per seed."""
     samplers: str = "auto,anneal,bifurcation,tabu,dwave-sa,dwave-tabu,openjij-sa,simulated-bifurcation"
     """Names with commas between them: any of `qjax.samplers.names()`, and the peers."""
     reads: int = 128
@@ -101,12 +99,12 @@ def reported(
     problems: Sequence[Instance], seconds: float, records: Sequence[dict[str, Any]], env: dict[str, Any]
 ) -> Report:
     """Gaps, seconds and figures of these records."""
-    summary = solver_report.summary(records, problems, env, seconds)
+    summary = report.summary(records, problems, env, seconds)
     return Report(
         summary,
-        solver_report.markdown(summary),
-        solver_report.tables(summary),
-        partial(solver_figures.draw, records, summary),
+        report.markdown(summary),
+        report.tables(summary),
+        partial(figures.draw, records, summary),
     )
 
 
@@ -169,7 +167,7 @@ def solve(
         with peers.peer(name, problem.qubo, environment.cores(), num_sweeps) as host:
             samples = samplers.within(host, seconds)(key, problem.qubo, reads)
     else:
-        sampler = of_cores(ladder("auto" if name == REFERENCE else name, num_sweeps), reads)
+        sampler = over_devices(ladder("auto" if name == REFERENCE else name, num_sweeps), reads)
         samples = samplers.within(sampler, seconds)(key, problem.qubo, reads)
     info, claimed = samples.info, float(samples.best_energy)
     energy = float(problem.qubo.energies(samples.best_bits))
@@ -204,7 +202,7 @@ def ladder(name: str, num_sweeps: int) -> Any:
     return samplers.get(name, **dict.fromkeys(known, num_sweeps))
 
 
-def of_cores(sampler: Any, reads: int) -> Any:
+def over_devices(sampler: Any, reads: int) -> Any:
     """The sampler with its reads spread over all devices, where they divide them."""
     devices = jax.devices()
     if sampler.is_host or len(devices) == 1 or reads % len(devices):

@@ -1,4 +1,4 @@
-"""Gap against seconds, one png an instance: what each sampler's best was worth by then."""
+"""Gap against seconds, one png per instance: how far each sampler's best was from the reference by then."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folde
             curves = [outcome["timed"]["curve"] for outcome in mine]
             seconds, table = staircase(curves, -row["sense"] * row["reference"])
             colour, line = styles[row["sampler"]]
-            # The dot is all there is to see of a run whose first rung took it beyond the budget.
+            # A run whose first rung outlasted the budget has no line: the dot shows it.
             shape = {"where": "post", "marker": "o", "markersize": 3, "markevery": [0]}
             axis.step(seconds, np.median(table, axis=0), line, color=colour, label=row["sampler"], lw=1.8, **shape)
             lowest = min(lowest, float(table.min()))

@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.landscapes.functions import wishart as wishart_couplings
+from experiments.landscapes.functions import wishart_couplings
 from experiments.solvers.instances import Instance, qubo_of
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def generate(name: str) -> Instance:
-    """The problem of that name. Errors: ValueError for a name or a size that there is not."""
+    """The problem of that name. Errors: ValueError for an unknown name or an impossible size."""
     match = re.fullmatch(r"([a-z]+)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
     kinds: dict[str, Callable[[np.random.Generator, int], tuple[int, Edges, float | None]]] = {
         "sk": sk,

@@ -1,4 +1,4 @@
-"""Problem files as Qubos, with the best values known: what the solvers are compared on.
+"""The problems that solvers are compared on: files read as Qubos, with the best values known.
 
 .txt .mc .rud .rudy   `n m`, then m lines `i j w`, 1-based: maximise the cut, the sum of w over edges with
                       x_i != x_j (Gset: Helmberg and Rendl 2000)
@@ -49,7 +49,7 @@ def read_folder(folder: Path) -> list[Instance]:
     """Every instance file under a folder, by name. Errors: InstanceError, also for a folder without any."""
     if not folder.is_dir():
         raise InstanceError(f"{folder}: no such folder of instances")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and not _aside(path)]
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and not _ignored(path)]
     known = best_known(folder / BEST_KNOWN)
     found: dict[str, Instance] = {}
     for path in paths:
@@ -71,7 +71,7 @@ def read(path: Path, known: dict[str, tuple[int, float]] | None = None) -> list[
     known = {} if known is None else known
     if path.suffix == ".bqm":
         return [_model(path, known)]
-    lines = _numbers(path)
+    lines = _words(path)
     number, first = _next(path, lines, "a line `n m`")
     if len(first) == 1:
         count = _count(path, number, first[0])
@@ -226,7 +226,7 @@ def _text(path: Path) -> str:
         raise InstanceError(f"{path}: {error.strerror or error}") from None
 
 
-def _numbers(path: Path) -> _Lines:
+def _words(path: Path) -> _Lines:
     """(line number, words) of the lines that are not blank."""
     return iter([(k, line.split()) for k, line in enumerate(_text(path).splitlines(), 1) if line.strip()])
 
@@ -257,5 +257,5 @@ def _known(name: str, known: dict[str, tuple[int, float]], sense: int | None) ->
     return value
 
 
-def _aside(path: Path) -> bool:
+def _ignored(path: Path) -> bool:
     return path.name.startswith(".") or path.stem.lower() == "readme"

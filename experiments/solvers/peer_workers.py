@@ -1,4 +1,4 @@
-"""The processes in which single-threaded peers run: one model each, answered by name. Imports no JAX."""
+"""What runs in the processes of single-threaded peers: a model built once, then one call per rung. Imports no JAX."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class Model(NamedTuple):
 _loaded: list[tuple[Any, Callable[[Any, int, int, int], Any]]] = []
 
 
-def load(solver: str, model: Model) -> None:
+def load(name: str, model: Model) -> None:
     """Builds the dimod model once, before any clock starts."""
     import dimod
 
@@ -27,13 +27,13 @@ def load(solver: str, model: Model) -> None:
     bqm = dimod.BinaryQuadraticModel.from_numpy_vectors(model.linear, edges, model.offset, "BINARY")
     for missing in range(bqm.num_variables, len(model.linear)):
         bqm.add_linear(missing, float(model.linear[missing]))
-    _loaded[:] = [(bqm, SOLVERS[solver])]
+    _loaded[:] = [(bqm, SINGLE_THREADED[name])]
 
 
 def answer(num_reads: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(bits (num_reads, n), energies (num_reads,)) as the peer gives them."""
-    bqm, solver = _loaded[0]
-    found = solver(bqm, num_reads, length, seed)
+    bqm, call = _loaded[0]
+    found = call(bqm, num_reads, length, seed)
     binary = found if found.vartype.name == "BINARY" else found.change_vartype("BINARY", inplace=False)
     places = np.argsort(list(binary.variables))
     record = binary.record
@@ -63,7 +63,7 @@ def _openjij_sa(bqm: Any, num_reads: int, length: int, seed: int) -> Any:
     return openjij.SASampler().sample(bqm, num_reads=num_reads, num_sweeps=length)
 
 
-SOLVERS: dict[str, Callable[[Any, int, int, int], Any]] = {
+SINGLE_THREADED: dict[str, Callable[[Any, int, int, int], Any]] = {
     "dwave-sa": _dwave_sa,
     "dwave-tabu": _dwave_tabu,
     "openjij-sa": _openjij_sa,

@@ -1,6 +1,6 @@
 """Other people's solvers as host samplers, timed the way their users call them and on the same cores.
 
-dwave-sa, dwave-tabu     dwave-samplers: single-threaded, so a process a core, each with its share of the reads
+dwave-sa, dwave-tabu     dwave-samplers: single-threaded, so one process per core, each with its share of the reads
 openjij-sa               OpenJij's simulated annealing, likewise
 simulated-bifurcation    heated ballistic bifurcation on torch, which uses all cores itself
 
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from experiments.solvers.peer_workers import SOLVERS, Model, answer, load
+from experiments.solvers.peer_workers import SINGLE_THREADED, Model, answer, load
 from qjax.energy.couplings import Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers import Samples
@@ -30,7 +30,7 @@ PACKAGES = {
     "openjij-sa": "openjij",
     "simulated-bifurcation": "simulated_bifurcation",
 }
-# Its users get as many agents unless they ask for others, and a product of 128 costs little more than one of 16.
+# Its default number of agents; a product of 128 costs little more than one of 16.
 READS = {"simulated-bifurcation": 128}
 Solve = Callable[[int, int, int], tuple[np.ndarray, np.ndarray]]
 
@@ -69,11 +69,11 @@ def peer(name: str, qubo: Qubo, cores: int, num_sweeps: int) -> Iterator[Peer]:
     if name == "simulated-bifurcation":
         yield Peer(_bifurcation(model, cores), num_sweeps)
         return
-    assert name in SOLVERS
+    assert name in SINGLE_THREADED
     # Spawned: a fork of a process with JAX's threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(cores, mp_context=context, initializer=load, initargs=(name, model)) as pool:
-        # All are started when each had to wait for the others.
+        # A task that sleeps keeps its process busy, so that all processes are started before the clock is.
         list(pool.map(time.sleep, [0.3] * cores))
 
         def solve(num_reads: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

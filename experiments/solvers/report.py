@@ -1,8 +1,8 @@
-"""From the cells of `solvers` to its summary.
+"""What `solvers` reports of its cells.
 
 gap           100 |reference - objective| / |reference| percent; negative where the reference was beaten
-seconds_to    median over repeats of the first second at which a run's best is as good as ...: a run that never gets
-              there counts as infinite, and so None where half or more do not
+seconds_to    median over repeats of the first second at which a run's best is as good as the best peer's median, or
+              as the best known; a run that never gets there counts as infinite, so None where half or more do not
 TTS99         the least t max(1, ln 0.01 / ln(1 - p(t))), p(t) the share of repeats that reached the reference by t;
               None where none did
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.presentation.tables import Table, head, number
+from experiments.harness.presentation.tables import Table, number, preamble
 from experiments.solvers.instances import Instance
 from experiments.solvers.peers import PACKAGES
 
@@ -123,7 +123,7 @@ def tts99(seconds: Sequence[float | None]) -> float | None:
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """One line a row of the summary, and one a sampler of ours beside the best peer."""
+    """One line per row of the summary, and one per sampler of ours beside the best peer."""
     names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,TTS99 s"
     header = (*names.split(","), "M proposals/s", "compile s")
     lines = []
@@ -167,7 +167,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "",
     ]
     parts = [table.markdown() for table in tables(summary)]
-    return "\n".join([*head("Solvers", summary["environment"]), "", *parts, *notes])
+    return "\n".join([*preamble("Solvers", summary["environment"]), "", *parts, *notes])
 
 
 def _median_seconds(curves: Sequence[Any], level: float) -> float | None:

@@ -1,1 +1,1 @@
-"""Cells, resuming, tables, figures: what stores and prints numbers, and can change none."""
+"""Cells, resuming, tables, figures: everything that stores and prints numbers and can change none of them."""

@@ -1,8 +1,8 @@
 """A long experiment as cells: one (problem, method, seed, configuration) each, kept on disk as it finishes.
 
-One JSON file a cell, written to a temporary name, flushed to the disk and renamed: a cell is there whole or not at all,
-whatever killed the process. The same command then computes only what is missing. A stored cell stands in for a new one
-where its key (problem, method, seed, hash of the configuration) and its makers (code, device, JAX) are the same.
+One JSON file per cell, written to a temporary name, flushed to the disk and renamed: a cell is stored whole or not at
+all, whatever killed the process. The same command then computes only what is missing. A stored cell stands in for a new
+one where its key (problem, method, seed, hash of the configuration) and its makers (code, device, JAX) are the same.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class StoreError(OSError):
 
 
 class UsageError(ValueError):
-    """Options that cannot be meant together, or name nothing. One line, for people."""
+    """Options that contradict one another, or name what does not exist. One line, for people."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Store:
                 (self.folder / f"{cell.key()}.json").unlink(missing_ok=True)
 
     def load(self, cell: Cell) -> dict[str, Any] | None:
-        """The stored record of this very cell; None where there is none, it is damaged, or it was made otherwise."""
+        """The stored record of this cell; None where there is none, it is damaged, or other makers made it."""
         try:
             record = json.loads((self.folder / f"{cell.key()}.json").read_text())
             outcome, makers = record["outcome"], record["made_by"]

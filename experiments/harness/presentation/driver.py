@@ -1,7 +1,7 @@
-"""What every experiment made of cells shares: its options, the run, and what it leaves behind.
+"""How an experiment made of cells runs: its options, the run, and the files it leaves behind.
 
 OUT/NAME/config.json                 where it ran and with which options, before the first cell
-OUT/NAME/cells/                      one file a finished cell, from which the same command resumes
+OUT/NAME/cells/                      one file per finished cell, from which the same command resumes
 OUT/NAME/summary.json, summary.md    and figures: of all cells, or of those finished when it was stopped
 """
 
@@ -55,7 +55,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Report:
-    """What finished cells come to: summary.json, summary.md, tables for the terminal, and what draws figures."""
+    """What is made of finished cells: summary.json, summary.md, tables for the terminal, and what draws figures."""
 
     summary: dict[str, Any]
     markdown: str
@@ -66,7 +66,7 @@ class Report:
 def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = ()) -> list[Cell]:
     """The cells of the chosen problems and methods, seed by seed, so that an early stop leaves complete pairs.
 
-    Errors: UsageError for a name that no problem starts with, or for a method that there is not.
+    Errors: UsageError for a name that no problem starts with, or for an unknown method.
     """
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     for name in only:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = (
+RECORDED_PACKAGES = (
     "jax",
     "jaxlib",
     "numpy",
@@ -29,11 +29,11 @@ PACKAGES = (
     "scikit-learn",
 )
 # What only prints, stores or times stands apart by folder: no file of these, nor one directly under experiments/, can
-# change the number of a cell.
+# change a number of a cell.
 PRESENTATION = ("experiments/harness/presentation", "experiments/bench")
 
 
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
+def versions(packages: Iterable[str] = RECORDED_PACKAGES) -> dict[str, str | None]:
     """The installed version of each package, None where it is not installed."""
 
     def version(package: str) -> str | None:

@@ -61,7 +61,7 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
 
 
 def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -> Path | None:
-    """Metric against seconds, one panel a problem: median over seeds, with a band."""
+    """Metric against seconds, one panel per problem: median over seeds, with a band."""
     problems = _problems([r for r in records if r["outcome"]["timed"]["curve"]])[:MOST_PANELS]
     if not problems:
         return None
@@ -72,7 +72,7 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
             seconds, low, middle, high = band([r["outcome"]["timed"]["curve"] for r in group])
             colour, line = styles[method]
             label = f"{method} ({_seeds(len(group))})"
-            # The marker at the end is all there is of a method with a single evaluation.
+            # A method with a single evaluation has no line: the marker at the end shows it.
             marker = MARKERS[line]
             axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker=marker, ms=5, markevery=[-1])
             axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
@@ -98,7 +98,7 @@ def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.nda
 
 
 def phases(records: Sequence[Record], path: Path) -> Path | None:
-    """Where the seconds went: one bar a method, the pipeline's phases in order, medians over seeds."""
+    """Where the seconds went: one bar per method, the pipeline's phases in order, medians over seeds."""
     problems = _problems(records)[:MOST_PANELS]
     if not problems:
         return None
@@ -164,7 +164,7 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
 
 
 def success(records: Sequence[Record], path: Path) -> Path | None:
-    """Success over the grid of well depth a and hardness alpha, one panel a method, instances pooled over sizes."""
+    """Success over the grid of well depth a and hardness alpha, one panel per method, instances pooled over sizes."""
     grid = [r for r in records if {"a", "alpha"} <= r["tags"].keys()]
     if not grid:
         return None
@@ -186,7 +186,7 @@ def success(records: Sequence[Record], path: Path) -> Path | None:
         axis.set_xticks(range(len(alphas)), [f"{v:g}" for v in alphas])
         axis.set_yticks(range(len(depths)), [f"{v:g}" for v in depths])
         axis.set(xlabel="hardness α = M/n", ylabel="well depth a")
-        axis.set_title(f"{method}\n(up to {int(counts.max())} a field)", fontsize=9)
+        axis.set_title(f"{method}\n(up to {int(counts.max())} per square)", fontsize=9)
     sizes = sorted({str(r["tags"]["n"]) for r in grid if "n" in r["tags"]})
     figure.suptitle(f"planted double-well glass, n = {', '.join(sizes)}: instances solved", fontsize=10)
     if image is not None:

@@ -1,7 +1,7 @@
-"""One number over seeds, with how far to trust it.
+"""Means and medians over seeds, each with its interval.
 
 From 6 values on, the interval is a 95 % percentile bootstrap of the statistic; below that it is the minimum and the
-maximum, and is called a range. A run that never reached its target counts as infinitely slow, and prints as None.
+maximum, and is called a range. A run that never reached its target counts as infinitely slow, and is stored as None.
 """
 
 import math
@@ -18,16 +18,16 @@ SEED = 20240607  # fixed: the same values give the same interval, bit for bit
 
 def summarise(values: Sequence[float | None]) -> dict[str, Any]:
     """{"mean", "median", "interval" of the mean, "kind", "n", "values"}; None values are left out, of n too."""
-    present = [float(v) for v in values if v is not None]
-    if not present:
+    known = [float(v) for v in values if v is not None]
+    if not known:
         return {"mean": None, "median": None, "interval": None, "kind": "none", "n": 0, "values": list(values)}
-    interval, kind = interval_of(present, np.mean)
+    interval, kind = interval_of(known, np.mean)
     return {
-        "mean": math.fsum(present) / len(present),
-        "median": float(np.median(present)),
+        "mean": math.fsum(known) / len(known),
+        "median": float(np.median(known)),
         "interval": interval,
         "kind": kind,
-        "n": len(present),
+        "n": len(known),
         "values": [None if v is None else float(v) for v in values],
     }
 

@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 
 from experiments.harness.presentation.cells import Cell
 
 
 class Watch:
-    """Follows `run_cells`; cells are weighed by their expected seconds, and the time left by how those came true.
+    """Follows `run_cells`. The time left is the expected seconds of what is missing, times the pace measured so far.
 
     On a terminal there is a bar; elsewhere (a log) only the lines. Use as a context, and hand it over as `watch`.
     """
@@ -33,7 +34,7 @@ class Watch:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.bar.add_task("", total=max(self.total, 1e-9), left="")
 
     def __call__(self, cell: Cell, fraction: float, text: str) -> None:

@@ -20,7 +20,7 @@ class Table:
     def markdown(self) -> str:
         """GitHub's table syntax, under a heading."""
         head = ["| " + " | ".join(self.header) + " |", "|" + "---|" * len(self.header)]
-        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in self.lines]
+        body = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in self.lines]
         return "\n".join([f"## {self.title}", "", *head, *body, ""])
 
     def print(self, console: Console) -> None:
@@ -62,10 +62,10 @@ def markdown(
         "",
     ]
     parts = tables(summary) if parts is None else parts
-    return "\n".join([*head(title, env), *facts, *(table.markdown() for table in parts), *about])
+    return "\n".join([*preamble(title, env), *facts, *(table.markdown() for table in parts), *about])
 
 
-def head(title: str, env: Mapping[str, Any]) -> list[str]:
+def preamble(title: str, env: Mapping[str, Any]) -> list[str]:
     """The first lines of a summary.md: its title, and where it ran."""
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items() if version)
     flags = f"; XLA flags: `{env['xla_flags']}`" if env["xla_flags"] else ""
@@ -88,7 +88,7 @@ def signed(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def spread(entry: Mapping[str, Any], key: str, digits: int = 1, sign: bool = False) -> str:
+def with_interval(entry: Mapping[str, Any], key: str, digits: int = 1, sign: bool = False) -> str:
     """ "value [low, high]"; the interval is left out for a single seed."""
     show = signed if sign else number
     if entry["interval"] is None or entry["n"] < 2:
@@ -102,7 +102,7 @@ def reached(entry: Mapping[str, Any], digits: int) -> str:
     """Times over seeds with the share of runs that got there; a dash where there was no target."""
     if entry["n"] == 0:
         return "-"
-    shown = spread(entry, "median", digits) if entry["reached"] else "not reached"
+    shown = with_interval(entry, "median", digits) if entry["reached"] else "not reached"
     missing = entry["reached"] < entry["n"]
     return f"{shown} ({entry['reached']}/{entry['n']})" if missing else shown
 
@@ -118,7 +118,7 @@ def _rows(summary: Mapping[str, Any]) -> Table:
                 row["method"],
                 row["sampler"],
                 str(len(row["seeds"])),
-                spread(row["results"]["final"], "mean"),
+                with_interval(row["results"]["final"], "mean"),
                 number(timed["seconds"]),
                 reached(target, 1),
                 "-" if feasible is None else f"{100 * feasible:.0f} %",
@@ -143,7 +143,7 @@ def _gains(summary: Mapping[str, Any]) -> Table:
     lines = []
     for found in summary["comparisons"]:
         gains = (found["gain"], found["final_gain"])
-        lines.append((found["problem"], _pair(found), *(spread(gain, "mean", 2, sign=True) for gain in gains)))
+        lines.append((found["problem"], _pair(found), *(with_interval(gain, "mean", 2, sign=True) for gain in gains)))
     header = ("problem", "method / baseline", "points at its last second", "points at the end")
     return Table("Gain over the baseline", header, tuple(lines))
 
@@ -159,7 +159,7 @@ def _annealer(summary: Mapping[str, Any]) -> Table:
         for control, entry in gain["by_control"].items():
             best = "best control" if control == gain["best_control"] else ""
             lines.append(
-                (found["problem"], f"{found['method']} - {control}", spread(entry, "mean", 2, sign=True), best)
+                (found["problem"], f"{found['method']} - {control}", with_interval(entry, "mean", 2, sign=True), best)
             )
     return Table("The annealer's own gain", ("problem", "hybrid - control", "points", ""), tuple(lines))
 

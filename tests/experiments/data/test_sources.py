@@ -6,25 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data import decoding, prepare
-from experiments.data import sources as data
+from experiments.data import decoding, prepare, sources
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
-        data.load("cifar-10")
+        sources.load("cifar-10")
     with pytest.raises(ValueError, match="did you mean 'digits'"):
-        data.title("digit")
+        sources.title("digit")
 
 
 def test_every_source_has_a_title_and_classes() -> None:
-    assert {"cifar10", "cifar100", "fashion_mnist", "mnist", "digits"} <= set(data.SOURCES)
-    assert all(source.title and source.num_classes >= 10 for source in data.SOURCES.values())
+    assert {"cifar10", "cifar100", "fashion_mnist", "mnist", "digits"} <= set(sources.SOURCES)
+    assert all(source.title and source.num_classes >= 10 for source in sources.SOURCES.values())
 
 
 def test_digits_are_split_without_overlap_and_decoded_once() -> None:
-    digits = data.load("digits")
-    assert data.load("digits") is digits
+    digits = sources.load("digits")
+    assert sources.load("digits") is digits
     assert digits.train_images.shape == (1500, 8, 8, 1) and digits.test_images.shape == (297, 8, 8, 1)
     assert digits.train_images.dtype == np.uint8 and digits.train_labels.dtype == np.int32
     assert set(np.unique(digits.train_labels)) == set(range(10))
@@ -38,7 +37,7 @@ def test_shares_cover_every_row_once(size: int, shares: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "L"), ("PNG", "RGB"), ("JPEG", "RGB")])
-def test_pictures_decode_to_height_width_channels(kind: str, mode: str) -> None:
+def test_images_decode_to_height_width_channels(kind: str, mode: str) -> None:
     from PIL import Image
 
     pixels = np.full((6, 4) if mode == "L" else (6, 4, 3), 77, np.uint8)
@@ -47,41 +46,41 @@ def test_pictures_decode_to_height_width_channels(kind: str, mode: str) -> None:
     decoded = decoding.decode(file.getvalue())
     assert decoded.shape == (6, 4, 1 if mode == "L" else 3)
     np.testing.assert_allclose(decoded, 77, atol=2)
-    assert decoding.encoding_of(file.getvalue()) == kind.lower()
+    assert decoding.format_of(file.getvalue()) == kind.lower()
 
 
 def test_nothing_prepared_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(data.DataUnavailable, match=r"CIFAR-10: nothing prepared in .*cifar10") as caught:
-        data.load("cifar10")
+    with pytest.raises(sources.DataUnavailable, match=r"CIFAR-10: nothing prepared in .*cifar10") as caught:
+        sources.load("cifar10")
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cifar10").write_text("not a folder")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(data.DataUnavailable, match="CIFAR-10: cannot read") as caught:
-        data.load("cifar10")
+    with pytest.raises(sources.DataUnavailable, match="CIFAR-10: cannot read") as caught:
+        sources.load("cifar10")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ask", [data.load, data.title])
+@pytest.mark.parametrize("ask", [sources.load, sources.title])
 def test_a_damaged_folder_is_one_clear_line(ask: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = tmp_path / "cifar10" / "3.0.2"
     version.mkdir(parents=True)
     (version / "dataset_info.json").write_text("{ truncated")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(data.DataUnavailable, match="CIFAR-10: cannot read") as caught:
+    with pytest.raises(sources.DataUnavailable, match="CIFAR-10: cannot read") as caught:
         ask("cifar10")  # type: ignore[operator]
     assert "\n" not in str(caught.value)
 
 
 def test_the_prepared_copy_is_read_whole_and_named() -> None:
     if not prepare.is_prepared("cifar10"):
-        with pytest.raises(data.DataUnavailable):
-            data.load("cifar10")
+        with pytest.raises(sources.DataUnavailable):
+            sources.load("cifar10")
         return
-    cifar = data.load("cifar10")
+    cifar = sources.load("cifar10")
     assert cifar.train_images.shape == (50000, 32, 32, 3) and cifar.test_images.shape == (10000, 32, 32, 3)
     assert np.bincount(cifar.test_labels).tolist() == [1000] * 10
-    assert cifar.title == data.title("cifar10") and cifar.title.startswith("CIFAR-10")
+    assert cifar.title == sources.title("cifar10") and cifar.title.startswith("CIFAR-10")

@@ -1,4 +1,4 @@
-"""The low-bit experiment on the embedded digits: what its parts promise, and cells that repeat bit for bit."""
+"""The one-bit head on the embedded digits: what its parts promise, and cells that repeat bit for bit."""
 
 from dataclasses import replace
 
@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import prepare
-from experiments.data import sources as data
+from experiments.data import prepare, sources
 from experiments.harness.account import Account
 from experiments.harness.controls import SAMPLERS, sampler_of
 from experiments.harness.presentation.cells import check_outcome
@@ -75,7 +74,7 @@ def test_the_formulated_problem_is_the_loss_to_second_order(network, start, form
     np.testing.assert_allclose(problem.qubo.energies(first), modelled, rtol=1e-4)
 
 
-def test_first_states_differ_and_end_with_the_present_weights(start, formulated):
+def test_first_states_differ_and_end_with_the_current_weights(start, formulated):
     problem, first, _ = formulated
     energies = problem.qubo.energies(first)
     np.testing.assert_array_equal(first[-1], problem.encoding.nearest(start))
@@ -92,7 +91,7 @@ def test_the_rounded_control_is_the_rounded_minimiser(start, formulated):
     assert float((first[0] != problem.encoding.nearest(start)).mean()) < 0.25
 
 
-def test_every_method_but_continuous_ends_with_one_bit_a_weight(network, start):
+def test_every_method_but_continuous_ends_with_one_bit_per_weight(network, start):
     bits = {**start, "kernel": jnp.sign(start["kernel"]) * start["step"][None, :]}
     for loop, first in ((straight_through.refined, bits), (straight_through.trained, start)):
         kept, last = loop(SCHEDULE, jax.random.key(2), first, network.train, Account())
@@ -143,7 +142,7 @@ def test_cells_are_paired_and_named_by_their_data(monkeypatch):
     assert {cell.problem for cell in cells} == {"digits-1bit"} and "digits" in cells[0].data
     assert len({cell.key() for cell in cells}) == len(cells)
     monkeypatch.setattr(prepare, "is_prepared", lambda name: True)
-    monkeypatch.setattr(data, "title", lambda name: f"a copy of {name}")
+    monkeypatch.setattr(sources, "title", lambda name: f"a copy of {name}")
     assert {(cell.problem, cell.data) for cell in lowbit.cells("full")} == {("cifar10-1bit", "a copy of cifar10")}
     assert len(lowbit.cells("full")) == 10 * len(METHODS)
     assert lowbit.comparisons("full")[0].controls == CONTROLS

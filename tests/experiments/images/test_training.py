@@ -1,4 +1,4 @@
-"""The images part on the embedded digits: every method runs, repeats, and its seconds add up."""
+"""Table I's images rows on the embedded digits: every method runs, repeats, and its seconds add up."""
 
 import functools
 import json
@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.images import models
-from experiments.images import training as images
-from experiments.images import tune as tune_images
-from experiments.images.start import SAMPLERS, Plan, Start, compiled, mapped, start
+from experiments.harness.controls import SAMPLERS
+from experiments.images import models, training, tune
+from experiments.images.start import Stages, Start, compiled, mapped, start
 
 pytestmark = pytest.mark.optimised
 
@@ -25,14 +24,14 @@ def digits_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
 
 
-def config(from_data: bool) -> images.Images:
-    training = images.Training(steps=20, batch_size=64, flip=False)
-    return images.Images(training, START if from_data else None, "digits", "patch-small", 1000, 100, 300, 2)
+def config(from_data: bool) -> training.Images:
+    brief = training.Training(steps=20, batch_size=64, flip=False)
+    return training.Images(brief, START if from_data else None, "digits", "patch-small", 1000, 100, 300, 2)
 
 
 @pytest.mark.parametrize("method", ["adam", "hybrid"])
 def test_a_run_repeats_bit_for_bit_and_its_phases_add_up(method: str) -> None:
-    first, second = (images.run(config(method != "adam"), method, 3) for _ in range(2))
+    first, second = (training.run(config(method != "adam"), method, 3) for _ in range(2))
     assert json.dumps(first["results"]) == json.dumps(second["results"])
     timed = first["timed"]
     assert sum(timed["phases"].values()) == pytest.approx(timed["seconds"])
@@ -43,8 +42,8 @@ def test_a_run_repeats_bit_for_bit_and_its_phases_add_up(method: str) -> None:
 
 
 def test_a_start_from_data_is_far_better_than_none_before_any_step() -> None:
-    started = images.run(config(True), "adam-data-start", 0)["results"]["started"]
-    plain = images.run(config(False), "adam", 0)["results"]["started"]
+    started = training.run(config(True), "adam-data-start", 0)["results"]["started"]
+    plain = training.run(config(False), "adam", 0)["results"]["started"]
     # Ten classes: an untrained network is near 10 %; measured for the start: 95 % and more.
     assert started > 80 and plain < 40
 
@@ -52,10 +51,10 @@ def test_a_start_from_data_is_far_better_than_none_before_any_step() -> None:
 @functools.cache
 def begun(method: str) -> tuple[Any, Any]:
     """The start that a method gives, made twice."""
-    pictures, labels = images._pixels(config(True)).train
+    images, labels = training._pixels(config(True)).train
     key = jax.random.key(1)
-    programs = compiled(Plan(START, models.get("patch-small"), method), key, pictures, labels)
-    return start(programs, key, pictures, labels), start(programs, key, pictures, labels)
+    programs = compiled(Stages(START, models.get("patch-small"), method), key, images, labels)
+    return start(programs, key, images, labels), start(programs, key, images, labels)
 
 
 @pytest.mark.parametrize("method", SAMPLERS)
@@ -78,37 +77,37 @@ def test_the_annealed_filters_have_lower_energy_than_random_ones() -> None:
 
 def test_mapped_fills_up_the_last_batch_without_a_trace() -> None:
     network: Any = models.get("patch-small")
-    pictures = images._pixels(config(True)).train[0][:7]
-    params = jax.jit(network.init)(jax.random.key(0), pictures)["params"]
-    whole = jax.jit(network.apply)({"params": params}, pictures)
-    np.testing.assert_allclose(mapped(network, "__call__", params, pictures, 4), whole, rtol=1e-4, atol=1e-4)
+    images = training._pixels(config(True)).train[0][:7]
+    params = jax.jit(network.init)(jax.random.key(0), images)["params"]
+    whole = jax.jit(network.apply)({"params": params}, images)
+    np.testing.assert_allclose(mapped(network, "__call__", params, images, 4), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_mirroring_flips_whole_pictures_left_to_right() -> None:
-    pictures = jnp.arange(64, dtype=jnp.uint8).reshape(4, 4, 4, 1)
-    flipped, _ = images._flipped(jax.random.key(0), (pictures, jnp.zeros(4, jnp.int32)))
-    for before, after in zip(np.asarray(pictures), np.asarray(flipped), strict=True):
+def test_mirroring_flips_whole_images_left_to_right() -> None:
+    images = jnp.arange(64, dtype=jnp.uint8).reshape(4, 4, 4, 1)
+    flipped, _ = training._flipped(jax.random.key(0), (images, jnp.zeros(4, jnp.int32)))
+    for before, after in zip(np.asarray(images), np.asarray(flipped), strict=True):
         assert (after == before).all() or (after == before[:, ::-1]).all()
 
 
 def test_cells_are_paired_and_named_after_their_copy() -> None:
-    cells = images.cells("full")
+    cells = training.cells("full")
     assert {cell.data for cell in cells} == {"digits (scikit-learn)"} and {cell.problem for cell in cells} == {"digits"}
-    for method in images.METHODS:
+    for method in training.METHODS:
         assert sorted(cell.seed for cell in cells if cell.method == method) == list(range(10))
     assert len({cell.key() for cell in cells}) == len(cells)
 
 
 def test_unknown_method_and_missing_start_are_errors() -> None:
     with pytest.raises(ValueError, match="unknown method 'adamw'"):
-        images.run(config(False), "adamw", 0)
+        training.run(config(False), "adamw", 0)
     with pytest.raises(ValueError, match="needs a configuration with a start"):
-        images.run(config(False), "hybrid", 0)
+        training.run(config(False), "hybrid", 0)
 
 
 def test_tuning_keeps_the_best_of_as_many_trials_as_asked() -> None:
-    best, found = tune_images.search(config(False), "adam", 2)
+    best, found = tune.search(config(False), "adam", 2)
     top = max(found, key=lambda trial: trial["validation"])
     assert len(found) == 2 and top["settings"]["peak"] == best.peak
     with pytest.raises(ValueError, match="trials must be at least 1"):
-        tune_images.search(config(False), "adam", 0)
+        tune.search(config(False), "adam", 0)

@@ -96,7 +96,7 @@ def test_hybrid_solves_a_glass_that_random_bits_do_not():
 
 
 def test_fitted_hybrid_and_its_continuous_control_solve_a_small_rastrigin():
-    # With 20,000 probes the centre's error is 0.16 a coordinate; a basin is 0.5 wide: 10 coordinates, 3 rounds.
+    # With 20,000 probes the centre's error is 0.16 per coordinate; a basin is 0.5 wide: 10 coordinates, 3 rounds.
     problem = function("rastrigin", 10, seed=0)
     hybrid = FittedHybrid(samplers.get("anneal", num_sweeps=50), 3, 20_000, num_reads=8, num_candidates=2)
     for method in (hybrid, Continuous(hybrid), dataclasses.replace(hybrid, start="rounded")):

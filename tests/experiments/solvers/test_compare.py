@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as cli
-from experiments.solvers import compare as solvers
-from experiments.solvers import peers
-from experiments.solvers import report as solver_report
+from experiments.solvers import compare, peers, report
 from experiments.solvers.generate import generate
 from experiments.solvers.instances import Instance
 from experiments.solvers.peers import Peer
@@ -68,13 +66,13 @@ def test_all_climb_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert theirs == [10, 20, 40, 80, 160, 320, 370]
     for name in ("anneal", "bifurcation"):
         climbed.clear()
-        sampler = solvers.ladder(name, 10)
+        sampler = compare.ladder(name, 10)
         monkeypatch.setattr(type(sampler), "repeated", lambda self, k, q, r, i, repeats: spent(10 * int(repeats)))
         samplers.within(sampler, 1000)(jax.random.key(0), problem.qubo, 4)
         assert climbed == [0, *theirs]
 
 
-@pytest.mark.parametrize("name", [*peers.SOLVERS, "simulated-bifurcation"])
+@pytest.mark.parametrize("name", [*peers.SINGLE_THREADED, "simulated-bifurcation"])
 def test_a_peer_answers_with_the_energies_of_the_qubo(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: starting others is what the smoke run tests."""
     if not peers.installed(name):
@@ -106,7 +104,7 @@ def test_gaps_and_seconds_of_a_cut() -> None:
         record("dwave-sa", 0, [[1.0, 97.0], [4.0, 98.0]]),
         record("reference", 0, [[1.0, 100.0]]),
     ]
-    found = solver_report.summary(runs, [problem], {}, 4.0)
+    found = report.summary(runs, [problem], {}, 4.0)
     ours, theirs = found["rows"]
     assert (ours["best"], ours["median"], ours["best_known"], ours["gap"]) == (100.0, 100.0, 100.0, 0.0)
     assert ours["seconds_to"] == {"best_peer_median": 1.5, "best_known": 4.0}
@@ -118,12 +116,12 @@ def test_gaps_and_seconds_of_a_cut() -> None:
     assert (beside["sampler"], beside["peer"], beside["not_worse"]) == ("auto", "dwave-sa", True)
     assert beside["peer_gap"] == pytest.approx(2.0) and beside["share"] == 1.5 / 4
     line = ("g", "auto", "dwave-sa", "2.000", "0.000", "yes", "0.375")
-    assert solver_report.tables(found)[1].lines == (line,)
+    assert report.tables(found)[1].lines == (line,)
     worse = [record("anneal", 0, [[1.0, 97.0]]), record("dwave-sa", 0, [[2.0, 98.0]])]
-    (beside,) = solver_report.summary(worse, [problem], {}, 4.0)["against_peers"]
+    (beside,) = report.summary(worse, [problem], {}, 4.0)["against_peers"]
     assert not beside["not_worse"] and beside["share"] is None
     unknown = Instance("g", "maxcut", problem.qubo, -1)
-    assert solver_report.summary(runs, [unknown], {}, 4.0)["rows"][1]["reference"] == 100.0
+    assert report.summary(runs, [unknown], {}, 4.0)["rows"][1]["reference"] == 100.0
 
 
 @pytest.mark.parametrize(
