@@ -1,17 +1,21 @@
-"""The method: formulate a QUBO near the present parameters, anneal it, pick by the true loss, descend.
+"""The method: rounds of formulate, anneal and pick, which choose parameters by a QUBO; then gradient descent.
 
-    formulate   quadratic, encoding = formulate(params, radius);  qubo = pull_back(quadratic, encoding) + penalties
-    anneal      samples = sampler(key, qubo, num_reads)
-    pick        the candidate p(x) of lowest TRUE loss among the reads of lowest energy
-    descend     descend(key, params): a jitted optax loop, see qjax.refine
+    in every round
+        formulate   quadratic, encoding = formulate(params, radius)   q(p) near the loss; p(x) = p0 + B x for n bits x
+                    qubo = pull_back(quadratic, encoding)             E(x) = q(p(x)), plus penalties for constraints
+        anneal      samples = sampler(key, qubo, num_reads)           num_reads states x of low energy
+        pick        candidates = p(x) of the num_candidates reads of lowest energy
+                    params = the candidate of lowest TRUE loss        kept as they are where none is better
+        radius      shrinks where the loss fell by less than half of what q predicted, or not at all
+    after them
+        descend     params = descend(key, params).params              a jitted optax loop, see qjax.refine
 
-One outer round is a pure function of (key, params, radius): `outer_round`. The driver `hybrid` repeats the same three
-steps with seconds: it measures how far the quadratic can be trusted, sets the radius of the next round by that, and
-books every step.
+`outer_round` is one round, as a pure function of (key, params, radius). `hybrid` is the driver: it runs the rounds and
+the descent, adapts the radius, and books the seconds of every step.
 
-A quadratic that separates into C channels gives one Qubo with batch (C,): C problems of n / C bits, annealed at once.
-Everything here speaks of states of the whole encoding, n bits: `initial_states` splits proposals into the problems, and
-samples are put together, the k-th best read of each problem with the k-th best of the others (`Samples.join`).
+Where the quadratic separates into C channels, there is one Qubo with batch (C,): C problems of n / C bits, annealed in
+one call. Proposals and candidates are always states of the whole encoding, n bits: `initial_states` splits them for the
+sampler, and `Samples.join` joins the samples, the k-th best read of each problem with the k-th best of the others.
 """
 
 from __future__ import annotations
@@ -32,17 +36,23 @@ from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
 from qjax.samplers.samples import Samples
 
-Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]
-Loss: TypeAlias = Callable[[Any], jax.Array]
-SamplerCall: TypeAlias = Callable[..., Samples]
-Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]
+Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]  # formulate(params, radius)
+Loss: TypeAlias = Callable[[Any], jax.Array]  # loss(params), a scalar
+SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=)
+Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]  # propose(key, problem, num_reads)
 
-# The proposals' key: read r of a sampler draws from fold_in(key, r), and no run has so many reads.
+# Proposals draw from fold_in(key, _PROPOSAL). Read r draws from fold_in(key, r), and no run has that many reads.
 _PROPOSAL = 2**32 - 1
 
 
 class Problem(NamedTuple):
-    """What is annealed: qubo is E(x) = q(p(x)), penalised that plus what constraints add (None without constraints)."""
+    """What a round anneals.
+
+    quadratic  q, the model of the loss
+    encoding   p(x) = p0 + B x
+    qubo       E(x) = q(p(x)), of batch (C,) where q separates into C channels
+    penalised  qubo plus the penalties for the encoding's constraints, None where it has none
+    """
 
     quadratic: Quadratic
     encoding: Encoding
@@ -51,22 +61,25 @@ class Problem(NamedTuple):
 
     @property
     def sampled_qubo(self) -> Qubo:
-        """What the sampler sees."""
+        """The Qubo that the sampler is given."""
         return self.qubo if self.penalised is None else self.penalised
 
 
 class Round(NamedTuple):
-    """One outer round.
+    """The result of one round, with k = num_candidates candidates (all reads, if they are fewer).
 
-    params     the picked candidate, or the parameters the round began with where none was better
-    loss       its true loss; loss_before that of the beginning
-    accepted   whether a candidate was taken
-    bits       (k, n) candidates: repaired, by energy, repeated states last
-    energies   (k,) q at the candidates, without penalties; losses (k,) their true losses, infinite where not finite
-    fidelity   Spearman's rank correlation of energies and losses over the candidates, in [-1, 1]; 0 for one candidate
-    ratio      actual over predicted reduction of the loss, by the picked candidate
-    feasible   fraction of all reads that satisfied every constraint before repair
-    energies_read  (reads,) energies of all reads as sampled (penalties included, problems of a batch summed)
+    params         the best candidate, or, where it was not accepted, the parameters that the round began with
+    loss           () their true loss
+    loss_before    () the true loss of the parameters that the round began with
+    accepted       () whether the best candidate, that of lowest true loss, was accepted
+    bits           (k, n) int8: the candidates by energy, constraints repaired, states that repeat an earlier one last
+    energies       (k,) q of the candidates, without penalties
+    losses         (k,) their true losses, infinite where they are not finite
+    fidelity       () how well q predicts the order of the candidates: Spearman's rank correlation of energies and
+                   losses, in [-1, 1]; 0 for one candidate
+    ratio          () how well q predicts the gain of the best candidate: (loss_before - its loss) / (q_before - its q)
+    feasible       () the fraction of all reads that satisfied every constraint before repair
+    energies_read  (reads,) energies of all reads as sampled: with penalties, summed over the problems of a batch
     """
 
     params: Any
@@ -83,12 +96,19 @@ class Round(NamedTuple):
 
     @property
     def improved(self) -> jax.Array:
-        """Whether the round lowered the true loss; from a loss that is NaN, any finite one is lower."""
+        """(): whether the round lowered the true loss. Every finite loss counts as lower than NaN."""
         return self.accepted & jnp.isfinite(self.loss) & ~(self.loss >= self.loss_before)
 
 
 class Trained(NamedTuple):
-    """params after everything, the rounds, their radii, whatever `descend` returned (None without), the ledger."""
+    """The result of `hybrid`.
+
+    params   after the rounds and the descent
+    rounds   one `Round` for each
+    radii    the radius of each round
+    descent  what `descend` returned, None without
+    ledger   the seconds by phase
+    """
 
     params: Any
     rounds: tuple[Round, ...]
@@ -109,10 +129,10 @@ def outer_round(
     accept: Literal["better", "always"] = "better",
     propose: Propose | None = None,
 ) -> Round:
-    """Formulate, anneal, pick: a pure function, traceable wherever the sampler is."""
+    """One round, a pure function that can be jitted wherever the sampler can. Arguments: as of `hybrid`."""
     problem = formulated(formulate, params, radius)
-    start = initial_states(key, problem, num_reads, propose)
-    samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, start)
+    initial = initial_states(key, problem, num_reads, propose)
+    samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, initial)
     return picked(loss, params, problem, samples, num_candidates, accept)
 
 
@@ -132,17 +152,28 @@ def hybrid(
     descend: Callable[[jax.Array, Any], Any] | None = None,
     ledger: Ledger | None = None,
 ) -> Trained:
-    """Train params: `num_rounds` outer rounds, then `descend`.
+    """Train params: `num_rounds` rounds, each as `outer_round`, then `descend`. The top of this file says how.
 
-    loss(params) -> scalar, the true loss that candidates are picked by (jit it; on training or validation data);
-    formulate(params, radius) -> (Quadratic, Encoding); sampler: any qjax sampler, a D-Wave one too;
-    propose(key, problem, num_reads) -> bits (reads, n) the sampler starts from (warm starts, sequential rounding);
-    accept: "better" keeps the present parameters where no candidate beats them, "always" takes the best candidate (for
-    weights that must be discrete); descend(key, params) returns something with `.params`, such as `Refined`.
-    The ledger charges the annealer's compilation once a run, also where an earlier run in the process has waited for it
-    (see `programs`): its total can then exceed this call's wall-clock, and `ledger.balance` of that would raise. The
-    true losses of the candidates are part of "decode".
-    Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts reject.
+    key             jax.random.key; round i draws from fold_in(key, i)
+    loss            loss(params) -> scalar: the true loss, on training or validation data. It is not jitted here
+    params          the pytree to start from
+    formulate       formulate(params, radius) -> (Quadratic, Encoding): a model of the loss near params, and the
+                    parameters that the bits can choose
+    sampler         any sampler of qjax, D-Wave's included
+    num_reads       reads per round
+    num_candidates  how many reads, those of lowest energy, are decoded to pick from by their true loss
+    radius          the first round's. What it means is up to `formulate`: as a rule, the encoding's steps grow with it
+    accept          "better" keeps the current parameters where no candidate has a lower loss; "always" takes the best
+                    candidate anyway (for weights that must be discrete)
+    propose         propose(key, problem, num_reads) -> states (num_reads, n) that the sampler starts from (warm starts,
+                    sequential rounding). None: the sampler's own
+    descend         descend(key, params) -> anything with `.params`, such as `Refined`. None: no descent
+    ledger          to book the seconds on. None: a new one
+
+    The ledger books the compilation of the annealer once per run, even where an earlier run of this process has already
+    compiled it (see qjax.programs), so that runs can be compared. Its total can then exceed this call's wall-clock, and
+    `ledger.balance` raises. The true losses of the candidates are booked as "decode".
+    Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts raise.
     """
     for name, value in (("num_rounds", num_rounds), ("num_reads", num_reads), ("num_candidates", num_candidates)):
         if value < 1:
@@ -151,23 +182,23 @@ def hybrid(
     anneal = _Anneal(sampler, num_reads)
     rounds: list[Round] = []
     radii: list[float] = []
-    compiled: dict[Callable[..., Samples], float] = {}
+    compile_seconds: dict[Callable[..., Samples], float] = {}  # by program: rounds of the same shapes share one
     for index in range(num_rounds):
-        # The same as `outer_round`, with seconds.
+        # The steps of `outer_round`, each booked.
         round_key = jax.random.fold_in(key, index)
         problem, ledger = ledger.run("formulate", formulated, formulate, params, radius)
-        start, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
-        program, seconds = anneal.compiled(round_key, problem.sampled_qubo, start)
-        samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, start)
+        initial, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
+        program, seconds = anneal.compiled(round_key, problem.sampled_qubo, initial)
+        samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, initial)
         outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
         rounds.append(outcome)
         radii.append(radius)
         if seconds:
-            compiled[program] = seconds
+            compile_seconds[program] = seconds
         params = outcome.params
         radius = next_radius(radius, bool(outcome.improved), float(outcome.ratio))
-    if compiled:
-        ledger = ledger.add("compile", sum(compiled.values()))
+    if compile_seconds:
+        ledger = ledger.add("compile", sum(compile_seconds.values()))
     if descend is None:
         return Trained(params, tuple(rounds), tuple(radii), None, ledger)
     descent, ledger = ledger.run("refine", descend, jax.random.fold_in(key, num_rounds), params)
@@ -175,7 +206,7 @@ def hybrid(
 
 
 def formulated(formulate: Formulate, params: Any, radius: float) -> Problem:
-    """Formulate: the quadratic, the encoding and their Qubos near params."""
+    """Formulate: the quadratic and the encoding near params, their Qubo, and the penalties for constraints."""
     quadratic, encoding = formulate(params, radius)
     qubo = pull_back(quadratic, encoding)
     constraints = encoding.constraints
@@ -184,7 +215,10 @@ def formulated(formulate: Formulate, params: Any, radius: float) -> Problem:
 
 
 def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Propose | None) -> jax.Array | None:
-    """Proposed states (reads, n) of the encoding in the shape the Qubo's batch has them, (*batch, reads, bits)."""
+    """Anneal: the states (num_reads, n) that `propose` returns, split as the sampler takes them.
+
+    Where the Qubo has batch (C,): (C, num_reads, n / C). None where propose is None.
+    """
     if propose is None:
         return None
     states = propose(jax.random.fold_in(key, _PROPOSAL), problem, num_reads)
@@ -194,16 +228,16 @@ def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Pr
 
 @dataclass(frozen=True)
 class _Anneal:
-    """Anneal: the sampler with its number of reads, a function of arrays alone. Equal ones share a compiled program."""
+    """Anneal: the sampler with its number of reads, as a function of arrays alone. Equal ones share a program."""
 
     sampler: SamplerCall
     num_reads: int
 
-    def __call__(self, key: jax.Array, qubo: Qubo, start: jax.Array | None) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=start)
+    def __call__(self, key: jax.Array, qubo: Qubo, initial: jax.Array | None) -> Samples:
+        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=initial)
 
     def compiled(self, *args: Any) -> tuple[Callable[..., Samples], float]:
-        """(program, seconds its compilation took) for arguments like these; a host sampler is its own, 0 seconds."""
+        """(program, seconds its compilation took) for arguments of these shapes; a host sampler is not compiled."""
         if getattr(self.sampler, "is_host", False):
             return self, 0.0
         return programs.compiled(self, *args)
@@ -217,40 +251,43 @@ def picked(
     num_candidates: int,
     accept: Literal["better", "always"] = "better",
 ) -> Round:
-    """Pick: the candidate of lowest true loss among `num_candidates` of lowest energy, and how far it bears the model
-    out."""
+    """Pick: the candidate of lowest true loss among the num_candidates of lowest energy, and how well q predicted it.
+
+    params: those that the round began with. samples: of problem.sampled_qubo.
+    """
     joined = samples.join()
     bits, energies = candidates(problem, joined, num_candidates)
     # Unrolled, not scanned: XLA runs convolutions inside a loop on CPU 40 times slower.
     losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits])
     losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
     best = jnp.argmin(losses)
-    before = loss(params)
-    # A loss that is NaN compares false with everything: each finite candidate is better than it.
-    taken = losses[best] < jnp.where(jnp.isnan(before), jnp.inf, before)
+    loss_before = loss(params)
+    # NaN counts as infinite here, so that every finite candidate is better: comparisons with NaN are false.
+    accepted = losses[best] < jnp.where(jnp.isnan(loss_before), jnp.inf, loss_before)
     if accept == "always":
-        taken = jnp.ones_like(taken)
+        accepted = jnp.ones_like(accepted)
     candidate = problem.encoding.decode(bits[best])
     predicted = problem.quadratic(params) - energies[best]
     return Round(
-        params=jax.tree.map(lambda new, old: jnp.where(taken, new, old), candidate, params),
-        loss=jnp.where(taken, losses[best], before),
-        loss_before=before,
-        accepted=taken,
+        params=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), candidate, params),
+        loss=jnp.where(accepted, losses[best], loss_before),
+        loss_before=loss_before,
+        accepted=accepted,
         bits=bits,
         energies=energies,
         losses=losses,
         fidelity=rank_correlation(energies, losses),
-        ratio=(before - losses[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted),
+        ratio=(loss_before - losses[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted),
         feasible=problem.encoding.feasible(joined.bits).astype(joined.energies.dtype).mean(),
         energies_read=joined.energies,
     )
 
 
 def candidates(problem: Problem, joined: Samples, count: int) -> tuple[jax.Array, jax.Array]:
-    """(bits (k, n), energies (k,)) of the first `count` states by energy, repaired where there are constraints.
+    """Pick: (bits (k, n) int8, energies q (k,)) of the k = count states of lowest energy, constraints repaired.
 
-    joined: reads by energy. States that repeat an earlier one come last: a loss is not worth evaluating twice.
+    joined: reads of the whole encoding, lowest energy first (`Samples.join`). States that repeat an earlier one come
+    last, whatever their energy, since their loss is known already.
     """
     bits, energies = joined.bits, joined.energies
     if problem.encoding.constraints:
@@ -263,7 +300,7 @@ def candidates(problem: Problem, joined: Samples, count: int) -> tuple[jax.Array
 
 
 def _repeats(bits: jax.Array) -> jax.Array:
-    """Whether a row of bits (reads, n) equals one above it, (reads,), by 64 bits of hash: exact but for collisions."""
+    """(reads,) bool: whether a row of bits (reads, n) equals one above it. Equal 64-bit hashes count as equal rows."""
     weights = jax.random.bits(jax.random.key(0), (bits.shape[-1], 2), jnp.uint32)
     hashes = jnp.matmul(bits.astype(jnp.uint32), weights)
     # A stable sort puts equal rows side by side, the first of them in front.
@@ -273,14 +310,18 @@ def _repeats(bits: jax.Array) -> jax.Array:
 
 
 def next_radius(radius: float, improved: bool, ratio: float) -> float:
-    """A trust region: a quarter where the loss did not fall, half where less than half the promise came, else all."""
+    """The radius of the next round, as in trust-region methods.
+
+    radius / 4 where the loss did not fall, radius / 2 where it fell by less than half of what q predicted (ratio below
+    0.5), else radius.
+    """
     if not improved:
         return 0.25 * radius
     return radius if ratio >= 0.5 else 0.5 * radius
 
 
 def rank_correlation(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Spearman's rho of two vectors, ties by average rank; 0 where one of them is constant."""
+    """Spearman's rank correlation of a and b, both (k,), in [-1, 1]. Ties have their average rank; 0 for a constant."""
 
     def ranks(values: jax.Array) -> jax.Array:
         below = (values[None, :] < values[:, None]).sum(1).astype(jnp.zeros(0).dtype)
@@ -289,5 +330,5 @@ def rank_correlation(a: jax.Array, b: jax.Array) -> jax.Array:
         return rank - rank.mean()
 
     x, y = ranks(a), ranks(b)
-    size = jnp.sqrt((x**2).sum() * (y**2).sum())
-    return jnp.where(size > 0, (x * y).sum() / jnp.where(size > 0, size, jnp.ones_like(size)), jnp.zeros_like(size))
+    norm = jnp.sqrt((x**2).sum() * (y**2).sum())
+    return jnp.where(norm > 0, (x * y).sum() / jnp.where(norm > 0, norm, jnp.ones_like(norm)), jnp.zeros_like(norm))

@@ -40,9 +40,9 @@ _wait: Callable[[Any], Any] = jax.block_until_ready
 
 @dataclass(frozen=True)
 class Ledger:
-    """Seconds by phase (`booked`) and seconds a QPU reported (`reported`), both sorted tables of (name, seconds).
+    """Seconds by phase (`booked`) and seconds that a QPU reported (`reported`), as sorted tables of (name, seconds).
 
-    Every method that books returns a new ledger:
+    A ledger does not change: every method that books returns a new one.
 
         samples, ledger = ledger.run("anneal", sampler, key, qubo)
     """
@@ -63,13 +63,13 @@ class Ledger:
         return replace(self, booked=_added(self.booked, phase, seconds))
 
     def report(self, name: str, seconds: float) -> Self:
-        """Book `seconds` that a processor reported about itself; they are no part of the total."""
+        """Book `seconds` that a processor reported about itself; they do not count in the total."""
         return replace(self, reported=_added(self.reported, name, seconds))
 
     def run(self, phase: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, Self]:
         """Call `fn`, wait until every array in its result is ready, and book the seconds.
 
-        Arrays in the arguments are waited for first, so that earlier asynchronous work is not booked here.
+        Arrays in the arguments are waited for before the clock starts, so that earlier asynchronous work is not booked.
         """
         _check_phase(phase)
         _wait((args, kwargs))
@@ -78,9 +78,11 @@ class Ledger:
         return value, self.add(phase, time.perf_counter() - start)
 
     def sample(self, sampler: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, Self]:
-        """Call a sampler and book its seconds: what the table `info["seconds"]` accounts for under its phases, the
-        rest under "other"; a sampler without such a table books `info["compile_seconds"]`, where it has them, under
-        "compile" and the rest under "anneal". `info["reported"]` goes to the reported table.
+        """Call a sampler and book its seconds.
+
+        Where its `info["seconds"]` is a table of seconds by phase, those are booked, and the rest as "other". Otherwise
+        `info["compile_seconds"]`, where there are any, are booked as "compile", and the rest as "anneal".
+        `info["reported"]` goes to the reported table.
         """
         value, timed = Ledger().run("anneal", sampler, *args, **kwargs)
         info = getattr(value, "info", {})
@@ -88,7 +90,7 @@ class Ledger:
         for name, seconds in info.get("reported", {}).items():
             ledger = ledger.report(name, float(np.sum(seconds)))
         table, left = info.get("seconds"), "other"
-        if not isinstance(table, Mapping):  # none, or one number: the whole budget of `within`
+        if not isinstance(table, Mapping):  # None, or a single number: the time budget of `within`
             table, left = {"compile": info["compile_seconds"]} if "compile_seconds" in info else {}, "anneal"
         for phase, seconds in table.items():
             ledger = ledger.add(phase, float(np.sum(seconds)))
@@ -96,7 +98,7 @@ class Ledger:
         return value, ledger.add(left, max(rest, 0.0))
 
     def compile(self, jitted: Any, *args: Any, **kwargs: Any) -> tuple[Any, Self]:
-        """Lower and compile `jitted` for these arguments (arrays or shapes) ahead of time; books 'compile'.
+        """Lower and compile `jitted` for these arguments (arrays or shapes) ahead of time, booked as "compile".
 
         Returns the executable, which takes the arguments that are not static.
         """
@@ -105,10 +107,10 @@ class Ledger:
         return compiled, self.add("compile", time.perf_counter() - start)
 
     def balance(self, elapsed: float) -> Self:
-        """Book as 'other' what is missing between the total and `elapsed` seconds of wall-clock.
+        """Book as "other" what the total lacks of `elapsed` seconds of wall-clock.
 
-        Raises ValueError where the phases already add up to more than `elapsed` (by over a millisecond and 0.1 %):
-        then something was booked twice.
+        Errors: ValueError where the phases add up to more than `elapsed` (by over a millisecond and 0.1 %), which means
+        that something was booked twice.
         """
         _check_seconds("elapsed", elapsed)
         missing = elapsed - self.total
@@ -133,7 +135,7 @@ class Ledger:
         return dict(self.booked).get(phase, 0.0)
 
     def __add__(self, other: "Ledger") -> Self:
-        """The account of both runs, one after the other."""
+        """The ledger of two runs, one after the other: seconds of the same name are added."""
         merged = self
         for phase, seconds in other.booked:
             merged = merged.add(phase, seconds)
@@ -142,12 +144,12 @@ class Ledger:
         return merged
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready record; `from_dict` inverts it exactly."""
+        """A record that JSON can hold; `from_dict` inverts it exactly."""
         return {"phases": self.phases, "total": self.total, "reported": dict(self.reported)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        """The ledger that `to_dict` wrote. ValueError where a part is missing or its total does not add up."""
+        """The inverse of `to_dict`. Errors: ValueError where a part is missing or phases do not add up to the total."""
         try:
             phases, total, reported = record["phases"], float(record["total"]), record["reported"]
             ledger = cls(
@@ -161,7 +163,7 @@ class Ledger:
         return ledger
 
     def __str__(self) -> str:
-        """One line a phase, seconds and share of the total."""
+        """One line per phase, with its seconds and their share of the total."""
         total = self.total
         lines = [f"{phase:<10}{s:>10.3f} s{s / total if total else 0.0:>8.1%}" for phase, s in self.phases.items()]
         lines.append(f"{'total':<10}{total:>10.3f} s")

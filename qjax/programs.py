@@ -1,7 +1,7 @@
-"""Programs compiled ahead of time, kept with the seconds that took.
+"""Programs compiled ahead of time, kept together with the seconds that their compilation took.
 
-A run is charged for compiling what it uses, also where an earlier run in the process has already paid the wait: so the
-seconds of two runs compare.
+Every run is charged for compiling the programs it uses, even where an earlier run of this process has already compiled
+them: so the seconds of two runs can be compared.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ _compiled: dict[Hashable, tuple[Callable[..., Any], float]] = {}
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], float]:
-    """(executable, seconds) of jax.jit(function) for arguments of these shapes; compiled once a process.
+    """(executable, seconds of its compilation) of jax.jit(function) for arguments of these shapes and dtypes.
 
-    function must be hashable, and compare equal where it computes the same (a module's function, a frozen dataclass).
+    Compiled once per process, also if called again. function must be hashable, and equal to another only where both
+    compute the same: a function of a module, or a frozen dataclass.
     """
     leaves, structure = jax.tree.flatten(args)
-    # jax.typeof also carries weak types and shardings, which an executable is bound to.
+    # jax.typeof has also weak types and shardings, which an executable depends on.
     key = (function, structure, tuple(jax.typeof(leaf) for leaf in leaves))
     if key not in _compiled:
         start = time.perf_counter()

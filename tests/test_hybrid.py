@@ -192,7 +192,7 @@ def test_a_finite_candidate_beats_a_loss_that_is_not_a_number():
     np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
 
 
-def test_a_worse_candidate_shrinks_the_radius_though_the_model_foresaw_it():
+def test_a_worse_candidate_shrinks_the_radius_though_the_model_predicted_it():
     coarse, exact = partial(_shifted, 0.7), qjax.samplers.get("exact")
     best = {"w": TRUE["w"]}
     result = qjax.hybrid(jax.random.key(6), _loss, best, coarse, exact, accept="always", num_rounds=2)

@@ -1,4 +1,4 @@
-"""The ledger: phases add up, calls are waited for, records survive JSON."""
+"""The ledger: phases add up, results are waited for, records survive JSON."""
 
 import json
 import time

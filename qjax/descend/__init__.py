@@ -1,1 +1,1 @@
-"""Gradient descent: the one jitted optax loop, its host side, its checkpoints."""
+"""Gradient descent: the one jitted optax loop, what runs it from the host, and its checkpoints."""

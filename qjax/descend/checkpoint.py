@@ -1,11 +1,11 @@
-"""Checkpoints: a flat dict of arrays and a JSON record, written by Orbax in one piece, read back only if intact.
+"""Checkpoints: a flat dict of arrays and a JSON record, written by Orbax whole or not at all, read back only if intact.
 
     folder/00000007/      the arrays, as Orbax writes them
-    folder/00000007.json  the record, and size and CRC-32 of every file in the folder beside it, written last
+    folder/00000007.json  the manifest, written last: the record, and size and CRC-32 of every file in folder/00000007
 
-A save makes a new number; the newest two are kept. So a process killed at any moment leaves a folder that `restore`
-reads, and a file that was damaged later is noticed before anything is read from it. What else lies in the folder
-is left alone.
+Every save takes the next number, and the newest two are kept. So a process that is killed at any moment leaves a folder
+that `restore` can read, and a file that was damaged later is noticed before anything is read from it. Other files in
+the folder are left alone.
 """
 
 import json
@@ -26,12 +26,14 @@ Arrays = dict[str, np.ndarray]
 
 KEPT = 2
 
-# A number, with the ending of a manifest, of one half written, or of arrays that Orbax has half written.
+# The names that a save makes: a number alone (arrays), or with the ending of a manifest, of a manifest half written, or
+# of arrays that Orbax has half written.
 _OWN = re.compile(r"([0-9]{8})(|\.json|\.json\.partial|\.orbax-checkpoint-tmp(?:-[0-9]+)?)")
 
 
 class Restored(NamedTuple):
-    """Where it was, the arrays by name, the record, and a line for each newer checkpoint that could not be read."""
+    """A checkpoint read back: its path, its arrays by name, its record, and `discarded`, one line per newer checkpoint
+    that could not be read."""
 
     path: Path
     arrays: Arrays
@@ -40,7 +42,7 @@ class Restored(NamedTuple):
 
 
 def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> Path:
-    """Write a checkpoint and return its folder; OSError where it cannot be written (full disk, no permission)."""
+    """Write a checkpoint and return its path. Errors: OSError where it cannot be written (full disk, no permission)."""
     import orbax.checkpoint as ocp
 
     root = Path(folder).absolute()
@@ -55,10 +57,10 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
         _write_manifest(target, {"record": dict(record), "empty": empty, "files": _files(target)})
     except OSError as error:
         raise OSError(error.errno, f"cannot write a checkpoint to {root}: {error}") from error
-    except Exception as error:  # the storage layer reports a full disk as a ValueError of its own
+    except Exception as error:  # Orbax's storage reports a full disk as a ValueError
         raise OSError(f"cannot write a checkpoint to {root}: {error}") from error
     kept = [path.stem for path in _manifests(root) if _ours(path)][-KEPT:]
-    for path in root.iterdir():  # older ones, and what a killed process left unfinished
+    for path in root.iterdir():  # deletes older ones, and what a killed process left unfinished
         own = _OWN.fullmatch(path.name)
         if own is None or (own[2] in ("", ".json") and (own[1] in kept or not _ours(path))):
             continue
@@ -67,9 +69,10 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
 
 
 def restore(folder: str | os.PathLike[str]) -> Restored | None:
-    """The newest intact checkpoint, None where there never was one.
+    """The newest intact checkpoint; None where the folder holds none.
 
-    A corrupt or truncated one is passed over and named in `discarded`; ValueError where none of them is intact.
+    Damaged ones that are newer are skipped, and named in `discarded`.
+    Errors: ValueError where there are checkpoints, but none is intact; NotADirectoryError where folder is a file.
     """
     root = Path(folder).absolute()
     if root.exists() and not root.is_dir():
@@ -89,13 +92,13 @@ def restore(folder: str | os.PathLike[str]) -> Restored | None:
 
 
 def flatten(tree: Tree, prefix: str) -> Arrays:
-    """{prefix/leaf: array} on the host; random keys by their data."""
+    """{prefix/leaf name: array}, on the host; random keys as their key data."""
     named = jax.tree_util.tree_leaves_with_path(tree)
     return {_name(prefix, path): np.asarray(jax.device_get(_plain(leaf))) for path, leaf in named}
 
 
 def unflatten(like: Tree, arrays: Mapping[str, np.ndarray], prefix: str) -> Tree:
-    """The tree that `flatten` took apart, in the structure of `like`; ValueError where names, shapes, dtypes differ."""
+    """The inverse of `flatten`, in the structure of like. Errors: ValueError where names, shapes or dtypes differ."""
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     stored = {name for name in arrays if name.startswith(prefix + "/")}
     if unknown := stored - {_name(prefix, path) for path, _ in paths}:
@@ -117,11 +120,12 @@ def unflatten(like: Tree, arrays: Mapping[str, np.ndarray], prefix: str) -> Tree
 
 
 def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
-    """The arrays under `prefix`, by the rest of their names."""
+    """The arrays whose names begin with prefix/, by the rest of their names."""
     return {name.removeprefix(prefix + "/"): array for name, array in arrays.items() if name.startswith(prefix + "/")}
 
 
 def _read(target: Path) -> tuple[Arrays, dict[str, Any]]:
+    """(arrays, record) of the checkpoint at target. ValueError where a file is damaged or missing."""
     import orbax.checkpoint as ocp
 
     payload, _, checksum = target.with_suffix(".json").read_text().rpartition("\n")
@@ -138,6 +142,7 @@ def _read(target: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _write_manifest(target: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of the arrays at target, whole or not at all: JSON, then a line with its CRC-32."""
     payload = json.dumps(manifest)
     partial = target.with_suffix(".json.partial")
     with open(partial, "w") as stream:
@@ -148,7 +153,7 @@ def _write_manifest(target: Path, manifest: dict[str, Any]) -> None:
 
 
 def _files(target: Path) -> dict[str, list[Any]]:
-    """{path: [size, checksum]} of every file under the folder."""
+    """{path: [size, CRC-32]} of every file under target, by paths relative to it."""
     contents = {path: path.read_bytes() for path in sorted(target.rglob("*")) if path.is_file()}
     return {str(path.relative_to(target)): [len(data), _checksum(data)] for path, data in contents.items()}
 
@@ -158,9 +163,9 @@ def _manifests(root: Path) -> list[Path]:
 
 
 def _ours(path: Path) -> bool:
-    """Whether the contents are a checkpoint's, too: others name files and folders by eight digits, say a date's."""
+    """Whether the contents, too, are a checkpoint's: other files may have eight digits as their name, say a date."""
     if path.is_dir():
-        return (path / "_CHECKPOINT_METADATA").exists()  # what Orbax writes first
+        return (path / "_CHECKPOINT_METADATA").exists()  # Orbax writes it first
     start = b'{"record": '
     with open(path, "rb") as stream:
         return stream.read(len(start)) == start
@@ -171,6 +176,7 @@ def _name(prefix: str, path: Any) -> str:
 
 
 def _plain(leaf: Any) -> Any:
+    """The leaf; of a random key, its key data."""
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf
 

@@ -1,4 +1,4 @@
-"""The host's side of a training run: checks, chunks of compiled steps, callbacks, checkpoints, exact resume."""
+"""What runs a training loop from the host: checks, chunks of compiled steps, callbacks, checkpoints, exact resume."""
 
 import os
 import time
@@ -26,18 +26,18 @@ _order = jax.jit(Descent.epoch_order, static_argnums=(0, 3))
 
 
 class Refined(NamedTuple):
-    """What a run leaves behind.
+    """The result of a run.
 
     params     the last finite parameters
-    optimizer  the optimizer's state
+    optimizer  the state of the optimizer
     step       steps done
-    metrics    {"loss": (steps, ...), ...}: every recorded number of every step, NumPy arrays
+    metrics    {"loss": (steps,), name: (steps, ...)}: what every step recorded, as NumPy arrays
     info       status      "finished", "stopped" (by the callback), "nonfinite"
                fault       None, or what was not finite at step `step`: "loss", "gradient", "parameters"
-               skipped     updates dropped because they were not finite (on_nonfinite="skip")
-               resumed_at  the step of the checkpoint the run went on from, or None
-               discarded   a line for each newer checkpoint that could not be read
-               seconds     {"refine", "callback", "checkpoint"} of this process
+               skipped     number of updates dropped because they were not finite (on_nonfinite="skip")
+               resumed_at  step of the checkpoint from which the run was resumed, or None
+               discarded   one line per newer checkpoint that could not be read
+               seconds     {"refine", "callback", "checkpoint"}: wall-clock of this process
     """
 
     params: Tree
@@ -49,7 +49,8 @@ class Refined(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """The two compiled functions of a run: `start(params)` and `advance(state, data, key, stop)`."""
+    """The two jitted or compiled functions of a run, `descent.start` and `descent.advance` with their static arguments:
+    start(params) and advance(state, data, key, stop)."""
 
     start: Callable[[Tree], tuple[State, jax.Array]]
     advance: Callable[[State, Tree, jax.Array, np.int32], tuple[State, dict[str, jax.Array]]]
@@ -66,7 +67,10 @@ def drive(
     folder: Path | None,
     save_every: float,
 ) -> Refined:
-    """The run that `qjax.descend.refine.Refine.__call__` describes."""
+    """The run that `qjax.descend.refine.Refine.__call__` describes, by programs compiled for descent.
+
+    folder, save_every: its checkpoint and checkpoint_every.
+    """
     if num_steps < 0:
         raise ValueError(f"num_steps must not be negative, got {num_steps}")
     seconds = {"refine": 0.0, "callback": 0.0, "checkpoint": 0.0}
@@ -116,13 +120,16 @@ def drive(
 
 
 def placed(descent: Descent, tree: Tree) -> Tree:
-    """The tree on the device, replicated over the mesh where there is one."""
+    """The tree as arrays on the device, replicated over the mesh, where there is one."""
     arrays = jax.tree.map(strong, tree)
     return arrays if descent.mesh is None else jax.device_put(arrays, NamedSharding(descent.mesh, PartitionSpec()))
 
 
 def num_rows(descent: Descent, data: Tree) -> int:
-    """The leading axis that all leaves of the data share, 0 where no batches are taken. ValueError where it fails."""
+    """N, the length of the leading axis that all leaves of the data share; 0 where no batches are taken.
+
+    Errors: ValueError for leaves without one leading axis, or with fewer rows than a batch.
+    """
     if descent.batch_size is None:
         return 0
     shapes = {leaf_name(path) or "data": np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
@@ -136,7 +143,7 @@ def num_rows(descent: Descent, data: Tree) -> int:
 
 
 def check_names(descent: Descent, params: Tree) -> None:
-    """ValueError, with the nearest leaf's name, where `trainable` names something that `params` does not have."""
+    """ValueError where `trainable` names a leaf or subtree that params do not have; it names the nearest leaf."""
     names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for part in descent.trainable or ():
         if not any(name == part or name.startswith(part + "/") for name in names):
@@ -144,6 +151,7 @@ def check_names(descent: Descent, params: Tree) -> None:
 
 
 def _check_finite(params: Tree, finite: np.ndarray) -> None:
+    """ValueError naming the leaves for which finite (leaves,) is False."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     bad = [leaf_name(path) or "params" for path, good in zip(paths, finite, strict=True) if not good]
     if bad:
@@ -151,7 +159,10 @@ def _check_finite(params: Tree, finite: np.ndarray) -> None:
 
 
 def _identity(descent: Descent, key: jax.Array, params: Tree, data: Tree) -> dict[str, Any]:
-    """What tells a run from others, as JSON keeps it: functions (loss, optimizer, augment) cannot be compared."""
+    """What a checkpoint must share with a run that resumes from it, for JSON.
+
+    Functions (loss, optimizer, augment) are left out: they cannot be compared.
+    """
     checksum = 0
     for name, leaf in sorted(checkpoints.flatten(params, "params").items()):
         checksum = zlib.crc32(leaf.tobytes(), zlib.crc32(name.encode(), checksum))
@@ -175,7 +186,7 @@ def _resumed(
     identity: dict[str, Any],
     num_steps: int,
 ) -> State:
-    """The checkpoint's state; ValueError where it is not one of this run."""
+    """The state that the checkpoint holds, in the structure of like. ValueError where it is not one of this run."""
     stored = placed(descent, checkpoints.unflatten(_lasting(like), found.arrays, "state"))
     if (known := found.record.get("identity")) != identity:
         known = known if isinstance(known, dict) else {}
@@ -188,12 +199,12 @@ def _resumed(
 
 
 def _lasting(state: State) -> dict[str, Any]:
-    """What a checkpoint keeps of the state: all but the epoch's order, which follows from key and step."""
+    """The state by field, without the epoch's order, which follows from key and step: what a checkpoint keeps."""
     return {name: value for name, value in state._asdict().items() if name != "order"}
 
 
 def _gathered(descent: Descent, key: jax.Array, data: Tree, done: int, stop: int, size: int) -> Tree:
-    """The batches of steps done .. stop-1 from data in host memory, (chunk_size * B, ...), filled up with row 0."""
+    """The batches of steps done .. stop - 1 of data in host memory: leaves (chunk_size * B, ...), padded with row 0."""
     if descent.batch_size is None:
         return placed(descent, data)
     length, chosen = descent.epoch_length(size), np.zeros((descent.chunk_size, descent.batch_size), np.int32)
@@ -207,6 +218,7 @@ def _gathered(descent: Descent, key: jax.Array, data: Tree, done: int, stop: int
 
 
 def _joined(metrics: list[Metrics]) -> Metrics:
+    """The metrics of several chunks, (steps, ...) each, one after another."""
     if len(metrics) <= 1:
         return metrics[0] if metrics else {}
     return {name: np.concatenate([part[name] for part in metrics]) for name in metrics[0]}
@@ -214,6 +226,7 @@ def _joined(metrics: list[Metrics]) -> Metrics:
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the wall-clock of the block to seconds[name]."""
     start = time.perf_counter()
     yield
     seconds[name] += time.perf_counter() - start

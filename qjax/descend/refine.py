@@ -1,9 +1,9 @@
-"""The one training loop: any loss on a pytree, any optax optimizer, chunks of jitted steps.
+"""The training loop: any loss on a pytree, any optax optimizer, chunks of jitted steps.
 
     result = refine(jax.random.key(0), loss, params, data, optax.adam(1e-3), 1000, batch_size=256)
     result.params, result.metrics["loss"]
 
-What a step is stands in `qjax.descend.descent`, the host's side of a run in `qjax.descend.loop`.
+qjax.descend.descent defines a step; qjax.descend.loop runs the steps from the host.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ _advance = jax.jit(advance, static_argnames=("descent", "size"), donate_argnames
 
 @dataclass(frozen=True)
 class Refine(Descent):
-    """A training loop as a value: `Refine(loss, optimizer, batch_size=256)(key, params, data, num_steps)`.
+    """A training loop with its options: `Refine(loss, optimizer, batch_size=256)(key, params, data, num_steps)`.
 
-    Equal ones share one compiled program for equal shapes, whatever the number of steps and the seed. `compile` makes
-    it ahead of time, so that its seconds can be booked apart.
+    Equal ones share one compiled program for equal shapes, whatever the number of steps and the key. `compile` compiles
+    it ahead of time, so that the seconds of that can be measured separately.
     """
 
     def compile(self, params: Tree, data: Tree = None) -> "Compiled":
@@ -57,19 +57,21 @@ class Refine(Descent):
     ) -> Refined:
         """`num_steps` steps from `params` on `data`.
 
-        key               jax.random.key; the run is a pure function of it
-        data              pytree of arrays (N, ...), or None for loss(params, None); put numpy data on the device once
+        key               jax.random.key, for batches, augmentation and a stochastic loss
+        data              pytree of arrays (N, ...), or None for loss(params, None); put NumPy data on the device once
                           (jax.device_put) if several runs share them
         callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...);
-                          True ends the run. `params` is valid until it returns: copy what is to be kept.
-        checkpoint        folder; where it holds one of this run, the run goes on from there, bit for bit. A run is
-                          known by its key, first parameters, shapes of data, (micro)batch_size, compute_dtype and
-                          trainable. The loss, the optimizer (its learning rate) and augment are functions, which
-                          cannot be compared: each run of a sweep over them needs a folder of its own.
-        checkpoint_every  seconds between saves at the ends of chunks (the end of the run is always saved)
+                          returning True ends the run. `params` is valid until it returns: copy what is to be kept
+        checkpoint        folder of checkpoints. Where it holds one of this run, the run is resumed from there, with the
+                          same numbers, bit for bit. A run is known by its key, first parameters, shapes of data,
+                          batch_size, microbatch_size, compute_dtype and trainable. The loss, the optimizer (its
+                          learning rate) and augment are functions, which cannot be compared: in a sweep over them,
+                          each run needs a folder of its own
+        checkpoint_every  seconds between saves, which come at the ends of chunks; the end of the run is always saved
 
-        Raises ValueError (shapes, names, sizes, a foreign or unreadable checkpoint), OSError (the folder cannot be
-        written), FloatingPointError (not finite, with on_nonfinite="raise").
+        Errors: ValueError for shapes, names or sizes that do not fit, or a checkpoint that is unreadable or of another
+        run; OSError where the folder cannot be written; FloatingPointError for what is not finite, with
+        on_nonfinite="raise".
         """
         size = num_rows(self, data)
         check_names(self, params)
@@ -79,7 +81,7 @@ class Refine(Descent):
 
 @dataclass(frozen=True)
 class Compiled:
-    """A `Refine` compiled for `size` rows of data; called like it."""
+    """A `Refine` (`program`) compiled for `size` rows of data; called like it."""
 
     program: Refine
     size: int
@@ -95,7 +97,7 @@ class Compiled:
         checkpoint: Path | None = None,
         checkpoint_every: float = 10.0,
     ) -> Refined:
-        """As `Refine.__call__`, without a compilation; ValueError for data of another length."""
+        """As `Refine.__call__`, without compiling. Errors: also ValueError for data with another number of rows."""
         if (size := num_rows(self.program, data)) != self.size:
             raise ValueError(f"compiled for {self.size} rows of data, got {size}")
         return drive(self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
@@ -124,7 +126,7 @@ def refine(
 
 
 def _shapes(descent: Descent, tree: Tree, rows: int | None = None) -> Tree:
-    """The tree's shapes as arguments of `lower`; `rows` replaces the leading axis."""
+    """The shapes and dtypes of the tree's leaves, for `lower`; rows, where given, replaces their leading axis."""
     sharding = None if descent.mesh is None else NamedSharding(descent.mesh, PartitionSpec())
 
     def shape(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,8 @@
-"""Greedy colouring of a coupling graph on the host, and the order of its sites: those to be updated at once, by degree.
+"""Colouring and order of the sites of a coupling graph, made on the host.
 
-Largest degree first (Welsh and Powell 1967): at most (largest degree + 1) colours.
+Coupled sites get different colours, so that all sites of one colour can be updated at once. Sites are sorted by colour,
+then by degree (number of neighbours), and each colour is cut into buckets of similar degree.
+The colouring is greedy, largest degree first (Welsh and Powell 1967): at most (largest degree + 1) colours.
 """
 
 from __future__ import annotations
@@ -9,12 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A bucket smaller than this costs more in dispatch than its padding would, unless its degrees lie far apart.
+# Smaller buckets cost more in dispatch than they save in padding, unless their degrees differ much from the others'.
 _SMALLEST_BUCKET = 64
 
 
 class Layout(NamedTuple):
-    """order (n,): sites by colour, then degree; classes: bucket sizes of each colour; widths: their padded degrees."""
+    """The order of n sites and the buckets that it is cut into.
+
+    order    (n,) int64: sites sorted by colour, then by degree
+    classes  for each colour, the sizes of its buckets; buckets follow one another in this order
+    widths   for each colour, the largest degree in each of its buckets: its neighbour lists are padded to that length
+    """
 
     order: np.ndarray
     classes: tuple[tuple[int, ...], ...]
@@ -22,7 +29,10 @@ class Layout(NamedTuple):
 
 
 def color(n: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """A colour (n,) for each site such that coupled sites differ; rows, cols list every edge in both directions."""
+    """The colour of each of n sites, (n,) int64 from 0 on; coupled sites have different ones.
+
+    rows, cols (E,): the two sites of every edge, each edge listed in both directions.
+    """
     by_row = np.argsort(rows, kind="stable")
     neighbours = cols[by_row]
     first = np.searchsorted(rows[by_row], np.arange(n + 1))
@@ -38,7 +48,10 @@ def color(n: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
 
 
 def layout_of(n: int, rows: np.ndarray, cols: np.ndarray) -> Layout:
-    """Colour classes of the graph, each cut into buckets of similar degree so that padding stays small."""
+    """The `Layout` of a graph of n sites: buckets hold similar degrees, so that padding stays small.
+
+    rows, cols (E,): as in `color`.
+    """
     if n == 0:
         return Layout(np.zeros(0, np.int64), (), ())
     colors = color(n, rows, cols)
@@ -46,18 +59,19 @@ def layout_of(n: int, rows: np.ndarray, cols: np.ndarray) -> Layout:
     order = np.lexsort((degree, colors))
     classes, widths = [], []
     for chosen in range(int(colors.max()) + 1):
-        ladder = degree[order[colors[order] == chosen]]
-        sizes, limits, start = [], [], 0
-        while start < ladder.size:
-            # Similar degrees share a bucket; up to twice the lightest degree where that fills it to 64 sites.
-            close = int(np.searchsorted(ladder, max(1.25 * ladder[start], ladder[start] + 1), side="right"))
-            near = int(np.searchsorted(ladder, 2 * ladder[start] + 2, side="right"))
-            stop = max(close, min(start + _SMALLEST_BUCKET, near))
-            if stop < near and ladder.size - stop < _SMALLEST_BUCKET:
-                stop = near
+        degrees = degree[order[colors[order] == chosen]]  # ascending
+        sizes, largest, start = [], [], 0
+        while start < degrees.size:
+            # A bucket takes degrees up to 1.25 times its smallest one, and up to twice that while it is under 64 sites
+            # or where fewer than 64 would be left after it.
+            close = int(np.searchsorted(degrees, max(1.25 * degrees[start], degrees[start] + 1), side="right"))
+            double = int(np.searchsorted(degrees, 2 * degrees[start] + 2, side="right"))
+            stop = max(close, min(start + _SMALLEST_BUCKET, double))
+            if stop < double and degrees.size - stop < _SMALLEST_BUCKET:
+                stop = double
             sizes.append(stop - start)
-            limits.append(int(ladder[stop - 1]))
+            largest.append(int(degrees[stop - 1]))
             start = stop
         classes.append(tuple(sizes))
-        widths.append(tuple(limits))
+        widths.append(tuple(largest))
     return Layout(order, tuple(classes), tuple(widths))

@@ -1,11 +1,12 @@
-"""Couplings: the symmetric quadratic form 1/2 x'Mx of a QUBO, as small operator pytrees.
+"""Couplings: the symmetric matrix M (n, n) in the term 1/2 x'Mx of a QUBO, held in one of four forms, all pytrees.
 
-Four forms, one interface: `size`, `matvec(x)` for x (..., n), `diagonal` (n,), `row(i)` (n,), `to_dense()` (n, n).
+    Dense      the matrix itself, with zero diagonal
+    Sparse     neighbour lists of the coupling graph, sorted by colour class and degree; zero diagonal
+    Gram       M = A'A with its diagonal set to zero, for a factor A (N, n); the (n, n) matrix is never formed
+    Implicit   a function x -> Mx; M keeps its diagonal, which may be unknown (None)
 
-    Dense      M is held, (n, n), zero diagonal
-    Sparse     M is held by colour classes and degree buckets, zero diagonal
-    Gram       M = offdiag(A'A) for a factor A (N, n); the (n, n) matrix is never formed
-    Implicit   M is a function x -> Mx, and keeps its diagonal, which may be unknown (None)
+Every form has `size` (n), `matvec(x)` (Mx for x (..., n)), `diagonal` (diag M, (n,)), `row(i)` (row i of M, (n,)) and
+`to_dense()` (M, (n, n)). The scale of a Qubo is not part of M.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from jax.tree_util import Partial, register_dataclass
 
 from qjax.energy.coloring import layout_of
 
-# More values than these are multiplied: every level costs a copy of the state.
+# Integer couplings of at most this many distinct values are summed without products (`Sparse.levels`). Each value costs
+# a copy of the state, so with more of them products are cheaper.
 _MOST_LEVELS = 2
+# Columns of M that `Implicit.to_dense` computes at once: bounds its memory.
 _PRODUCTS_AT_ONCE = 64
 
 
 @partial(register_dataclass, data_fields=["matrix"], meta_fields=[])
 @dataclass(frozen=True)
 class Dense:
-    """M held as a symmetric matrix (n, n) with zero diagonal."""
+    """M as a symmetric matrix (n, n) with zero diagonal."""
 
     matrix: jax.Array
 
@@ -59,20 +62,21 @@ class Dense:
 )
 @dataclass(frozen=True)
 class Sparse:
-    """M held as padded neighbour lists of its graph, sites sorted by colour class and, inside a class, by degree.
+    """M as padded neighbour lists of its graph, the sites (bits) sorted by colour class and, inside a class, by degree.
 
-    No two sites of a colour class are coupled, so a class may be updated at once. Made on the host by `from_edges`.
+    No two sites of a colour class are coupled, so a whole class can be updated at once. A class is cut into buckets:
+    m sites with at most k neighbours each. Made on the host by `from_edges`.
 
-    order       (n,) original site of each sorted position
-    position    (n,) sorted position of each original site
-    neighbours  a (m, k) int32 array a bucket: SORTED positions of the k neighbours of its m sites, padded with the
-                site's own position
-    weights     a (m, k) array a bucket: the couplings, 0 in the padding; integers where all couplings are integers,
-                in the smallest type that also holds every sum of absolute couplings of a site
-    classes     static: for each colour class the sizes of its buckets; buckets follow one another in sorted order
+    order       (n,) int32: original site of each sorted position
+    position    (n,) int32: sorted position of each original site
+    neighbours  one (m, k) int32 array per bucket: SORTED positions of its sites' neighbours, padded with the site's own
+                position
+    weights     one (m, k) array per bucket: the couplings, 0 in the padding. Integers where all couplings are integers,
+                of the smallest type that also holds the sum of the absolute couplings of any site
+    classes     static: for each colour class, the sizes m of its buckets; buckets follow one another in sorted order
     integer_dtype  static: "int8", "int16", "int32", or None for real couplings
-    levels      static: the values that integer couplings take, where they are few (Max-Cut has one, +-J two): sums
-                over neighbours then need no products. None elsewhere
+    levels      static: the distinct values of integer couplings where there are at most two (Max-Cut has one, +-J two),
+                else None: sums over neighbours then need no products
     """
 
     order: jax.Array
@@ -87,6 +91,7 @@ class Sparse:
     def from_edges(n: int, rows: Any, cols: Any, weights: Any) -> Sparse:
         """M[i, j] = M[j, i] = w for every edge (i, j, w), i != j; the weights of repeated edges are added up.
 
+        rows, cols (E,): the sites i and j of each edge; weights (E,): its w. All on the host.
         Errors: ValueError for edges out of range, a site coupled to itself, lengths that differ, weights not finite.
         """
         rows, cols, weights = np.asarray(rows), np.asarray(cols), np.asarray(weights)
@@ -109,15 +114,17 @@ class Sparse:
         merged = np.bincount(inverse, weights=weights.astype(np.float64), minlength=key.size)
         key, merged = key[merged != 0], merged[merged != 0]
         heads, tails = key // max(n, 1), key % max(n, 1)
-        both = np.concatenate([heads, tails]), np.concatenate([tails, heads]), np.concatenate([merged, merged])
+        # Each edge in both directions, for it is in the neighbour lists of both of its sites.
+        sites, others = np.concatenate([heads, tails]), np.concatenate([tails, heads])
+        values = np.concatenate([merged, merged])
 
-        integer_dtype = _integer_dtype(n, both[0], both[2])
+        integer_dtype = _integer_dtype(n, sites, values)
         dtype = np.dtype(integer_dtype or jnp.zeros(0).dtype)
-        layout = layout_of(n, both[0], both[1])
+        layout = layout_of(n, sites, others)
         position = np.empty(n, np.int32)
         position[layout.order] = np.arange(n, dtype=np.int32)
-        by_site = np.argsort(position[both[0]], kind="stable")
-        site, other, value = position[both[0]][by_site], position[both[1]][by_site], both[2][by_site]
+        by_site = np.argsort(position[sites], kind="stable")
+        site, other, value = position[sites][by_site], position[others][by_site], values[by_site]
         first = np.searchsorted(site, np.arange(n))
         slot = np.arange(site.size) - first[site] if site.size else site
         neighbours, padded, start = [], [], 0
@@ -158,17 +165,21 @@ class Sparse:
         return image.T.reshape(x.shape)
 
     def sums(self, columns: jax.Array) -> jax.Array:
-        """Mx for x (n, C) in sorted order, in the dtype of x: one gather for all buckets of about the same degree,
-        which compiles fast (qjax.samplers.moves.classes has the form that runs fast)."""
+        """Mx for C vectors x at once: columns (n, C), its rows in sorted order, -> (n, C) in the same order and dtype.
+
+        One gather for all buckets of about the same degree: this form compiles fast. Sweeps that have to run fast use
+        qjax.samplers.moves.classes.
+        """
         if not self.neighbours:
             return jnp.zeros_like(columns)
-        # Of all lists in one vector each, for a pad of every bucket is a kernel of its own.
+        # All lists joined into one vector each: padding them bucket by bucket would be one kernel per bucket.
         flat, weights = (
             jnp.concatenate([part.reshape(-1) for part in parts]) for parts in (self.neighbours, self.weights)
         )
         sizes, widths = np.asarray([index.shape for index in self.neighbours]).T
         width = np.repeat(widths, sizes)
         first = np.cumsum(width) - width
+        # Sites share a gather where their widths round up to the same power of two.
         group = np.frexp(np.maximum(width - 1, 0))[1]
         images, sites = [], []
         for each in np.unique(group):
@@ -186,7 +197,7 @@ class Sparse:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))
 
     def edges(self) -> tuple[Any, Any, Any]:
-        """(rows, cols, weights) on the host, every edge once, rows < cols."""
+        """(rows, cols, weights), each (E,), on the host: every edge once, rows < cols."""
         order = np.asarray(self.order)
         rows, cols, weights, start = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)], 0
         for index, weight in zip(self.neighbours, self.weights, strict=True):
@@ -206,7 +217,7 @@ class Sparse:
 @partial(register_dataclass, data_fields=["factor"], meta_fields=[])
 @dataclass(frozen=True)
 class Gram:
-    """M = offdiag(A'A) for the factor A (N, n): N n numbers instead of n^2."""
+    """M = A'A with its diagonal set to zero, held as the factor A (N, n): N n numbers instead of n^2."""
 
     factor: jax.Array
 
@@ -220,7 +231,7 @@ class Gram:
 
     @property
     def squares(self) -> jax.Array:
-        """diag(A'A), (n,): what `matvec` takes off."""
+        """diag(A'A), (n,), which `matvec` subtracts."""
         return jnp.sum(self.factor * self.factor, axis=0)
 
     def matvec(self, x: jax.Array) -> jax.Array:
@@ -240,9 +251,9 @@ class Gram:
 @partial(register_dataclass, data_fields=["apply", "diagonal"], meta_fields=["size"])
 @dataclass(frozen=True)
 class Implicit:
-    """M as a function on one vector, apply: (n,) -> (n,), a `jax.tree_util.Partial`: what it holds are leaves.
+    """M as a function: apply(x) = Mx for one vector x (n,), as a `jax.tree_util.Partial`, whose arguments are leaves.
 
-    The diagonal of M stays in M. `diagonal` (n,) lets samplers flip single bits; None where it is unknown.
+    M keeps its diagonal. `diagonal` is diag M, (n,), which the energy of a flip needs; None where it is unknown.
     """
 
     apply: Partial
@@ -250,11 +261,12 @@ class Implicit:
     diagonal: jax.Array | None = None
 
     def matvec(self, x: jax.Array) -> jax.Array:
-        """Mx for x (..., n), one product a vector."""
+        """Mx for x (..., n), one call of `apply` per vector."""
         if x.size == 0:
             return x
         flat = x.reshape((-1, self.size))
-        # One read needs no vmap: some operators (host callbacks, sharded programs) are cheaper or only possible alone.
+        # One vector goes without vmap: some operators (host callbacks, sharded programs) are cheaper that way, and some
+        # cannot be vmapped.
         image: jax.Array = self.apply(flat[0])[None] if flat.shape[0] == 1 else jax.vmap(self.apply)(flat)
         return image.astype(x.dtype).reshape(x.shape)
 
@@ -262,7 +274,7 @@ class Implicit:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))
 
     def to_dense(self) -> jax.Array:
-        """M with its diagonal, by n products."""
+        """M with its diagonal, (n, n), by n calls of `apply`."""
         if self.size <= _PRODUCTS_AT_ONCE:
             return self.matvec(jnp.eye(self.size))
         dense: jax.Array = jax.lax.map(self.apply, jnp.eye(self.size), batch_size=_PRODUCTS_AT_ONCE)
@@ -273,6 +285,7 @@ Couplings: TypeAlias = Dense | Sparse | Gram | Implicit
 
 
 def zero_diagonal(matrix: jax.Array) -> jax.Array:
+    """matrix (n, n) with its diagonal set to zero."""
     return jnp.where(jnp.eye(matrix.shape[-1], dtype=bool), jnp.zeros((), matrix.dtype), matrix)
 
 
@@ -282,12 +295,12 @@ def empty(n: int) -> Sparse:
 
 
 def is_empty(couplings: Couplings) -> bool:
-    """True where the structure alone says that M = 0."""
+    """Whether M = 0 is known without looking at values: no bits, or a sparse form without edges."""
     return couplings.size == 0 or (isinstance(couplings, Sparse) and all(w.shape[-1] == 0 for w in couplings.weights))
 
 
 def scaled(couplings: Couplings, factor: jax.Array) -> Couplings:
-    """factor * M for a scalar factor, in the same form where there is one."""
+    """factor * M for a scalar factor (): in the same form for Dense and Sparse, else Implicit."""
     if not isinstance(factor, jax.core.Tracer) and np.ndim(factor) == 0 and float(factor) == 1.0:
         return couplings
     match couplings:
@@ -302,7 +315,7 @@ def scaled(couplings: Couplings, factor: jax.Array) -> Couplings:
 
 
 def add(a: Couplings, b: Couplings) -> Couplings:
-    """The couplings with matrix M_a + M_b, in the cheapest form that holds both."""
+    """M_a + M_b for couplings of the same size, in the cheapest form that holds both."""
     if is_empty(a):
         return b
     if is_empty(b):
@@ -323,7 +336,7 @@ def add(a: Couplings, b: Couplings) -> Couplings:
 
 
 def restrict(couplings: Couplings, keep: np.ndarray) -> Couplings:
-    """M among the kept bits, for a host vector of their sorted indices."""
+    """M[keep][:, keep] in the same form, for sorted indices keep (k,) on the host."""
     match couplings:
         case Dense(matrix):
             return Dense(matrix[keep][:, keep])
@@ -340,6 +353,7 @@ def restrict(couplings: Couplings, keep: np.ndarray) -> Couplings:
             return Implicit(Partial(_restricted_matvec, jnp.asarray(keep), couplings), keep.size, diagonal)
 
 
+# The functions that `Implicit` couplings made here call, each for one vector x (n,), or x (k,) for k kept bits.
 def _scaled_matvec(factor: jax.Array, couplings: Couplings, x: jax.Array) -> jax.Array:
     return factor.astype(x.dtype) * couplings.matvec(x)
 
@@ -357,11 +371,16 @@ def _traced(tree: Any) -> bool:
 
 
 def _levels(weights: np.ndarray) -> tuple[int, ...] | None:
+    """The distinct values of integer weights (E,), None where there are more than `_MOST_LEVELS`."""
     values = np.unique(weights)
     return tuple(int(v) for v in values) if values.size <= _MOST_LEVELS else None
 
 
 def _integer_dtype(n: int, rows: np.ndarray, weights: np.ndarray) -> str | None:
+    """The smallest integer dtype that holds the sum of |weights| of every site; None where weights are not integers.
+
+    rows, weights (2E,): one site and the weight of every edge, each edge listed in both directions.
+    """
     if not np.all(weights == np.rint(weights)):
         return None
     largest = np.bincount(rows, weights=np.abs(weights), minlength=max(n, 1)).max()

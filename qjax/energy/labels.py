@@ -1,4 +1,7 @@
-"""Bit labels: the leaf, and the index inside it, that a bit belongs to. Static and hashable: they ride along in jit."""
+"""Labels: for every bit, the parameter leaf and the index inside it that the bit belongs to.
+
+Labels are static and hashable: part of the structure of a Qubo, not of its arrays.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Labels:
-    """Bits in order: for each array (name, shape) its prod(shape) bits in C order.
+    """The labels of n bits, in order.
 
-    An array of shape () gives its bit the bare name, the array (None, (n,)) gives 0 .. n-1, any other (name, index).
-    `kept` restricts the bits to some positions: the bytes of an int64 vector (bytes hash once, a tuple every time).
+    arrays  pairs (name, shape), each for prod(shape) bits in C order. The label of a bit is (name, index in the shape);
+            the bare name where the shape is (); the bit's number 0 .. n-1 for the pair (None, (n,))
+    kept    None for all of these bits, else the positions of those that remain, as the bytes of an int64 vector
+            (bytes compute their hash once, a tuple every time)
     """
 
     arrays: tuple[tuple[Hashable, tuple[int, ...]], ...]
@@ -24,11 +29,12 @@ class Labels:
 
     @staticmethod
     def range(n: int) -> Labels:
+        """The numbers 0 .. n-1."""
         return Labels(((None, (n,)),))
 
     @staticmethod
     def of_names(names: Iterable[Hashable]) -> Labels:
-        """One bit a name; the names 0 .. n-1 in order become a range."""
+        """One bit per name; the names 0 .. n-1 in order become `Labels.range(n)`."""
         listed = list(names)
         if listed == list(range(len(listed))):
             return Labels.range(len(listed))
@@ -58,6 +64,6 @@ class Labels:
         return index[0] if name is None and len(shape) == 1 else (name, index)
 
     def select(self, positions: np.ndarray) -> Labels:
-        """The labels of some of the bits."""
+        """The labels of the bits at positions (k,), on the host."""
         chosen = np.asarray(positions, np.int64)
         return Labels(self.arrays, (chosen if self._positions is None else self._positions[chosen]).tobytes())

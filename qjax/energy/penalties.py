@@ -1,14 +1,15 @@
-"""Penalties: Qubo terms to add to a Qubo, `qubo + constraints(qubo, encoding.constraints)`.
+"""Penalties: Qubos to add to a Qubo, `qubo + constraints(qubo, encoding.constraints)`.
 
-    one-hot, cardinality    |scale| * weight * sum over groups (sum_{i in group} x_i - k)^2
-    sparsity                |scale| * weight * sum_i counts_i x_i
+    one-hot, cardinality    P(x) = |scale| * weight * sum over groups (sum_{i in group} x_i - required)^2
+    sparsity                P(x) = |scale| * weight * sum_i counts_i x_i
 
-The scale is the Qubo's own, so that a batch keeps sharing its couplings; weight is in units of energy / |scale|.
+`scale` is that of the Qubo, which multiplies everything (see `Qubo`): the sum keeps it, and a batch keeps sharing its
+couplings. So weight is in units of energy / |scale|. Two choices of it:
 
-    flip_range    the default weight: the largest change of the energy by one flip, over random states that satisfy the
-                  groups. An estimate from below: usual problems need no more, but it promises nothing
-    flip_bound    no flip changes the energy by more: with it as the weight, and groups that share no bits, a minimum
-                  satisfies the groups. On dense problems it is far larger, and large weights are hard to anneal
+    flip_range    the default: the largest change of E / |scale| by one flip over random states that satisfy the groups.
+                  They can miss the largest flip of all states, so it is enough on usual problems, but no guarantee
+    flip_bound    an upper bound of that change over all states. With it as the weight, and groups that share no bits,
+                  a minimum of E + P satisfies the groups. On dense problems it is far larger, hence harder to anneal
 
 Source of the bound: Verma and Lewis 2020, Penalty and partitioning techniques to improve performance of QUBO solvers.
 """
@@ -26,14 +27,17 @@ import numpy as np
 from qjax.energy.couplings import Couplings, Dense, Gram, Sparse, empty, scaled, zero_diagonal
 from qjax.energy.qubo import Qubo
 
+# The random states that `flip_range` looks at.
 _PROBES = 32
 
 
 def constraints(qubo: Qubo, groups: Iterable[tuple[Any, int]], weight: Any | None = None) -> Qubo:
-    """The penalty of (indices (G, K), required) pairs, such as `encoding.constraints`. No pairs: the zero Qubo.
+    """P(x) = |scale| * weight * sum over groups (sum_{i in group} x_i - required)^2, a Qubo with the scale of `qubo`.
 
-    weight: a positive number, or None for `flip_range`. Errors: ValueError for indices out of range or twice in a row,
-    a required number outside 0 .. K, a weight that is not positive and finite, or a batch whose scales differ in sign.
+    groups: pairs (indices (G, K), required), such as `encoding.constraints`; each row of indices is a group of K bits.
+    No pairs: the zero Qubo. weight: a positive scalar, or None for `flip_range`.
+    Errors: ValueError for indices that are out of range or repeated inside a group, a required number outside 0 .. K, a
+    weight that is not positive and finite, or a batch whose scales differ in sign.
     """
     pairs = [_checked(qubo, indices, required) for indices, required in groups]
     if weight is not None and not isinstance(weight, jax.core.Tracer) and not 0 < weight < math.inf:
@@ -51,19 +55,22 @@ def constraints(qubo: Qubo, groups: Iterable[tuple[Any, int]], weight: Any | Non
 
 
 def one_hot(qubo: Qubo, groups: Any, weight: Any | None = None) -> Qubo:
-    """Exactly one set bit in each row of groups (G, K). Errors: as `constraints`."""
+    """The penalty of exactly one set bit in each group, a row of groups (G, K). Weight and errors: as `constraints`."""
     return constraints(qubo, [(groups, 1)], weight)
 
 
 def cardinality(qubo: Qubo, count: int, indices: Any | None = None, weight: Any | None = None) -> Qubo:
-    """Exactly `count` set bits among indices (K,), by default all bits. Errors: as `constraints`."""
+    """The penalty of exactly `count` set bits among indices (K,), by default all. Weight, errors: as `constraints`."""
     chosen = np.arange(qubo.num_bits) if indices is None else np.asarray(indices)
     return constraints(qubo, [(chosen[None, :], count)], weight)
 
 
 def sparsity(qubo: Qubo, counts: Any, weight: float) -> Qubo:
-    """weight a nonzero parameter; counts (n,), such as `encoding.nonzeros`. Errors: ValueError for a weight that is
-    negative or not finite, or a batch whose scales differ in sign.
+    """P(x) = |scale| * weight * sum_i counts_i x_i, a Qubo with the scale of `qubo`.
+
+    counts (n,): how many parameters bit i makes nonzero, such as `encoding.nonzeros`; weight: per nonzero parameter.
+    Errors: ValueError for a weight that is negative or not finite, counts of another shape, or a batch whose scales
+    differ in sign.
     """
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight must be finite and not negative, got {weight}")
@@ -74,7 +81,10 @@ def sparsity(qubo: Qubo, counts: Any, weight: float) -> Qubo:
 
 
 def flip_range(qubo: Qubo, groups: Iterable[tuple[Any, int]] = ()) -> jax.Array:
-    """max |E(x with a bit flipped) - E(x)| / |scale| over random states that satisfy the groups, a scalar."""
+    """max |E(x with a bit flipped) - E(x)| / |scale| over 32 random states that satisfy the groups, ().
+
+    groups: as in `constraints`. The states are the same in every call.
+    """
     pairs = list(groups)
     key, *group_keys = jax.random.split(jax.random.key(0), 1 + len(pairs))
     x = jax.random.bernoulli(key, 0.5, (_PROBES, qubo.num_bits)).astype(qubo.linear.dtype)
@@ -83,14 +93,16 @@ def flip_range(qubo: Qubo, groups: Iterable[tuple[Any, int]] = ()) -> jax.Array:
         place = jnp.argsort(jnp.argsort(draws, axis=-1), axis=-1)
         x = x.at[:, np.asarray(indices)].set((place < required).astype(x.dtype))
     reads = jnp.broadcast_to(x, (*qubo.batch_shape, *x.shape))
-    # The fields bound a flip up to half the diagonal, which implicit couplings may not know.
+    # |fields| is the size of a flip up to half the diagonal of M, which implicit couplings may not know.
     per_scale = jnp.abs(qubo.fields(reads)) / jnp.abs(qubo.scale).reshape((*qubo.batch_shape, 1, 1))
     return jnp.maximum(per_scale.max(initial=0.0), float(np.finfo(x.dtype).tiny))
 
 
 def flip_bound(qubo: Qubo) -> jax.Array:
-    """max_i max(h_i + sum_j max(M_ij, 0), -h_i - sum_j min(M_ij, 0)) >= |E(x with a bit flipped) - E(x)| / |scale| for
-    every state x, a scalar. Errors: ValueError for couplings whose entries are not held (Gram, Implicit).
+    """An upper bound of |E(x with a bit flipped) - E(x)| / |scale| over all states x and bits, ().
+
+    max_i max(linear_i + sum_j max(M_ij, 0), -linear_i - sum_j min(M_ij, 0)), over the batch, too.
+    Errors: ValueError for couplings that do not hold the entries of M (Gram, Implicit).
     """
     dtype = qubo.linear.dtype
     match qubo.couplings:
@@ -111,7 +123,7 @@ def flip_bound(qubo: Qubo) -> jax.Array:
 
 
 def _sign(qubo: Qubo) -> jax.Array:
-    """-1 where the Qubo's scale is negative, else 1: the scale times this is |scale|."""
+    """The sign of the scale, () of -1 or 1, which times the scale is |scale|. ValueError for scales of both signs."""
     negative = qubo.scale < 0
     if not isinstance(negative, jax.core.Tracer) and negative.any() and not negative.all():
         raise ValueError("scale must have one sign in the whole batch: its problems share the penalty's couplings")
@@ -119,19 +131,24 @@ def _sign(qubo: Qubo) -> jax.Array:
 
 
 def _term(qubo: Qubo, constant: Any, linear: jax.Array, couplings: Couplings) -> Qubo:
+    """scale * (constant + linear.x + 1/2 x'Mx) with scale, batch and labels of `qubo`: constant (), linear (n,)."""
     offset = jnp.broadcast_to(jnp.asarray(constant, qubo.linear.dtype), qubo.batch_shape)
     return Qubo(offset, jnp.broadcast_to(linear, qubo.linear.shape), couplings, qubo.scale, qubo.labels)
 
 
 def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -> Couplings:
-    """2 strength for every pair in a group times the scale's sign, in the form of the Qubo's own couplings."""
+    """M with sign(scale) * 2 * strength for every pair of bits in a group, in a form that adds well to that of `qubo`.
+
+    groups: arrays (G, K), one group per row; strength (). Sparse and Dense have their like, Gram and Implicit a Gram
+    (an Implicit around it for a negative scale).
+    """
     n, dtype, sign = qubo.num_bits, qubo.linear.dtype, _sign(qubo)
     if isinstance(qubo.couplings, Sparse):
         pairs = [np.triu_indices(indices.shape[1], 1) for indices in groups]
         rows = np.concatenate([indices[:, a].reshape(-1) for indices, (a, _) in zip(groups, pairs, strict=True)])
         cols = np.concatenate([indices[:, b].reshape(-1) for indices, (_, b) in zip(groups, pairs, strict=True)])
         return Sparse.from_edges(n, rows, cols, np.full(rows.size, 2.0 * float(sign * strength)))
-    member = np.zeros((sum(len(indices) for indices in groups), n), np.float32)
+    member = np.zeros((sum(len(indices) for indices in groups), n), np.float32)  # (groups, n): 1 for bits of the group
     row = 0
     for indices in groups:
         np.put_along_axis(member[row : row + len(indices)], indices, 1.0, axis=1)
@@ -139,18 +156,19 @@ def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -
     factor = jnp.sqrt(2.0 * strength) * jnp.asarray(member, dtype)
     if isinstance(qubo.couplings, Dense):
         return Dense(sign * zero_diagonal(jnp.matmul(factor.T, factor, precision="highest")))
-    # A traced scale is taken to be positive here: a factor A'A has no other sign.
+    # The sign of a traced scale is not known, and taken to be positive: A'A has no other.
     if isinstance(sign, jax.core.Tracer) or float(sign) > 0:
         return Gram(factor)
     return scaled(Gram(factor), sign)
 
 
 def _checked(qubo: Qubo, indices: Any, required: int) -> tuple[np.ndarray, int]:
+    """(indices (G, K), required), on the host. ValueError where they are no groups of bits of `qubo`."""
     chosen = np.asarray(indices)
     if chosen.ndim != 2 or (chosen.size and (chosen.min() < 0 or chosen.max() >= qubo.num_bits)):
         raise ValueError(f"groups must be an array (G, K) of bits 0 .. {qubo.num_bits - 1}, got shape {chosen.shape}")
     if (np.diff(np.sort(chosen, axis=1), axis=1) == 0).any():
-        raise ValueError("groups must name each bit once in a row")
+        raise ValueError("groups must name each bit at most once per row")
     if not 0 <= required <= chosen.shape[1]:
         raise ValueError(f"groups of {chosen.shape[1]} bits cannot have {required} set")
     return chosen, required

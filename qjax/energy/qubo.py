@@ -2,8 +2,9 @@
 
     E(x) = scale * (offset + linear.x + 1/2 x'Mx),     x in {0,1}^n,     M = couplings (see qjax.energy.couplings)
 
-Lower is better. `offset`, `linear` and `scale` may carry the same leading batch axes: many problems over one M.
-Spins s = 2x - 1 are a view:  E(x) = scale * (ising.offset + ising.fields.s + 1/8 s'Ms)   (`Qubo.ising`).
+`scale` multiplies everything: offset, linear and M do not include it. So problems that differ in offset, linear and
+scale can share one M: these three may have the same leading batch axes, for many problems in one Qubo.
+Lower is better.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from qjax.energy.labels import Labels
 
 
 class Ising(NamedTuple):
-    """The energy of a Qubo in spins: E = scale * (offset + fields.s + factor/2 s'Ms) with factor = 1/4."""
+    """The energy of a Qubo in spins s = 2x - 1:  E = scale * (offset + fields.s + factor/2 s'Ms), factor = 1/4.
+
+    offset (*batch), fields (*batch, n), couplings M of size n. They do not include the scale, which is the Qubo's.
+    """
 
     offset: jax.Array
     fields: jax.Array
@@ -36,9 +40,11 @@ class Ising(NamedTuple):
 @partial(register_dataclass, data_fields=["offset", "linear", "couplings", "scale"], meta_fields=["labels"])
 @dataclass(frozen=True)
 class Qubo:
-    """E(x) = scale * (offset + linear.x + 1/2 x'Mx); from `from_terms`, `from_matrix`, `from_ising` or `pull_back`.
+    """E(x) = scale * (offset + linear.x + 1/2 x'Mx): `scale` multiplies everything, and no other field includes it.
 
-    offset (*batch), linear (*batch, n), scale (*batch); couplings of size n, shared by the batch; labels static.
+    offset (*batch), linear (*batch, n), scale (*batch); couplings M of size n, shared by the batch; labels static.
+    What `energies`, `fields`, `flips` and `to_matrix` return includes the scale; what `ising` returns does not.
+    Made by `from_terms`, `from_matrix`, `from_ising` and `qjax.pull_back`.
     """
 
     offset: jax.Array
@@ -51,8 +57,10 @@ class Qubo:
     def from_terms(
         linear: Any, couplings: Any, offset: Any = 0.0, scale: Any = 1.0, labels: Labels | None = None
     ) -> Qubo:
-        """A checked Qubo; `couplings` is an operator or a symmetric matrix with zero diagonal.
+        """The Qubo scale * (offset + linear.x + 1/2 x'Mx): `scale` multiplies everything; the others do not include it.
 
+        linear (*batch, n); couplings M: an operator of size n, or a symmetric matrix (n, n) with zero diagonal;
+        offset, scale: scalars or (*batch); labels: 0 .. n-1 by default.
         Errors: ValueError for shapes that do not fit, NaN or infinity in a host or concrete array, a matrix that is not
         symmetric or has a diagonal.
         """
@@ -79,7 +87,7 @@ class Qubo:
 
     @staticmethod
     def from_matrix(matrix: Any, offset: Any = 0.0, labels: Labels | None = None) -> Qubo:
-        """E(x) = offset + x'Qx for a square Q in any triangle convention: only Q + Q' counts.
+        """E(x) = offset + x'Qx for matrix Q (n, n) in any triangle convention (only Q + Q' counts); scale is 1.
 
         Errors: ValueError if Q is not square or holds NaN or infinity.
         """
@@ -90,9 +98,10 @@ class Qubo:
 
     @staticmethod
     def from_ising(fields: Any, couplings: Any, offset: Any = 0.0, labels: Labels | None = None) -> Qubo:
-        """E = offset + fields.s + 1/2 s'Js, s = 2x - 1, for an operator or a symmetric matrix J with zero diagonal.
+        """E = offset + fields.s + 1/2 s'Js with s = 2x - 1, as a Qubo of scale 4, whose M is then J itself.
 
-        Errors: as `from_terms`.
+        fields (*batch, n), offset: scalar or (*batch); couplings J: an operator of size n, or a symmetric matrix (n, n)
+        with zero diagonal. Errors: as `from_terms`.
         """
         fields, offset = _floating("fields", fields), _floating("offset", offset)
         if not isinstance(couplings, Couplings):
@@ -113,19 +122,23 @@ class Qubo:
         return tuple(self.linear.shape[:-1])
 
     def energies(self, bits: Any) -> jax.Array:
-        """E for bits (*batch, ..., n) of any dtype -> (*batch, ...). Errors: ValueError for another shape."""
+        """E(x) = scale * (offset + linear.x + 1/2 x'Mx), (*batch, ...), for bits x (*batch, ..., n) of any dtype.
+
+        Errors: ValueError for bits of another shape.
+        """
         x = self._states(bits)
         inner = ((self._spread(self.linear, x) + 0.5 * self.couplings.matvec(x)) * x).sum(-1)
         return self._spread(self.scale, inner) * (self._spread(self.offset, inner) + inner)
 
     def fields(self, bits: Any) -> jax.Array:
-        """dE/dx = scale * (linear + Mx) for bits (*batch, ..., n), same shape."""
+        """dE/dx = scale * (linear + Mx) for bits x (*batch, ..., n), in their shape. The scale is included."""
         x = self._states(bits)
         return self._spread(self.scale[..., None], x) * (self._spread(self.linear, x) + self.couplings.matvec(x))
 
     def flips(self, bits: Any) -> jax.Array:
-        """E(x with bit i flipped) - E(x) for every i: scale * ((1-2x)(linear + Mx) + 1/2 diag M); shape of bits.
+        """E(x with bit i flipped) - E(x) for every bit i = scale * ((1 - 2x)(linear + Mx) + 1/2 diag M).
 
+        For bits x (*batch, ..., n), in their shape. The scale is included.
         Errors: ValueError where the couplings do not know their diagonal.
         """
         if self.couplings.diagonal is None:
@@ -135,20 +148,28 @@ class Qubo:
         return (1.0 - 2.0 * x) * self.fields(x) + self._spread(self.scale[..., None], x) * half
 
     def ising(self) -> Ising:
-        """The same energy in spins s = 2x - 1."""
+        """E in spins s = 2x - 1:  E = scale * (ising.offset + ising.fields.s + 1/8 s'Ms), for any batch.
+
+        The scale is NOT included in the result: it stays `self.scale`.
+        """
         sums = self.couplings.matvec(jnp.ones(self.num_bits, self.linear.dtype))
         fields = 0.5 * self.linear + 0.25 * jnp.broadcast_to(sums, self.linear.shape)
         return Ising(self.offset + 0.5 * self.linear.sum(-1) + 0.125 * sums.sum(), fields, self.couplings)
 
     def to_matrix(self) -> tuple[jax.Array, jax.Array]:
-        """(constant, Q) with E(x) = constant + x'Qx and Q symmetric, (n, n). Errors: ValueError for a batch."""
+        """(constant, Q) with E(x) = constant + x'Qx: constant (), Q (n, n) symmetric. Both include the scale.
+
+        Errors: ValueError for a batch.
+        """
         self._single("to_matrix")
         half = 0.5 * self.couplings.to_dense().astype(self.linear.dtype)
         return self.scale * self.offset, self.scale * (half + jnp.diag(self.linear))
 
     def fix(self, indices: Any, values: Any) -> Qubo:
-        """The Qubo over the other bits when some are held: indices (k,) on the host, values (*batch, k) or (k,) of 0/1.
+        """E over the other n - k bits, with the bits at `indices` held at `values`.
 
+        Held bits go into offset and linear; scale, which multiplies everything, stays as it is. Labels are those of the
+        other bits. indices (k,), on the host; values (*batch, k) or (k,), of 0/1.
         Errors: ValueError for indices out of range or repeated, values of another shape, or not 0 or 1.
         """
         held = np.asarray(indices, np.int64).reshape(-1)
@@ -168,9 +189,12 @@ class Qubo:
         return Qubo(offset, linear, forms.restrict(self.couplings, keep), self.scale, self.labels.select(keep))
 
     def __add__(self, other: Qubo) -> Qubo:
-        """The sum of two energies over the same bits; labels are those of the first.
+        """E_self + E_other over the same bits; labels are those of the first.
 
-        Errors: ValueError for other sizes or batches, or for batches of different scales (one M would not serve them).
+        Where both have the same scale (under a trace: the same array), the sum keeps it. Otherwise each scale is
+        multiplied into its offset, linear and M, and the sum has scale 1.
+        Errors: ValueError for sizes or batches that differ, or for batches with different scales, whose sum would need
+        one M per problem.
         """
         if self.linear.shape != other.linear.shape:
             raise ValueError(f"cannot add Qubos with linear terms {self.linear.shape} and {other.linear.shape}")
@@ -185,13 +209,13 @@ class Qubo:
         return Qubo(offset, linear, merged, jnp.ones_like(self.scale), self.labels)
 
     def __mul__(self, factor: Any) -> Qubo:
-        """factor * E for a scalar or (*batch) factor."""
+        """factor * E for a scalar or (*batch) factor: only the scale changes, since it multiplies everything."""
         return replace(self, scale=self.scale * jnp.asarray(factor).astype(self.scale.dtype))
 
     __rmul__ = __mul__
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an .npz (no pickle). Errors: ValueError for implicit couplings, OSError from the file system."""
+        """Write an .npz file (no pickle). Errors: ValueError for implicit couplings, OSError from the file system."""
         storage.write(path, storage.Parts(self.offset, self.linear, self.scale, self.couplings, self.labels))
 
     @staticmethod
@@ -204,6 +228,7 @@ class Qubo:
             raise storage.unreadable(path, error) from error
 
     def _states(self, bits: Any) -> jax.Array:
+        """bits (*batch, ..., n) as an array of linear's dtype. ValueError for another shape."""
         x = jnp.asarray(bits).astype(self.linear.dtype)
         batch = self.batch_shape
         if x.shape[-1:] != (self.num_bits,) or x.shape[: len(batch)] != batch or x.ndim <= len(batch):
@@ -211,17 +236,19 @@ class Qubo:
         return x
 
     def _spread(self, term: jax.Array, like: jax.Array) -> jax.Array:
-        """A term (*batch, *rest) against an array (*batch, ..., *rest): the axes between are the reads."""
+        """term (*batch, *rest) broadcast to the shape of like, (*batch, *reads, *rest)."""
         batch = len(self.batch_shape)
         shape = term.shape[:batch] + (1,) * (like.ndim - term.ndim) + term.shape[batch:]
         return jnp.broadcast_to(term.reshape(shape), like.shape)
 
     def _single(self, name: str) -> None:
+        """ValueError where there is a batch."""
         if self.batch_shape:
             raise ValueError(f"{name} takes one problem, this Qubo has the batch shape {self.batch_shape}")
 
 
 def _floating(name: str, value: Any) -> jax.Array:
+    """value as a floating-point array of its shape. ValueError where it is not finite."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = array.astype(jnp.zeros(0).dtype)
@@ -230,10 +257,11 @@ def _floating(name: str, value: Any) -> jax.Array:
 
 
 def _check_finite(name: str, tree: Any) -> None:
+    """ValueError for NaN or infinity in a concrete floating-point leaf; traced leaves pass."""
     for leaf in jax.tree.leaves(tree):
         if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating):
             continue
-        # What lies on the host is looked at there: each shape would compile two programs first.
+        # Arrays in host memory are checked by NumPy: JAX would first compile two programs per shape.
         on_host = not isinstance(leaf, jax.Array) or {device.platform for device in leaf.devices()} == {"cpu"}
         finite = np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)
         if not bool(finite.all()):
@@ -241,6 +269,7 @@ def _check_finite(name: str, tree: Any) -> None:
 
 
 def _coupling_matrix(name: str, value: Any, dtype: Any) -> jax.Array:
+    """value as a matrix (n, n). ValueError where it is not square, finite, symmetric and of zero diagonal."""
     matrix = _floating(name, value).astype(dtype)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
@@ -256,5 +285,6 @@ def _coupling_matrix(name: str, value: Any, dtype: Any) -> jax.Array:
 
 
 def _same(a: jax.Array, b: jax.Array) -> bool:
+    """Whether two scales are known to be equal: under a trace they are not known."""
     traced = isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer)
     return not traced and bool(np.array_equal(np.asarray(a), np.asarray(b)))

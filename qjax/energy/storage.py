@@ -1,4 +1,4 @@
-"""The parts of a Qubo on disk: one .npz without pickle, written in one piece. Knows arrays and couplings, not Qubos."""
+"""A Qubo's arrays, couplings and labels as one .npz file, without pickle. A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMAT = "qjax-qubo-1"
 
 
 class Parts(NamedTuple):
-    """What a Qubo is made of: offset, linear, scale as in `qjax.Qubo`."""
+    """The fields of a `qjax.Qubo`: offset (*batch), linear (*batch, n), scale (*batch), which multiplies everything."""
 
     offset: Any
     linear: Any
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 
 
 def write(path: str | os.PathLike[str], parts: Parts) -> None:
-    """Errors: ValueError for implicit couplings and labels of other kinds, OSError from the file system."""
+    """Write parts to path. Errors: ValueError for implicit couplings or labels that JSON cannot hold, OSError."""
     arrays: dict[str, Any] = {"offset": parts.offset, "linear": parts.linear, "scale": parts.scale}
     header: dict[str, Any] = {"format": _FORMAT, "labels": _encoded(parts.labels)}
     if parts.labels.kept is not None:
@@ -47,7 +47,7 @@ def write(path: str | os.PathLike[str], parts: Parts) -> None:
             raise ValueError("implicit couplings are a function and cannot be saved; save couplings.to_dense() instead")
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     target = Path(path)
-    # Not by tempfile, whose files are their owner's alone.
+    # Not by tempfile, whose files only their owner may read.
     partial_file = target.with_name(f"{uuid.uuid4().hex}.partial")
     try:
         with open(partial_file, "xb") as stream:
@@ -59,7 +59,10 @@ def write(path: str | os.PathLike[str], parts: Parts) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> Parts:
-    """What `write` wrote, unchecked but for its form. Errors: ValueError naming a file that is none or damaged."""
+    """What `write` wrote. Shapes and values are not checked here, only the format.
+
+    Errors: ValueError naming the file where it is damaged or no such file, OSError where it cannot be opened.
+    """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -75,10 +78,12 @@ def read(path: str | os.PathLike[str]) -> Parts:
 
 
 def unreadable(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    """The error to raise for a file that is no Qubo."""
     return ValueError(f"{os.fspath(path)} is not a readable Qubo file: {error}")
 
 
 def _couplings(kind: str, arrays: dict[str, np.ndarray]) -> Couplings:
+    """The couplings from the arrays of the file: matrix (n, n), factor (N, n), or rows, cols, weights (E,)."""
     match kind:
         case "dense":
             return Dense(jnp.asarray(arrays["matrix"]))
@@ -90,6 +95,7 @@ def _couplings(kind: str, arrays: dict[str, np.ndarray]) -> Couplings:
 
 
 def _encoded(labels: Labels) -> list[Any]:
+    """`labels.arrays` for JSON, names that are tuples as lists; `_decoded` inverts it name by name."""
     for name, _ in labels.arrays:
         if not (name is None or isinstance(name, str | int | tuple)):
             raise ValueError(f"only labels made of text, numbers and tuples can be saved, got {name!r}")

@@ -1,1 +1,1 @@
-"""From parameters to a Qubo: quadratic models of an objective, encodings of leaves, and their pull-back."""
+"""From parameters to a Qubo: quadratic models of an objective, encodings of parameters, and their pull-back."""

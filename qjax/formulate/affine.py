@@ -1,11 +1,22 @@
-"""The affine maps bits -> leaves that encodings are made of: leaves = origin + B x, with B linear and structured.
+"""The parts of an encoding: affine maps from bits to leaves, leaves = p0 + B x, with B linear and structured.
 
-    Digits       a leaf in positional digits: origin + step * (bits . weights), digit by digit and unit by unit
-    Selection    a leaf whose slots each take one atom of a dictionary (one-hot)
-    Combination  several leaves moved together along given directions
+    Digits       each parameter of a leaf has b digits of its own, or shares them with others (a mask of channels)
+    Selection    each slot of a leaf (a parameter, or a slice along one axis) takes one of K atoms (one-hot)
+    Combination  several leaves move together along given directions
 
-Bits of one part are ordered (unit, digit) with the channel, the last axis of a leaf, OUTERMOST: the bits of a channel
-are contiguous, and a problem that separates into channels is a reshape away.
+Every part has, for its n bits x and its leaves v:
+
+    paths, num_bits     the names of its leaves, and n
+    origins             p0, leaves by name
+    apply(x)            B x, leaves by name, for x (n,)
+    transpose(v)        B'v, (n,)
+    nearest(v)          the bits (n,) int8 whose leaves are nearest to v in the Euclidean norm, constraints kept
+    bit_arrays          (name, shape) pairs for `Labels`, n bits in all
+    constraints         what a state must satisfy
+    nonzeros            how many parameters each bit makes nonzero, (n,), or None where that is not linear in the bits
+
+The channel, the last axis of a leaf, comes FIRST in the order of its bits: (channel, other axes of the leaf, digit). So
+the bits of a channel are contiguous: where a problem separates into C channels, x.reshape(C, n / C) splits it.
 """
 
 from __future__ import annotations
@@ -36,10 +47,16 @@ BitArray: TypeAlias = tuple[str, tuple[int, ...]]
 @partial(register_dataclass, data_fields=["origin", "step"], meta_fields=["path", "weights", "units", "cardinality"])
 @dataclass(frozen=True)
 class Digits:
-    """leaf = origin + step * d, digit sums d = bits (units, b) . weights (b,), one unit broadcast over shared axes.
+    """leaf = origin + step * d,  d = bits (U, b) . weights (b,): one number d for each of U units of b digits.
 
-    origin (leaf shape); step (leaf shape or 1 along any axis); units: the leaf's shape with 1 along the axes that share
-    a bit; cardinality: None, or how many units are 1 (one digit only).
+    A unit is one parameter, or the parameters along some axes, which then share their bits.
+
+    origin       (leaf shape)
+    step         leaf shape, or 1 along any of its axes
+    path         the leaf's name
+    weights      (b,), static: the values of the digits (1, 2, 4, .. or 1, 1)
+    units        static: the leaf's shape with 1 along the axes whose parameters share their bits; U = prod(units)
+    cardinality  None, or how many units are 1 (b = 1 only)
     """
 
     origin: jax.Array
@@ -73,7 +90,7 @@ class Digits:
 
     @property
     def nonzeros(self) -> jax.Array | None:
-        """How many parameters a set bit makes nonzero, (n,), where that number is linear in the bits (a mask)."""
+        """(n,) for a mask (one digit, origin 0), else None."""
         if len(self.weights) > 1:
             return None
         if isinstance(self.origin, jax.core.Tracer):
@@ -84,27 +101,31 @@ class Digits:
         return _to_channel_first(kept.sum(self._shared, keepdims=True)).reshape(-1)
 
     def apply(self, bits: jax.Array) -> Leaves:
-        """B x for x (n,)."""
+        """B x, the leaf, for x (n,)."""
         digits = _digits(bits, self.weights)
         units = _channel_last(digits.reshape(_channel_first(self.units)))
         shape = self.origin.shape
         return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step, shape)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
-        """B'v, (n,)."""
+        """B'v, (n,), for leaves v."""
         scaled = leaves[self.path] * jnp.broadcast_to(self.step, self.origin.shape)
         units = _to_channel_first(scaled.sum(self._shared, keepdims=True)).reshape(-1)
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
-        """The bits whose leaf is nearest in the Euclidean norm, (n,) int8: of the parameters that share a bit, that is
-        the level nearest to their least-squares one; ties take the lower level, zero steps level 0."""
+        """The bits (n,) int8 whose leaf is nearest to that of leaves in the Euclidean norm.
+
+        A unit of several parameters takes the d nearest to their least-squares one. Ties take the lower d; units of
+        step 0 take d = 0.
+        """
         step = jnp.broadcast_to(self.step, self.origin.shape)
         target = leaves[self.path] - self.origin
+        # Both (U,): the distance of a unit is sum (target - step d)^2 = const - 2 d along + d^2 squares.
         along = _to_channel_first((target * step).sum(self._shared, keepdims=True)).reshape(-1)
         squares = _to_channel_first((step * step).sum(self._shared, keepdims=True)).reshape(-1)
         if self.cardinality is not None:
-            # Exactly k units are on: those whose bit lowers the distance most.
+            # Exactly k units are 1: those whose bit lowers the distance most.
             weight = self.weights[0]
             gain = weight * (2 * along - weight * squares)
             return jnp.zeros(self.num_bits, jnp.int8).at[jnp.argsort(-gain)[: self.cardinality]].set(1)
@@ -112,17 +133,19 @@ class Digits:
 
     @property
     def _shared(self) -> tuple[int, ...]:
-        """The axes along which parameters share a bit."""
+        """The axes along which parameters share their bits."""
         return tuple(axis for axis, size in enumerate(self.units) if size != self.origin.shape[axis])
 
 
 @partial(register_dataclass, data_fields=["atoms"], meta_fields=["path", "shape", "axis"])
 @dataclass(frozen=True)
 class Selection:
-    """Slot j of the leaf = sum_k x[j, k] atoms[k], exactly one x[j, .] set.
+    """Slot j of the leaf = sum_k x[j, k] atoms[k], with exactly one of the K bits x[j, .] set.
 
-    axis None: every element is a slot and atoms (K,) are its levels. Otherwise slots lie along `axis` and atoms have
-    shape (K, *leaf shape without that axis).
+    atoms   (K,) levels where axis is None, else (K, *leaf shape without `axis`)
+    path    the leaf's name
+    shape   static: the leaf's shape
+    axis    static: None where every parameter is a slot, else the axis along which the slots lie
     """
 
     atoms: jax.Array
@@ -157,10 +180,12 @@ class Selection:
 
     @property
     def nonzeros(self) -> jax.Array | None:
+        """(n,): how many nonzero entries the bit's atom has."""
         counts = (self.atoms.reshape(self.atoms.shape[0], -1) != 0).sum(-1).astype(self.atoms.dtype)
         return jnp.tile(counts, self.num_slots)
 
     def apply(self, bits: jax.Array) -> Leaves:
+        """B x, the leaf, for x (n,)."""
         chosen = bits.reshape(self.num_slots, -1)
         slots = jnp.tensordot(chosen, self.atoms.astype(bits.dtype), axes=1, precision="highest")
         if self.axis is None:
@@ -168,16 +193,18 @@ class Selection:
         return {self.path: jnp.moveaxis(slots, 0, self.axis)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
+        """B'v, (n,), for leaves v."""
         slots = self._slots(leaves[self.path])
         return jnp.matmul(slots, self.atoms.reshape(self.atoms.shape[0], -1).T, precision="highest").reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
+        """The bits (n,) int8 that give every slot its nearest atom; ties take the first."""
         slots, atoms = self._slots(leaves[self.path]), self.atoms.reshape(self.atoms.shape[0], -1)
         scores = (atoms**2).sum(-1)[None, :] - 2 * jnp.matmul(slots, atoms.T, precision="highest")
         return jax.nn.one_hot(jnp.argmin(scores, -1), atoms.shape[0], dtype=jnp.int8).reshape(-1)
 
     def _slots(self, leaf: jax.Array) -> jax.Array:
-        """(slots, size of an atom)."""
+        """leaf as a matrix (slots, size of an atom)."""
         first = _to_channel_first(leaf) if self.axis is None else jnp.moveaxis(leaf, self.axis, 0)
         return first.reshape(self.num_slots, -1)
 
@@ -185,9 +212,12 @@ class Selection:
 @partial(register_dataclass, data_fields=["centre", "directions", "low", "step"], meta_fields=["weights"])
 @dataclass(frozen=True)
 class Combination:
-    """leaves = centre + sum_k (low_k + step_k * (bits (K, b) . weights)_k) directions_k.
+    """leaves = centre + sum_k (low_k + step_k d_k) directions_k,  d = bits (K, b) . weights (b,).
 
-    centre: leaves by name; directions: leaves with a leading axis K; low, step (K,).
+    centre      leaves by name
+    directions  the same leaves, each with a leading axis K
+    low, step   (K,)
+    weights     (b,), static: the values of the digits
     """
 
     centre: Leaves
@@ -222,9 +252,11 @@ class Combination:
         return None
 
     def apply(self, bits: jax.Array) -> Leaves:
+        """B x, leaves by name, for x (n,)."""
         return self._along(_digits(bits, self.weights) * self.step.astype(bits.dtype))
 
     def transpose(self, leaves: Leaves) -> jax.Array:
+        """B'v, (n,), for leaves v."""
         flat = [
             jnp.tensordot(d, leaves[name], axes=leaves[name].ndim, precision="highest")
             for name, d in self.directions.items()
@@ -233,7 +265,10 @@ class Combination:
         return (along[:, None] * jnp.asarray(self.weights, along.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
-        """Nearest along each direction of the least-squares coefficients."""
+        """The bits (n,) int8 whose coefficients low + step d are nearest to the least-squares ones, one by one.
+
+        The leaves are the nearest ones only where the directions are orthogonal.
+        """
         names = list(self.directions)
         rows = jnp.concatenate([self.directions[n].reshape(self.low.shape[0], -1) for n in names], axis=1)
         target = jnp.concatenate([(leaves[n] - self.centre[n]).reshape(-1) for n in names])
@@ -241,6 +276,7 @@ class Combination:
         return _nearest_digits((coefficients - self.low) / jnp.where(self.step != 0, self.step, 1), self.weights)
 
     def _along(self, coefficients: jax.Array) -> Leaves:
+        """sum_k coefficients_k directions_k for coefficients (K,)."""
         return {
             n: jnp.tensordot(coefficients.astype(d.dtype), d, axes=1, precision="highest")
             for n, d in self.directions.items()
@@ -251,12 +287,15 @@ Part: TypeAlias = Digits | Selection | Combination
 
 
 def _digits(bits: jax.Array, weights: tuple[float, ...]) -> jax.Array:
-    """The digit sums of bits (units * b,), (units,)."""
+    """d = bits (U, b) . weights (b,), (U,), for bits (U * b,)."""
     return jnp.matmul(bits.reshape(-1, len(weights)), jnp.asarray(weights, bits.dtype), precision="highest")
 
 
 def _nearest_digits(sums: jax.Array, weights: tuple[float, ...]) -> jax.Array:
-    """The bits (units * b,) whose digit sums are nearest to those given, (units,); of equal ones the lowest code."""
+    """The bits (U * b,) int8 whose d are nearest to sums (U,); where codes have the same d, those of the lowest code.
+
+    weights (b,); code c of a unit stands for the bits c = sum_j 2^j x_j.
+    """
     codes = np.arange(2 ** len(weights))[:, None] >> np.arange(len(weights)) & 1
     levels, first = np.unique(codes @ np.asarray(weights), return_index=True)
     middles = jnp.asarray((levels[1:] + levels[:-1]) / 2, sums.dtype)
@@ -264,12 +303,15 @@ def _nearest_digits(sums: jax.Array, weights: tuple[float, ...]) -> jax.Array:
 
 
 def _channel_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(..., C) -> (C, ...), of a shape."""
     return shape[-1:] + shape[:-1]
 
 
 def _to_channel_first(leaf: jax.Array) -> jax.Array:
+    """leaf (..., C) -> (C, ...)."""
     return jnp.moveaxis(leaf, -1, 0) if leaf.ndim else leaf
 
 
 def _channel_last(units: jax.Array) -> jax.Array:
+    """units (C, ...) -> (..., C)."""
     return jnp.moveaxis(units, 0, -1) if units.ndim else units

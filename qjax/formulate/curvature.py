@@ -1,9 +1,12 @@
-"""The curvature H of a quadratic on chosen leaves: four forms, each a product v -> Hv on a dict of leaves.
+"""The curvature H of a quadratic on chosen leaves, in four forms. All have product(v) = Hv, for leaves v by name.
 
-ChannelGram      H = G (x) I: one matrix G (F, F) shared by all C channels of a kernel (..., C) seen as (F, C)
-ChannelFeatures  the same with G = X'X for features X (N, F) that stay unmultiplied
-Matrix           H (P, P) on the chosen leaves, flattened and joined sorted by name
-Product          H as a function, through jvp and vjp
+    ChannelGram      H = G (x) I_C: one matrix G (F, F) shared by all C channels of a kernel (..., C) seen as (F, C)
+    ChannelFeatures  the same with G = X'X for features X (N, F), a product that is never formed
+    Matrix           H (P, P) on all P parameters of the leaves
+    Product          H as a function, such as one through jvp and vjp
+
+(x) is the Kronecker product: H maps a kernel W (F, C) to G W. With a bias (C,), W has it as its last row, G has one
+more row and column, and X one more column.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from qjax.formulate.leaves import Leaves
 @partial(register_dataclass, data_fields=["gram"], meta_fields=["kernel", "bias"])
 @dataclass(frozen=True)
 class ChannelGram:
-    """H = G (x) I_C on the leaf `kernel` (F, C), with the leaf `bias` (C,), where there is one, as the last row."""
+    """H = G (x) I_C on the leaf `kernel` (..., C) seen as (F, C) and, where named, the leaf `bias` (C,) as a last row.
+
+    gram  G, (F, F), or (F + 1, F + 1) with a bias
+    """
 
     gram: jax.Array
     kernel: str
@@ -34,14 +40,18 @@ class ChannelGram:
 
     @property
     def kernel_gram(self) -> jax.Array:
-        """G among the kernel's rows, (F, F)."""
+        """G without the bias's row and column, (F, F)."""
         return self.gram if self.bias is None else self.gram[:-1, :-1]
 
 
 @partial(register_dataclass, data_fields=["features"], meta_fields=["kernel", "bias"])
 @dataclass(frozen=True)
 class ChannelFeatures:
-    """H = (X'X) (x) I_C for features X (N, F), already divided by sqrt(N); ridge rows are part of X."""
+    """H = (X'X) (x) I_C on the same leaves as `ChannelGram`.
+
+    features  X, (N, F), or (N, F + 1) with a bias: samples already divided by the square root of their number, then
+              one row per parameter of a channel where there is a ridge
+    """
 
     features: jax.Array
     kernel: str
@@ -52,18 +62,19 @@ class ChannelFeatures:
 
     @property
     def kernel_features(self) -> jax.Array:
-        """X for the kernel's rows, (N, F)."""
+        """X without the bias's column, (N, F)."""
         return self.features if self.bias is None else self.features[:, :-1]
 
     @property
     def kernel_gram(self) -> jax.Array:
+        """X'X without the bias's row and column, (F, F)."""
         return _matmul(self.kernel_features.T, self.kernel_features)
 
 
 @partial(register_dataclass, data_fields=["matrix"], meta_fields=[])
 @dataclass(frozen=True)
 class Matrix:
-    """H (P, P) on the leaves sorted by name, as `ravel_pytree` has them, each flattened in C order."""
+    """H as a matrix (P, P), its P parameters in the order of `ravel_pytree`: leaves sorted by name, each in C order."""
 
     matrix: jax.Array
 
@@ -76,7 +87,7 @@ class Matrix:
 @partial(register_dataclass, data_fields=["function"], meta_fields=[])
 @dataclass(frozen=True)
 class Product:
-    """H as a `jax.tree_util.Partial` from leaves to leaves."""
+    """H as a function v -> Hv from leaves to leaves of the same shapes, a `jax.tree_util.Partial`."""
 
     function: Partial
 
@@ -89,13 +100,14 @@ Curvature: TypeAlias = ChannelGram | ChannelFeatures | Matrix | Product
 
 
 def join_rows(curvature: ChannelGram | ChannelFeatures, v: Leaves) -> jax.Array:
-    """Kernel, then bias, as one matrix (F or F + 1, C)."""
+    """The leaves v as one matrix: the kernel's rows (F, C), then the bias, where there is one."""
     kernel = v[curvature.kernel]
     rows = kernel.reshape(-1, kernel.shape[-1])
     return rows if curvature.bias is None else jnp.concatenate([rows, v[curvature.bias][None, :]])
 
 
 def split_rows(curvature: ChannelGram | ChannelFeatures, like: Leaves, rows: jax.Array) -> Leaves:
+    """The inverse of `join_rows`: rows (F or F + 1, C) as leaves with the shapes of like."""
     kernel = like[curvature.kernel]
     if curvature.bias is None:
         return {curvature.kernel: rows.reshape(kernel.shape)}

@@ -1,10 +1,12 @@
-"""Encodings: which parameters a bit string stands for, p(x) = p0 + B x.
+"""Encodings: the parameters that a state x of n bits stands for, p(x) = p0 + B x.
 
     encoding = encode(params, {"head/kernel": FixedPoint(bits=4), "conv/kernel": Ternary()})
     encoding = encode(params, Direction(directions, bits=3))
 
-A spec is what the user writes; `encode` binds it to the present leaves. Leaves without a spec are left alone. Scales
-default to one step a channel (the last axis of a leaf), found from the leaf; a leaf of zeros needs `step=`.
+A spec is what the user writes; `encode` binds it to the current values of the leaves. Leaves without a spec keep their
+values. By default each channel (the last axis of a leaf) has one step, found from its values. per="leaf" takes one step
+for the whole leaf; step= gives the steps, as a scalar or an array that broadcasts to the leaf. A leaf whose values are
+all 0 needs step=.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ Per: TypeAlias = Literal["channel", "leaf"]
 @partial(register_dataclass, data_fields=["params", "parts"], meta_fields=[])
 @dataclass(frozen=True)
 class Encoding:
-    """p(x) = p0 + B x over a parameter pytree, of parts that own their leaves; bits are the parts' bits in order."""
+    """p(x) = p0 + B x over a parameter pytree.
+
+    params  the pytree that was encoded
+    parts   one per encoded leaf (or one over several leaves); the n bits of x are those of the parts, one after another
+    """
 
     params: Any
     parts: tuple[Part, ...]
@@ -44,17 +50,17 @@ class Encoding:
 
     @property
     def labels(self) -> Labels:
-        """(leaf, index) of every bit; an index is (channel, other axes of the leaf, digit)."""
+        """(leaf name, index) of every bit; the index is (channel, other axes of the leaf, digit)."""
         return Labels(tuple(array for part in self.parts for array in part.bit_arrays))
 
     @property
     def origin(self) -> Any:
-        """p0: the parameters of the all-zeros state."""
+        """p0: the parameters of the state whose bits are all 0."""
         return replace(self.params, {path: leaf for part in self.parts for path, leaf in part.origins.items()})
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
-        """What a state must satisfy to decode as meant, in bits of the whole encoding."""
+        """What a state (n,) must satisfy to stand for parameters that the specs allow."""
         found, start = [], 0
         for part in self.parts:
             found += [Constraint(c.indices + start, c.required) for c in part.constraints]
@@ -63,7 +69,10 @@ class Encoding:
 
     @property
     def nonzeros(self) -> jax.Array:
-        """Parameters that a set bit makes nonzero, (n,). Errors: ValueError where that is not linear in the bits."""
+        """How many parameters each bit makes nonzero when it is 1, (n,).
+
+        Errors: ValueError where the number of nonzero parameters is not linear in the bits.
+        """
         counts = []
         for part in self.parts:
             if part.nonzeros is None:
@@ -79,13 +88,13 @@ class Encoding:
         return result
 
     def transpose(self, leaves: Leaves) -> jax.Array:
-        """B'v, (n,), for a dict that holds the encoded leaves."""
+        """B'v, (n,), for a dict v that holds the encoded leaves."""
         return jnp.concatenate([part.transpose(leaves) for part in self.parts])
 
     def decode(self, bits: Any) -> Any:
-        """p(x) for bits (..., n): the pytree, its encoded leaves with the leading axes of bits.
+        """p(x) for bits x (..., n): the pytree, in which encoded leaves have the leading axes of bits, others have not.
 
-        Errors: ValueError for a wrong n.
+        Errors: ValueError for bits of another length.
         """
         bits = jnp.asarray(bits)
         if bits.shape[-1:] != (self.num_bits,):
@@ -104,7 +113,7 @@ class Encoding:
         return replace(origin, leaves)
 
     def nearest(self, params: Any) -> jax.Array:
-        """The state (n,) int8 whose leaves are nearest to those of params, leaf by leaf: plain rounding."""
+        """The state (n,) int8 whose leaves are nearest to those of params (Euclidean norm, part by part): rounding."""
         leaves = select(params, self.paths)
         return jnp.concatenate([part.nearest(leaves) for part in self.parts])
 
@@ -117,10 +126,11 @@ class Encoding:
         return holds
 
     def repair(self, bits: Any, fields: Any | None = None) -> jax.Array:
-        """The bits (..., n) int8, with every broken group brought to its count.
+        """bits (..., n) as int8, with every constraint satisfied by as few changes as possible.
 
-        In a group set bits go before unset ones and, among equals, those with the lower field dE/dx (fields, shape of
-        bits; without it: the bits of the present parameters, then the lower index).
+        fields dE/dx, of the shape of bits: where a group has too many set bits, those with the lowest fields stay set;
+        where it has too few, the unset bits with the lowest fields are set. Without fields, bits that are set in
+        `self.nearest(self.params)` come first, then lower indices.
         """
         x = jnp.asarray(bits).astype(jnp.int8)
         if not self.constraints:
@@ -135,17 +145,18 @@ class Encoding:
         return x
 
     def _split(self, bits: jax.Array) -> list[jax.Array]:
+        """bits (n,) as one vector per part."""
         return jnp.split(bits, np.cumsum([part.num_bits for part in self.parts])[:-1].tolist())
 
 
 class Spec(Protocol):
-    """What `encode` binds: a leaf's name and value become a part."""
+    """How a leaf is to be encoded: `bind` makes a part of an encoding from the leaf's name and its value."""
 
     def bind(self, path: str, leaf: jax.Array) -> Part: ...
 
 
 def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
-    """Bind specs by leaf name, or a Direction over several leaves, to params.
+    """The encoding of params by specs, a dict by leaf name, or by one Direction over several leaves.
 
     Errors: ValueError for a leaf that does not exist (with the nearest name), is empty or not floating-point, and
     whatever a spec rejects.
@@ -162,7 +173,10 @@ def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
 
 @dataclass(frozen=True)
 class Sign:
-    """w in {-s, +s}. s: `step`, or the mean |w|, the least-squares scale of sign(w) (Rastegari et al. 2016)."""
+    """w in {-s, +s}, as s (2 x - 1): one bit per parameter.
+
+    s: `step`, else the mean of |w|, which makes s sign(w) nearest to w (Rastegari et al. 2016).
+    """
 
     step: Any = None
     per: Per = "channel"
@@ -174,7 +188,10 @@ class Sign:
 
 @dataclass(frozen=True)
 class Ternary:
-    """w in {-s, 0, +s} as s (x1 + x2 - 1). s: `step`, or the mean of the |w| above 0.7 mean |w| (Li et al. 2016)."""
+    """w in {-s, 0, +s}, as s (x1 + x2 - 1): two bits per parameter.
+
+    s: `step`, else the mean of those |w| that are above 0.7 times the mean of |w| (Li et al. 2016).
+    """
 
     step: Any = None
     per: Per = "channel"
@@ -186,10 +203,10 @@ class Ternary:
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """w = centre + step (k - (2^b - 1) / 2), k = sum_j 2^j x_j in 0 .. 2^b - 1, b = `bits`.
+    """w = centre + step (k - (2^b - 1) / 2), k = sum_j 2^j x_j in 0 .. 2^b - 1: b = `bits` bits per parameter.
 
-    centre: 0, or the present leaf with around="current" (the form for rounds that re-centre). step: given (scalar or
-    broadcastable to the leaf), else so that the grid just holds max |w| (a channel).
+    centre: 0, or the current leaf with around="current" (for rounds that re-centre).
+    step: given, else max |w| / ((2^b - 1) / 2), with which the grid around 0 just reaches max |w|, per channel or leaf.
     """
 
     bits: int = 4
@@ -209,11 +226,11 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class Rounding:
-    """w = step (floor(w0 / step) + x): every parameter rounds down or up, to its grid's two neighbours.
+    """w = step (floor(w0 / step) + x), w0 the current value: each parameter is rounded down (x = 0) or up (x = 1).
 
-    step: given (scalar or broadcastable to the leaf), else that of FixedPoint(bits), max |w| / (2^(b-1) - 1/2) (a
-    channel), b = `bits`. The grid here is the multiples of the step, not their middles, so it then has 2^b + 1 levels,
-    -2^(b-1) step .. 2^(b-1) step. A given step leaves `bits` without effect: every parameter has one bit.
+    One bit per parameter, whatever `bits` is. step: given, else that of FixedPoint(bits), max |w| / (2^(b-1) - 1/2)
+    with b = `bits`, per channel or leaf. The grid is that of the multiples of the step, not that of FixedPoint between
+    them: with the default step it has 2^b + 1 levels, -2^(b-1) step .. 2^(b-1) step. `bits` has no other use.
     """
 
     step: Any = None
@@ -231,9 +248,10 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Mask:
-    """w = x w0: pruning. axis None: a bit a parameter; otherwise a bit a slice along `axis` (-1: a channel, a filter).
+    """w = x w0, w0 the current value: pruning.
 
-    cardinality: exactly this many bits are 1 (None: any number).
+    axis: None for one bit per parameter, else one bit per slice along this axis (-1: per channel or filter).
+    cardinality: how many bits must be 1; None for any number.
     """
 
     axis: int | None = None
@@ -252,8 +270,11 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """Every slot takes one of K atoms, one-hot. axis None: slots are single parameters, atoms (K,) their levels;
-    otherwise slots lie along `axis`, atoms (K, *leaf shape without that axis): filters out of a dictionary."""
+    """Every slot of the leaf takes one of K atoms: K bits per slot, of which exactly one is 1 (one-hot).
+
+    axis None: slots are single parameters, and atoms (K,) are their levels. Otherwise slots are the slices along
+    `axis`, and atoms have shape (K, *leaf shape without that axis): filters from a dictionary.
+    """
 
     atoms: Any
     axis: int | None = None
@@ -269,9 +290,11 @@ class Codebook:
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """p = p0 + sum_k radius_k (2 k_j / (2^b - 1) - 1) directions_k: fixed-point coordinates in a subspace.
+    """p = p0 + sum_k radius_k t_k directions_k, p0 the current parameters: coordinates t in a subspace of K directions.
 
-    directions: a pytree like params, or a dict of some leaves by name, with a leading axis K; radius: scalar or (K,).
+    t_k = 2 m_k / (2^b - 1) - 1 in [-1, 1], with m_k = sum_j 2^j x_kj in 0 .. 2^b - 1: b = `bits` bits per direction.
+    directions: a pytree like params, or a dict of some leaves by name, each leaf with a leading axis K.
+    radius: scalar or (K,).
     """
 
     directions: Any
@@ -294,9 +317,10 @@ class Direction:
 
 
 def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Array:
-    """A positive step that broadcasts against the leaf: given, or by the rule over all axes but the channel's.
+    """A positive step, of the leaf's number of axes, that broadcasts to the leaf.
 
-    A channel of zeros takes the largest step of the leaf.
+    `given` where it is not None. Else rule(leaf, axes), which reduces all axes but the channel's (per="channel", two
+    axes or more) or all axes, keeping them with size 1; a channel of zeros takes the largest step of the others.
     """
     if per not in ("channel", "leaf"):
         raise ValueError(f"per must be 'channel' or 'leaf', got {per!r}")
@@ -306,7 +330,7 @@ def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Ar
         if not isinstance(found, jax.core.Tracer) and not np.any(np.asarray(found)):
             raise ValueError(f"leaf {path!r} is all zeros, so its step cannot be found from it: give step=")
         found = jnp.where(found > 0, found, jnp.broadcast_to(found.max(), found.shape))
-        # Under a trace all zeros are seen too late to be refused.
+        # Under a trace a leaf of zeros cannot be refused: it gets a step that is tiny, but not 0.
         smallest: Any = jnp.finfo(leaf.dtype)  # type: ignore[no-untyped-call]
         return jnp.maximum(found, float(smallest.tiny) ** 0.5)
     step = jnp.asarray(given, leaf.dtype)
@@ -319,6 +343,7 @@ def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Ar
 
 
 def _ternary_scale(w: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """s of `Ternary` for w of any shape, reduced over axes, which stay with size 1."""
     size = jnp.abs(w)
     kept = size > 0.7 * size.mean(axes, keepdims=True)
     kept = kept.astype(w.dtype)
@@ -326,6 +351,7 @@ def _ternary_scale(w: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def _axis(path: str, leaf: jax.Array, axis: int) -> int:
+    """axis, counted from the front. ValueError where the leaf has no such axis."""
     if not -leaf.ndim <= axis < leaf.ndim:
         raise ValueError(f"axis {axis} is out of range for {path} of shape {leaf.shape}")
     return axis % leaf.ndim

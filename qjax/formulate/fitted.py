@@ -1,13 +1,14 @@
-"""A quadratic fitted to a black box over a region: the smoothed landscape.
+"""A quadratic fitted to a black box over a region: a model of the objective smoothed by a Gaussian.
 
-Probes x_k ~ N(0, sigma^2) around r, gradients g_k and values v_k of the objective at r + x_k, C = cov(x),
-D = cov(x, g):
+With probes u_k ~ N(0, sigma^2), k = 1 .. S, around the centre r, gradients g_k and values v_k of the objective at
+r + u_k, C = cov(u) (d, d) and D = cov(u, g) (d, d):
 
-    H = sym(C^-1 D),    g(r) = mean g - H mean x,    c: the model's mean over the probes is the values' mean
+    H = sym(C^-1 D),    g(r) = mean g - H mean u,    c such that the mean of q over the probes is mean v
 
-which by Stein's identity estimates the gradient and Hessian of the objective smoothed by that Gaussian. The noise
-of H is shrunk towards its isotropic part m I, m = tr H / d, by the share of |H - m I|^2 that noise alone would
-give, as in Ledoit and Wolf 2004.
+By Stein's identity these estimate the Hessian, gradient and value of the objective smoothed by that Gaussian.
+
+Because H is noisy, it is shrunk towards its isotropic part m I, m = tr H / d: H <- m I + (1 - s) (H - m I). The
+shrinkage s is the part of |H - m I|^2 that noise alone would give (Ledoit and Wolf 2004).
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ def fitted(
     batch_size: int = 1000,
     shrinkage: float | None = None,
 ) -> Quadratic:
-    """A Quadratic centred at params with a dense H on the chosen leaves, from values and gradients at random probes.
+    """A Quadratic centred at params with a dense H (d, d) on the chosen leaves, from values and gradients at probes.
 
-    objective(params, *data) -> scalar, differentiable; radius: sigma of the probes, a scalar or a dict of scalars or
-    arrays by leaf name; num_samples is rounded up to whole batches and must exceed the number d of parameters;
-    shrinkage in [0, 1], None: estimated. Probes are drawn inside a scan: memory is batch_size d + 3 d^2 numbers.
+    objective(params, *data) -> scalar, differentiable; leaves: the chosen ones, None for all, d parameters together;
+    radius: sigma of the probes, a scalar, or a dict by leaf name of scalars or arrays that broadcast to the leaf;
+    num_samples: the number S of probes, rounded up to whole batches, at least d + 2; shrinkage: s in [0, 1], None to
+    estimate it. Probes are drawn batch by batch inside a scan: memory is batch_size d + 3 d^2 numbers.
     Errors: ValueError for too few samples, a radius that is not positive, a shrinkage outside [0, 1], or a leaf that is
     not floating-point.
     """
@@ -64,10 +66,11 @@ def fitted(
         return objective(replace(params, unravel(point)), *data)
 
     probe = partial(_probe, jax.vmap(jax.value_and_grad(value)), flat, sigma, min(batch_size, num_samples))
+    # The sums are those of whitened coordinates u / sigma, in which C is near I.
     sums, _ = jax.lax.scan(probe, _zero_sums(size, flat.dtype), jax.random.split(key, num_batches))
     count = num_batches * min(batch_size, num_samples)
     constant, slope, matrix = _regression(sums, count, shrinkage)
-    # Back from whitened coordinates u = x / sigma.
+    # Back from whitened coordinates.
     gradient: Leaves = unravel(slope / sigma)
     return Quadratic(centre, constant, gradient, Matrix(matrix / (sigma[:, None] * sigma[None, :])))
 
@@ -75,8 +78,11 @@ def fitted(
 def fitted_from(
     points: jax.Array, values: jax.Array, gradients: jax.Array, params: Any, *, shrinkage: float | None = None
 ) -> Quadratic:
-    """`fitted` from given probes: points and gradients (S, d) on the leaves of params, sorted by name and flattened;
-    values (S,)."""
+    """`fitted` from given probes.
+
+    points (S, d): the leaves of params at each probe, sorted by name and flattened (`ravel_pytree`); values (S,) and
+    gradients (S, d) of the objective there. Errors: ValueError for other shapes.
+    """
     centre = floating(select(params, names(params)))
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
     if points.shape != gradients.shape or points.shape[1:] != flat.shape or values.shape != points.shape[:1]:
@@ -90,12 +96,13 @@ def fitted_from(
 
 
 def _zero_sums(size: int, dtype: Any) -> tuple[jax.Array, ...]:
+    """Zeros of the shapes that `_add` adds up, for d = size."""
     vector, matrix, scalar = jnp.zeros(size, dtype), jnp.zeros((size, size), dtype), jnp.zeros((), dtype)
     return scalar, vector, vector, matrix, matrix, scalar
 
 
 def _add(sums: tuple[jax.Array, ...], u: jax.Array, v: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
-    """Sums of v, u, g, uu', ug', |g|^2 over probes u, g (S, d), v (S,)."""
+    """sums plus those of v (), u (d,), g (d,), uu' (d, d), ug' (d, d), |g|^2 () over probes u, g (B, d), v (B,)."""
     outer = partial(jnp.matmul, precision="highest")
     new = v.sum(), u.sum(0), g.sum(0), outer(u.T, u), outer(u.T, g), (g**2).sum()
     return tuple(a + b for a, b in zip(sums, new, strict=True))
@@ -104,13 +111,17 @@ def _add(sums: tuple[jax.Array, ...], u: jax.Array, v: jax.Array, g: jax.Array) 
 def _probe(
     value_and_grad: Any, flat: jax.Array, sigma: jax.Array, batch: int, sums: tuple[jax.Array, ...], key: jax.Array
 ) -> tuple[tuple[jax.Array, ...], None]:
+    """One batch of B probes at r + sigma u, u ~ N(0, I), added to the sums of u: the body of a scan over keys.
+
+    flat: r (d,); sigma (d,); value_and_grad: points (B, d) -> values (B,), gradients (B, d).
+    """
     u = jax.random.normal(key, (batch, flat.shape[0]), flat.dtype)
     v, g = value_and_grad(flat[None, :] + sigma[None, :] * u)
     return _add(sums, u, v, g * sigma[None, :]), None
 
 
 def _regression(sums: tuple[jax.Array, ...], count: int, shrinkage: float | None) -> tuple[jax.Array, ...]:
-    """Value and slope at u = 0 and H, in the coordinates of the sums."""
+    """(c (), gradient (d,) at u = 0, H (d, d)) in the coordinates u of the sums; count: the number S of probes."""
     mean_v, mean_u, mean_g, uu, ug, gg = (term / count for term in sums)
     size = mean_u.shape[0]
     eye = jnp.eye(size, dtype=mean_u.dtype)
@@ -120,8 +131,8 @@ def _regression(sums: tuple[jax.Array, ...], count: int, shrinkage: float | None
     h = 0.5 * (raw + raw.T)
     level = jnp.trace(h) / size
     residual = jnp.maximum(gg - (mean_g**2).sum() - (raw * d).sum(), 0.0)
-    # A symmetrised entry of H carries half the variance residual / (S var(u)) that a plain one has; there are d of
-    # them a row.
+    # The noise of |H|^2: d columns of d entries, each entry of variance (residual / d) / (S var(u)), halved by the
+    # symmetrisation. var(u) = trace(c) / d.
     noise = residual * size / (2 * count * jnp.trace(c) / size)
     excess = ((h - level * eye) ** 2).sum()
     smallest: Any = jnp.finfo(h.dtype)  # type: ignore[no-untyped-call]

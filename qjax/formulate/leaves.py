@@ -19,13 +19,13 @@ def names(params: Any) -> list[str]:
 
 
 def select(params: Any, chosen: Iterable[str]) -> Leaves:
-    """The chosen leaves by name. Errors: ValueError for a name that does not exist, with the nearest one."""
+    """The chosen leaves by name. Errors: ValueError for a name that does not exist; it names the nearest one."""
     by_name = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     return {name: by_name[check(name, by_name)] for name in chosen}
 
 
 def replace(params: Any, leaves: Mapping[str, Any]) -> Any:
-    """params with some leaves exchanged. Errors: as `select`."""
+    """params with the given leaves, by name, in place of its own. Errors: as `select`."""
     existing = names(params)
     for name in leaves:
         check(name, existing)
@@ -33,7 +33,7 @@ def replace(params: Any, leaves: Mapping[str, Any]) -> Any:
 
 
 def floating(leaves: Leaves) -> Leaves:
-    """The leaves as they are. Errors: ValueError that names a leaf which is not floating-point."""
+    """The leaves, unchanged. Errors: ValueError that names a leaf which is not floating-point."""
     for name, leaf in leaves.items():
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ValueError(f"leaf {name!r} must be floating-point, got {jnp.result_type(leaf)}")
@@ -41,6 +41,7 @@ def floating(leaves: Leaves) -> Leaves:
 
 
 def check(name: str, existing: Iterable[str]) -> str:
+    """name, where it exists. Errors: as `select`."""
     listed = list(existing)
     if name not in listed:
         raise unknown("leaf", name, listed)

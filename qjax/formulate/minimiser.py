@@ -1,4 +1,4 @@
-"""The continuous minimiser of a quadratic: what the annealer's bits are measured against."""
+"""The continuous minimiser of a quadratic: the best that any bits could reach, and the start of sequential rounding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from qjax.formulate.quadratic import Quadratic
 
 
 def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200) -> Any:
-    """params with the quadratic's leaves at r - (H + damping I)^-1 g.
+    """params with the quadratic's leaves at r - (H + damping I)^-1 g, r its centre and g its gradient there.
 
-    A shared Gram matrix or a dense H is solved directly, a product by conjugate gradients (num_iterations at most; H
-    must then be positive definite with its damping). Errors: ValueError for a negative damping.
+    A shared Gram matrix or a dense H is solved directly. A `Product` is solved by at most num_iterations steps of
+    conjugate gradients, for which H + damping I must be positive definite. Errors: ValueError for a negative damping.
     """
     if damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
@@ -44,5 +44,6 @@ def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_it
 
 
 def _solve(matrix: jax.Array, right: jax.Array, damping: float) -> jax.Array:
+    """(matrix + damping I)^-1 right for matrix (F, F) and right (F, C), or (P, P) and (P,)."""
     solution: jax.Array = jnp.linalg.solve(matrix + damping * jnp.eye(matrix.shape[0], dtype=matrix.dtype), right)
     return solution

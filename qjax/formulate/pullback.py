@@ -1,12 +1,15 @@
-"""The pull-back: a quadratic seen through an encoding is a QUBO. The centre of the library.
+"""The pull-back: a quadratic seen through an encoding is a QUBO, E(x) = q(p(x)). The centre of the library.
 
-    q(p) = c + <g, p - r> + 1/2 <p - r, H (p - r)>,  p(x) = p0 + B x,  d = p0 - r,  g' = g + H d
-    E(x) = q(p(x)):   offset = c + <g, d> + 1/2 <d, H d>,   linear = B'g' + 1/2 diag(B'HB),   M = offdiag(B'HB)
+    q(p) = c + <g, p - r> + 1/2 <p - r, H (p - r)>,     p(x) = p0 + B x,     d = p0 - r,     g' = g + H d
+    offset = c + <g, d> + 1/2 <d, H d>,     linear = B'g' + 1/2 diag(B'HB),     M = B'HB without its diagonal
 
-The cheapest form is chosen:
-    channels    H = G (x) I and digits whose step is shared inside a channel: M = G (x) ww' is one matrix for all
-                channels, and the C problems become one batched Qubo with scale = step^2 (`form` dense or gram)
-    products    any other: B'HB by one product a bit (dense), or as a function where n is past `dense_limit` (implicit)
+Two cases:
+
+    channels    H = G (x) I (a shared Gram matrix), and digits whose steps do not differ inside a channel. The problem
+                separates into C channels of n / C bits each. Up to the channel's scale = step^2, all have the same
+                M = G (x) ww', w the weights of the digits: one Qubo of batch (C,), dense or gram
+    general     anything else: one Qubo of n bits and scale 1. M is dense, column by column (B'HB e_i for every bit i),
+                or, for n past `dense_limit`, implicit: a function x -> B'HB x. Its diagonal stays in M, linear = B'g'
 """
 
 from __future__ import annotations
@@ -34,12 +37,17 @@ DENSE_LIMIT = 16384
 
 
 def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", dense_limit: int = DENSE_LIMIT) -> Qubo:
-    """The Qubo with E(x) = q(p(x)) for every state x of the encoding.
+    """The Qubo with E(x) = q(p(x)) for every state x (n,) of the encoding.
 
-    form: "auto", or the couplings wanted: "dense", "gram" (for `least_squares(keep_features=True)`), "sparse" (exact
-    zeros left out, on the host), "implicit". A quadratic that separates into channels gives a Qubo with batch (C,), its
-    bits the encoding's in order: reshape (C, n / C) -> (n,), and E summed over the batch is q. "implicit" and "sparse"
-    never separate. "auto" is implicit past dense_limit bits, in each channel where the quadratic separates.
+    form, the couplings wanted:
+        "dense"     a matrix (n, n), or (n / C, n / C) where the problem separates into C channels
+        "gram"      the features as a factor, for `least_squares(keep_features=True)` that separates into channels
+        "sparse"    entries that are exactly 0 left out; on the host, never separated into channels
+        "implicit"  a function, never separated into channels
+        "auto"      gram where it is possible, else dense up to dense_limit bits (per channel, where the problem
+                    separates), else implicit
+    Where the problem separates, the Qubo has batch (C,): x.reshape(C, n / C) are its bits, and q is the sum of E over
+    the batch. Each channel's scale is its step^2, which, as in any Qubo, multiplies everything.
     Errors: ValueError for an encoded leaf that the quadratic does not hold, or a form that this pair does not have.
     """
     for path in encoding.paths:
@@ -48,6 +56,7 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
         raise ValueError(f"form must be auto, dense, gram, sparse or implicit, got {form!r}")
     curvature = quadratic.curvature
     origin = select(encoding.origin, quadratic.centre)
+    # By leaf, in its shape: d, H d, g' = g + H d, and the parameters' shares of <g, d> + 1/2 <d, H d>.
     d = {name: leaf - quadratic.centre[name] for name, leaf in origin.items()}
     image = curvature.product(d)
     slope = {name: quadratic.gradient[name] + image[name] for name in d}
@@ -55,14 +64,14 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
     energy = {name: d[name] * (quadratic.gradient[name] + 0.5 * image[name]) for name in d}
 
     if isinstance(curvature, ChannelGram | ChannelFeatures):
-        part = _shared_step(encoding, curvature)
-        # Kept features stay a factor, and the limit is about matrices.
+        part = _channel_digits(encoding, curvature)
+        # Kept features need no limit: they stay a factor, and no matrix is formed.
         limit = dense_limit * quadratic.centre[curvature.kernel].shape[-1]
         fits = isinstance(curvature, ChannelFeatures) or encoding.num_bits <= limit
         if part is not None and (form in ("dense", "gram") or (form == "auto" and fits)):
             return _channels(quadratic.value, energy, linear, curvature, part, form, encoding.labels)
     if form == "gram":
-        raise ValueError("form 'gram' needs kept features and one digit encoding with a step a channel or leaf")
+        raise ValueError("form 'gram' needs kept features and one digit encoding with one step per channel or leaf")
     offset = quadratic.value.sum() + sum((e.sum() for e in energy.values()), start=jnp.zeros((), linear.dtype))
     scale = jnp.ones((), linear.dtype)
     product = Partial(_product, encoding, curvature, _templates(quadratic))
@@ -89,7 +98,15 @@ def _channels(
     form: Form,
     labels: Labels,
 ) -> Qubo:
-    """One problem a channel over one M: bits of channel c have B_c = step_c B with the same B = I (x) w'."""
+    """The case "channels": one Qubo of batch (C,), with m = n / C = F b bits per channel, in dense or gram form.
+
+    value: c, () or (C,); energy: d * (g + 1/2 H d), for each leaf in its shape; linear: B'g', (n,); part: the digits, b
+    per parameter of the kernel (F, C); labels: of the whole encoding. Channel k has B_k = step_k (I_F (x) w'), so that
+
+        B_k' G B_k = step_k^2 (G (x) ww'):     scale = step^2, (C,),     M = G (x) ww' without its diagonal, (m, m)
+
+    Because scale multiplies everything, offset (C,) and linear (C, m) are divided by it.
+    """
     channels = part.origin.shape[-1]
     w = jnp.asarray(part.weights, linear.dtype)
     step = jnp.broadcast_to(part.step.reshape(-1), (channels,))
@@ -106,29 +123,38 @@ def _channels(
     offset = jnp.broadcast_to(value / (channels if value.ndim == 0 else 1), (channels,))
     for term in energy.values():
         offset = offset + term.reshape(-1, channels).sum(0)
-    # linear = step_c B'g'_c = scale_c * (B'g'_c / step_c)
-    slope = linear.reshape(channels, -1) / scale[:, None] + 0.5 * jnp.broadcast_to(diagonal, (channels, diagonal.size))
-    return Qubo(offset / scale, slope, couplings, scale, Labels(((labels.arrays[0][0], labels.arrays[0][1][1:]),)))
+    halves = 0.5 * jnp.broadcast_to(diagonal, (channels, diagonal.size))
+    unscaled = linear.reshape(channels, -1) / scale[:, None] + halves
+    # The labels of one channel's bits: all channels have the same, without the index of the channel.
+    name, shape = labels.arrays[0]
+    return Qubo(offset / scale, unscaled, couplings, scale, Labels(((name, shape[1:]),)))
 
 
-def _shared_step(encoding: Encoding, curvature: ChannelGram | ChannelFeatures) -> Digits | None:
-    """The one part of an encoding whose channels share their map up to a step, or None."""
+def _channel_digits(encoding: Encoding, curvature: ChannelGram | ChannelFeatures) -> Digits | None:
+    """The digits of an encoding for the case "channels", None where this is not the case.
+
+    They must be the only part, on the quadratic's kernel, with bits of its own for every parameter, no cardinality, and
+    one step per channel or for the whole leaf.
+    """
     if len(encoding.parts) != 1:
         return None
     part = encoding.parts[0]
     if not isinstance(part, Digits) or part.path != curvature.kernel or part.cardinality is not None:
         return None
-    shape = part.origin.shape
-    inside = all(size == 1 for size in part.step.shape[:-1])
-    return part if inside and part.units == shape else None
+    one_step_per_channel = all(size == 1 for size in part.step.shape[:-1])
+    return part if one_step_per_channel and part.units == part.origin.shape else None
 
 
 def _templates(quadratic: Quadratic) -> Leaves:
+    """For every leaf of the quadratic, a zero () of its dtype: all that `_product` needs of them."""
     return {name: jnp.zeros((), leaf.dtype) for name, leaf in quadratic.centre.items()}
 
 
 def _product(encoding: Encoding, curvature: Curvature, like: Leaves, x: jax.Array) -> jax.Array:
-    """B'HB x: leaves that are not encoded do not move."""
+    """The case "general": B'HB x, (n,), for one vector x (n,).
+
+    like: the leaves on which H acts, from `_templates`. On those that are not encoded, B x is 0.
+    """
     moved = encoding.apply(x)
     shapes = select(encoding.params, like)
     tangent = {
@@ -140,7 +166,11 @@ def _product(encoding: Encoding, curvature: Curvature, like: Leaves, x: jax.Arra
 
 
 def _diagonal(encoding: Encoding, curvature: Curvature) -> jax.Array | None:
-    """diag(B'HB) where it costs no products: one Gram matrix, digits that each move one parameter."""
+    """The case "general" with implicit couplings: diag(B'HB), (n,), where no products are needed for it, else None.
+
+    That is so for a shared Gram matrix and digits with bits of its own for every parameter of the kernel (F, C), whose
+    steps may differ inside a channel: the entry of digit j of parameter (f, c) is G_ff (step_fc w_j)^2.
+    """
     part = encoding.parts[0]
     one_leaf = len(encoding.parts) == 1 and isinstance(part, Digits) and part.units == part.origin.shape
     if not one_leaf or not isinstance(curvature, ChannelGram | ChannelFeatures) or part.paths != (curvature.kernel,):

@@ -2,8 +2,8 @@
 
     q(p) = c + <g, p - r> + 1/2 <p - r, H (p - r)>,     r = centre
 
-`least_squares` is exact, `layer_gram` keeps a layer's outputs, `gauss_newton` and `hessian` are local and never form H,
-`fitted` smooths a black box over a region. All are pytrees and pure functions.
+`least_squares` is exact, `layer_gram` measures the change of a layer's outputs, `gauss_newton` and `hessian` are local
+and never form H, `qjax.fitted` models a black box smoothed over a region. All are pure functions and return pytrees.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from qjax.formulate.leaves import Leaves, floating, names, replace, select
 class Quadratic:
     """q(p) = sum(c) + <g, p - r> + 1/2 <p - r, H (p - r)>.
 
-    centre r and gradient g hold the chosen leaves by name; value c is a scalar, or (C,) where q separates into the C
-    channels of a kernel; curvature is H.
+    centre     r, the chosen leaves by name
+    value      c, a scalar, or (C,) where q separates into the C channels of a kernel
+    gradient   g at r, the chosen leaves by name
+    curvature  H, one of the forms of qjax.formulate.curvature
     """
 
     centre: Leaves
@@ -36,7 +38,7 @@ class Quadratic:
     curvature: Curvature
 
     def __call__(self, params: Any) -> jax.Array:
-        """q at a parameter pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
+        """q(params), (), for a pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
         d = {name: leaf - self.centre[name] for name, leaf in select(params, self.centre).items()}
         image = self.curvature.product(d)
         dot = partial(jnp.vdot, precision="highest")
@@ -54,10 +56,11 @@ def least_squares(
     ridge: float = 0.0,
     keep_features: bool = False,
 ) -> Quadratic:
-    """q(W) = 1/(2N) |X W + b - Y|^2 + ridge/2 |W|^2, exact, on the leaf `kernel` (F, C) and, where named, `bias` (C,).
+    """q(W, b) = 1/(2N) |X W + b - Y|^2 + ridge/2 |W|^2, exact: W is the leaf `kernel`, b, where named, the leaf `bias`.
 
-    features X (N, F), targets Y (N, C). With keep_features the curvature stays X (Gram couplings: N n numbers instead
-    of n^2), otherwise it is the Gram matrix shared by all channels. The bias carries no ridge.
+    features X (N, F), targets Y (N, C); kernel (..., C), read as (F, C); bias (C,), which has no ridge. H is the Gram
+    matrix X'X / N + ridge I, (F, F), shared by all channels. With keep_features it stays the factor X, (N, F), and so
+    do the couplings of the Qubo (`Gram`): N n numbers instead of n^2.
     Errors: ValueError for an unknown leaf, shapes that do not fit, no samples, or a negative ridge.
     """
     if not keep_features:
@@ -87,11 +90,14 @@ def least_squares_stream(
     bias: str | None = None,
     ridge: float = 0.0,
 ) -> Quadratic:
-    """`least_squares` over an iterable of (features, targets), summed batch by batch: N may exceed memory."""
+    """`least_squares` over batches (features (B, F), targets (B, C)), of any B, summed one after another.
+
+    So their N rows together may exceed the memory.
+    """
     leaves = _kernel_leaves(params, kernel, bias, ridge)
     curvature = ChannelGram(jnp.zeros(()), kernel, bias)
     weights = join_rows(curvature, leaves)
-    moments, count = None, 0
+    moments, count = None, 0  # X'X, X'(XW - Y) and |XW - Y|^2 by channel, as of `_moments`
     for features, targets in batches:
         x, y = _checked_batch(features, targets, leaves[kernel])
         update = _moments(x, y, weights, bias is not None)
@@ -111,11 +117,11 @@ def least_squares_stream(
 
 
 def layer_gram(params: Any, kernel: str, inputs: Any | Iterable[Any], *, damping: float = 0.0) -> Quadratic:
-    """q(W) = 1/(2N) |X (W - W0)|^2 + damping/2 |W - W0|^2: the change of a layer's outputs, W0 the present kernel.
+    """q(W) = 1/(2N) |X (W - W0)|^2 + damping/2 |W - W0|^2: the change of a layer's outputs, W0 the current kernel.
 
-    inputs X (N, F), or an iterable of such batches; for a convolution X holds its patches and the kernel (h, w, i, C)
-    is read as (h w i, C). One Gram matrix serves all channels. Source: Frantar and Alistarh 2022 (optimal brain
-    compression).
+    inputs X (N, F), or an iterable of such batches. Of a convolution, X holds the patches, and its kernel (h, w, i, C)
+    is read as (h w i, C). H is the Gram matrix X'X / N + damping I, (F, F), shared by all channels.
+    Source: Frantar and Alistarh 2022 (optimal brain compression). Errors: as `least_squares`.
     """
     leaves = _kernel_leaves(params, kernel, None, damping)
     weights = leaves[kernel].reshape(-1, leaves[kernel].shape[-1])
@@ -137,10 +143,11 @@ def gauss_newton(
     leaves: Sequence[str] | None = None,
     damping: float = 0.0,
 ) -> Quadratic:
-    """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, matrix-free.
+    """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, at the current params; matrix-free.
 
-    outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar. Leaves None: all.
-    H is positive semidefinite for a convex loss. Source: Schraudolph 2002, Fast curvature matrix-vector products.
+    outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar; leaves: names, None for all.
+    H is positive semidefinite for a loss convex in the predictions.
+    Source: Schraudolph 2002, Fast curvature matrix-vector products.
     Errors: ValueError for an unknown or not floating-point leaf, a negative damping, or a loss that is no scalar.
     """
     return _local(_GaussNewton(outputs, loss), params, data, leaves, damping)
@@ -153,16 +160,17 @@ def hessian(
     leaves: Sequence[str] | None = None,
     damping: float = 0.0,
 ) -> Quadratic:
-    """q with H = d2 loss / d leaves2 + damping I of loss(params, *data) -> scalar, matrix-free. Leaves None: all.
+    """q with H = d2 loss / d leaves2 + damping I at the current params, for loss(params, *data) -> scalar; matrix-free.
 
-    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian. Errors: as `gauss_newton`.
+    leaves: names, None for all. Errors: as `gauss_newton`.
+    Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
     return _local(_Hessian(loss), params, data, leaves, damping)
 
 
 @dataclass(frozen=True)
 class _GaussNewton:
-    """Compares by its two functions, so that equal models share compiled programs."""
+    """v -> H v of `gauss_newton`, on leaves by name. Equal where both functions are, so that programs are shared."""
 
     outputs: Callable[..., Any]
     loss: Callable[..., jax.Array]
@@ -183,6 +191,8 @@ class _GaussNewton:
 
 @dataclass(frozen=True)
 class _Hessian:
+    """v -> H v of `hessian`, on leaves by name. Equal where the loss is, so that compiled programs are shared."""
+
     loss: Callable[..., jax.Array]
 
     def value(self, params: Any, *data: Any) -> jax.Array:
@@ -196,6 +206,7 @@ class _Hessian:
 def _local(
     model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
 ) -> Quadratic:
+    """The Quadratic at params with value and gradient of model.value, and model as its curvature."""
     centre = floating(select(params, names(params) if leaves is None else leaves))
     if not isinstance(damping, jax.core.Tracer) and damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
@@ -212,10 +223,12 @@ def _local(
 
 
 def _damped(image: Leaves, v: Leaves, damping: jax.Array) -> Leaves:
+    """image + damping v, leaf by leaf; damping ()."""
     return {name: image[name] + damping.astype(v[name].dtype) * v[name] for name in v}
 
 
 def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float) -> Leaves:
+    """The leaves `kernel` (..., C) and, where named, `bias`. ValueError for what cannot be fitted."""
     if ridge < 0:
         raise ValueError(f"ridge or damping must not be negative, got {ridge}")
     leaves = floating(select(params, [kernel] if bias is None else [kernel, bias]))
@@ -225,6 +238,7 @@ def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float) -> 
 
 
 def _checked_batch(features: Any, targets: Any, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """features (N, F) and targets (N, C) in the dtype of kernel (..., C), F its size / C. ValueError for others."""
     x, y = jnp.asarray(features, kernel.dtype), jnp.asarray(targets, kernel.dtype)
     width = kernel.size // kernel.shape[-1]
     if x.ndim != 2 or x.shape[1] != width:
@@ -236,7 +250,10 @@ def _checked_batch(features: Any, targets: Any, kernel: jax.Array) -> tuple[jax.
 
 @partial(jax.jit, static_argnums=3)
 def _moments(x: jax.Array, y: jax.Array, weights: jax.Array, with_bias: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """X'X (F, F), X'(XW - Y) (F, C), |XW - Y|^2 a channel (C,), with a column of ones for the bias."""
+    """X'X (F, F), X'(XW - Y) (F, C) and, by channel, |XW - Y|^2 (C,), for x (N, F), y (N, C), weights W (F, C).
+
+    with_bias: X is x and a column of ones, W has F + 1 rows, and so have the results.
+    """
     if with_bias:
         x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=1)
     residual = jnp.matmul(x, weights, precision="highest") - y

@@ -1,15 +1,18 @@
-"""Sequential rounding with error feedback: good first states for problems of the closest-vector shape.
+"""Sequential rounding with error feedback: good initial states where H is positive definite.
 
-    q(w) = 1/2 <w - v, H (w - v)> + const,   H = L'L,  L lower triangular
-         = 1/2 sum_i L_ii^2 (w_i - c_i)^2 + const,   c_i = v_i - sum_{j < i} L_ij / L_ii (w_j - v_j)
-    row i:   w_i = the level nearest to c_i
+    q(w) = 1/2 <w - v, H (w - v)> + const,     H = L'L,     L lower triangular
+         = 1/2 sum_i L_ii^2 (w_i - c_i)^2 + const,     c_i = v_i - sum_{j < i} L_ij / L_ii (w_j - v_j)
+    for i = 0, 1, ..:   w_i = the level nearest to c_i
 
-Parameter after parameter is rounded, and each makes up for those before it: this is Babai's nearest plane (1986), and
-GPTQ (Frantar et al. 2023) for a layer. At a temperature the level is drawn in proportion to
-exp(-L_ii^2 (c_i - level)^2 / (2 temperature)): Klein's sampler (2000), whose reads are diverse and still good.
+w are the parameters of one leaf, v is the minimiser of q.
+The parameters are rounded one after another, and each compensates the errors of those before it: Babai's nearest plane
+(1986), and, for a layer, GPTQ (Frantar et al. 2023). At a temperature, a level is drawn with probability proportional
+to exp(-L_ii^2 (c_i - level)^2 / (2 temperature)): Klein's sampler (2000), which gives reads that differ.
 
     states = sequential(key, quadratic, encoding, num_reads=32, temperature=1e-4)
     samples = sampler(key, qubo, num_reads=32, initial_states=states)
+
+A Qubo of batch (C,) takes the states as (C, num_reads, n / C) instead (`qjax.hybrid.initial_states` splits them).
 """
 
 from __future__ import annotations
@@ -36,15 +39,15 @@ def sequential(
     *,
     damping: float = 0.0,
 ) -> jax.Array:
-    """States (num_reads, n) int8 of the encoding, sequentially rounded from the minimiser of E over the leaf, its other
-    leaves being those of the encoding's params.
+    """States (num_reads, n) int8 of the encoding: the minimiser of q over the encoded leaf, sequentially rounded.
 
-    temperature: in units of q, a scalar or one a read (num_reads,); 0 is Babai's deterministic rounding, and its reads
-    are all equal. damping: added to the diagonal of H, which must be positive definite with it (where it is not, the
-    states are no better than arbitrary ones). The work is O(P^2 num_reads) after one factorisation; the channels of a
-    shared Gram matrix go in parallel.
-    Errors: ValueError unless H is one Gram matrix or a matrix on one leaf, and the encoding is digits of their own for
-    every parameter of that leaf; for a negative damping or a temperature of another shape.
+    Other leaves of q (a bias) are held at the encoding's params. temperature: in units of q, a scalar or one per read
+    (num_reads,); at 0 rounding is deterministic (Babai's), and all reads are equal. damping: added to the diagonal of
+    H throughout, also for the minimiser. H must then be positive definite, else the states are no better than random.
+    After one factorisation of H the work is O(P^2 num_reads) for P parameters, O(F^2 C num_reads) for a shared Gram
+    matrix (F, F), whose C channels are rounded in parallel.
+    Errors: ValueError unless H is a shared Gram matrix or a matrix on one leaf, and the encoding is of that leaf alone,
+    in digits, with bits of its own for every parameter; for a negative damping, or a temperature of another shape.
     """
     part, matrix = _problem(quadratic, encoding)
     if damping < 0:
@@ -55,21 +58,23 @@ def sequential(
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
     alone = _restricted(quadratic, encoding, part.path)
     target = select(minimiser(alone, encoding.params, damping=damping), [part.path])[part.path]
-    # Rows are rounded in turn, columns in parallel: (F, C) for a Gram matrix, (P, 1) for a matrix on the whole leaf.
+    # The leaf as a matrix, rounded by rows, all columns at once: (F, C) for a Gram matrix, (P, 1) for a matrix on
+    # the leaf.
     rows = (matrix.shape[0], -1)
     steps = jnp.broadcast_to(part.step, target.shape).reshape(rows)
     damped = matrix + damping * jnp.eye(matrix.shape[0], dtype=dtype)
     codes = _rounded(
         key,
-        # The factor of H with both axes reversed, reversed back: H = L'L with L lower triangular, rows contiguous.
+        # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
+        # the factor transposed and reversed back.
         jnp.linalg.cholesky(damped[::-1, ::-1]).T[::-1, ::-1],
         (target - part.origin).reshape(rows),
         steps,
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
         jnp.broadcast_to(heat, (num_reads,)),
     )
-    bits = jnp.asarray(_patterns(part))[codes.reshape((*target.shape, num_reads))]  # (leaf, reads, digits)
-    # A part's bits are channel by channel, then the leaf's other axes, then digits.
+    bits = jnp.asarray(_patterns(part))[codes.reshape((*target.shape, num_reads))]  # (*leaf, reads, digits)
+    # The order of an encoding's bits: channel, the leaf's other axes, digit.
     channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), target.ndim, 1)
     return channel_first.reshape(num_reads, -1)
 
@@ -78,22 +83,26 @@ def sequential(
 def _rounded(
     key: jax.Array, lower: jax.Array, target: jax.Array, step: jax.Array, levels: jax.Array, heat: jax.Array
 ) -> jax.Array:
-    """Codes of the chosen levels, (rows, columns, reads); target, step (rows, columns), levels (L,), heat (reads,)."""
+    """The chosen levels as indices of `levels`, (rows, columns, reads) int32.
+
+    lower: the factor L of H, (rows, rows); target: v - origin, (rows, columns); step (rows, columns); levels (K,): what
+    a parameter can be, in steps from its origin; heat: temperatures (reads,).
+    """
     rows, columns = target.shape
     shape = (columns, heat.shape[0])
     scale = jnp.diagonal(lower)
     lower = lower / scale[:, None]
 
     def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        errors, codes = carry  # (rows, columns * reads): w - v so far, 0 where still open; what was chosen
-        moved = jnp.matmul(lower[i][None, :], errors, precision="highest").reshape(shape)
-        at = levels[None, None, :] * step[i][:, None, None] - target[i][:, None, None]  # w_i - v_i
-        off = at + moved[:, :, None]
-        # Gumbel noise makes the argmin a draw from the Boltzmann law of the costs.
+        errors, codes = carry  # w - v, (rows, columns * reads), 0 in rows not yet rounded; the result so far
+        feedback = jnp.matmul(lower[i][None, :], errors, precision="highest").reshape(shape)  # v_i - c_i
+        error = levels[None, None, :] * step[i][:, None, None] - target[i][:, None, None]  # w_i - v_i
+        distance = error + feedback[:, :, None]  # w_i - c_i, (columns, reads, K)
+        # With Gumbel noise the argmin is a draw with probability proportional to exp(-cost / temperature).
         noise = jax.random.gumbel(jax.random.fold_in(key, i), (*shape, levels.shape[0]), target.dtype)
-        cost = 0.5 * (off * scale[i]) ** 2 - heat[None, :, None] * noise
+        cost = 0.5 * (distance * scale[i]) ** 2 - heat[None, :, None] * noise
         code = jnp.argmin(cost, axis=-1).astype(jnp.int32)
-        chosen = jnp.take_along_axis(jnp.broadcast_to(at, off.shape), code[:, :, None], axis=-1)
+        chosen = jnp.take_along_axis(jnp.broadcast_to(error, distance.shape), code[:, :, None], axis=-1)
         return errors.at[i].set(chosen.reshape(-1)), codes.at[i].set(code)
 
     first = (jnp.zeros((rows, columns * shape[1]), target.dtype), jnp.zeros((rows, *shape), jnp.int32))
@@ -102,13 +111,13 @@ def _rounded(
 
 
 def _patterns(part: Digits) -> np.ndarray:
-    """The states of one parameter's digits, (2^b, b)."""
+    """All states of one parameter's b digits, (2^b, b) int8: row c holds the binary digits of c, lowest first."""
     count = len(part.weights)
     return np.array([[(code >> k) & 1 for k in range(count)] for code in range(2**count)], np.int8)
 
 
 def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Array]:
-    """The encoding's part, and H on its rows: (F, F) for one Gram matrix, (P, P) for a matrix on the leaf."""
+    """The encoding's part, and H on its leaf: (F, F) for a shared Gram matrix, (P, P) for a matrix. Checks both."""
     curvature, part = quadratic.curvature, encoding.parts[0]
     if len(encoding.parts) != 1 or not isinstance(part, Digits):
         raise ValueError("sequential rounding needs an encoding of one part, in digits")
@@ -122,8 +131,10 @@ def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Arra
 
 
 def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadratic:
-    """The quadratic on one leaf, the others (a bias) held at the encoding's params: H_kk, and slope g_k + (H d)_k for
-    their d = params - centre."""
+    """The quadratic on the leaf `path` alone, its other leaf (a bias) held at the encoding's params.
+
+    Its curvature is that block of H; its gradient is g + H d on the leaf, d = params - centre on the bias, 0 elsewhere.
+    """
     curvature = quadratic.curvature
     if not isinstance(curvature, ChannelGram | ChannelFeatures) or curvature.bias is None:
         return quadratic
@@ -132,6 +143,6 @@ def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadrati
         path: jnp.zeros_like(quadratic.centre[path])
     }
     slope = quadratic.gradient[path] + curvature.product(d)[path]
-    # The value is left as it is: a minimiser does not depend on it.
+    # The value is not updated: a minimiser does not depend on it.
     gram = ChannelGram(curvature.kernel_gram, path)
     return Quadratic({path: quadratic.centre[path]}, quadratic.value, {path: slope}, gram)

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, what is damaged is passed over or refused, a failed write is an OSError."""
+"""Checkpoints: what was saved is read back, what is damaged is skipped or refused, a failed write is an OSError."""
 
 import resource
 from pathlib import Path
@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_oserror_and_leaves_the_one_before(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk: the write fails in the same place."""
+    """A limit on file sizes in place of a full disk: the write fails at the same point."""
     save(tmp_path, {"x": np.zeros(3)}, {})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

@@ -1,4 +1,4 @@
-"""refine: the law of a step, what it promises about traces, faults and callbacks, and its options."""
+"""refine: its steps against their definition; traces, faults, callbacks and options."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ ROWS, BATCH = 23, 4
 
 
 def problem() -> tuple[dict[str, jax.Array], dict[str, np.ndarray]]:
-    """Zero parameters, and data whose least-squares fit is exact: y = x @ (0, 1, 2) + 1."""
+    """Parameters of zeros, and data whose least-squares fit is exact: y = x @ (0, 1, 2) + 1."""
     x = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
     data = {"x": x, "y": x @ np.arange(3, dtype=np.float32) + 1, "row": np.arange(ROWS, dtype=np.int32)}
     return {"w": jnp.zeros((3,)), "b": jnp.zeros(())}, data
@@ -80,7 +80,7 @@ def test_steps_follow_the_documented_law() -> None:
 
 
 def test_a_batch_in_parts_gives_the_step_of_the_whole() -> None:
-    """A mean over rows is the mean of its parts' means; every part of a stochastic loss has a key of its own."""
+    """The mean over rows is the mean of the microbatches' means; a stochastic loss has one key per microbatch."""
     params, data = problem()
     options = {"batch_size": BATCH, "num_steps": 12, "optimizer": optax.adam(0.1)}
     whole = refine(KEY, squares, params, data, **options)
@@ -137,7 +137,7 @@ def test_compiling_needs_shapes_only_and_data_are_no_constants() -> None:
     memory: Any = compiled.programs.advance
     memory = memory.memory_analysis()
     assert memory.argument_size_in_bytes > 120_000_000
-    assert memory.temp_size_in_bytes < 10_000_000  # sorting the epoch's order, and no copy of the data
+    assert memory.temp_size_in_bytes < 10_000_000  # for sorting the epoch's order, without a copy of the data
 
 
 @pytest.mark.parametrize(

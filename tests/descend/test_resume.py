@@ -1,4 +1,4 @@
-"""Checkpointed runs go on bit for bit, killed ones too; a run over eight devices has the numbers of one."""
+"""Checkpointed runs resume bit for bit, also when killed; a run over eight devices gives the numbers of one."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def run(num_steps: int, folder: Path | None, key: jax.Array = KEY, **options: An
 
 
 def same(a: Refined, b: Refined) -> bool:
-    """Parameters, optimizer state and every recorded number agree in every bit."""
+    """Whether parameters, optimizer state and every recorded number are equal in every bit."""
     pairs = zip(*(jax.tree.leaves((c.params, c.optimizer, c.metrics)) for c in (a, b)), strict=True)
     return a.step == b.step and all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
 
@@ -141,7 +141,7 @@ one = Refine(**options)(jax.random.key(0), params, data, 120)
 auto = (jax.sharding.AxisType.Auto,) * 2
 for mesh in (jax.make_mesh((8,), ("data",)), jax.make_mesh((4, 2), ("a", "b"), axis_types=auto)):
     program = Refine(**options, mesh=mesh).compile(params, data)
-    assert "all-reduce" in program.programs.advance.as_text(), "the batch was not shared out"
+    assert "all-reduce" in program.programs.advance.as_text(), "the batch is not sharded"
     eight = program(jax.random.key(0), params, data, 120)
     assert len(eight.params["w"].sharding.device_set) == 8
     for name in params:
@@ -152,7 +152,7 @@ try:
 except ValueError as error:
     assert "does not divide over 8 devices" in str(error)
 else:
-    raise SystemExit("a batch of 12 on 8 devices was taken")
+    raise SystemExit("a batch of 12 on 8 devices was accepted")
 """
 
 

@@ -99,7 +99,7 @@ def test_bad_input_is_named(call, message):
 
 
 def _ferromagnet(form):
-    """E = -sum of x_i x_j over pairs of bits 0 .. 59 of 100: each further bit among them lowers E by all set ones."""
+    """E = -sum of x_i x_j over the pairs of bits 0 .. 59 of 100: each bit set lowers E by the number set before it."""
     matrix = np.zeros((100, 100), np.float32)
     matrix[:60, :60] = -1.0
     np.fill_diagonal(matrix, 0)
@@ -149,6 +149,6 @@ def test_groups_of_one_shape_are_drawn_apart():
     coupled[0, 4] = coupled[4, 0] = 1.0
     coupled[1, 4] = coupled[4, 1] = -1.0
     cancelling = Qubo.from_terms(np.zeros(5, np.float32), coupled)
-    # The field of bit 4 is x_0 - x_1: always 0 under one draw for both groups.
+    # The field of bit 4 is x_0 - x_1, which would always be 0 if both groups shared their random numbers.
     fields = penalties.flip_range(cancelling, [([[0, 2]], 1), ([[1, 3]], 1), ([[4]], 0)])
     assert float(fields) == 1.0

@@ -1,4 +1,4 @@
-"""The energy: every form of couplings against the plain double sum over all states."""
+"""The energy: every form of couplings against the plain double sum, on all states."""
 
 import itertools
 
@@ -181,7 +181,7 @@ def test_no_bits():
 
 
 def test_sparse_classes_hold_no_coupled_pair_and_merge_repeated_edges():
-    """A random graph with repeated edges, and a site joined to all: more neighbours than are unrolled."""
+    """A random graph with repeated edges, and one site coupled to all others."""
     n, rng = 40, np.random.default_rng(5)
     rows, cols = rng.integers(0, n, 200), rng.integers(0, n, 200)
     rows, cols = np.append(rows[rows != cols], np.zeros(n - 1, int)), np.append(cols[rows != cols], np.arange(1, n))

@@ -17,10 +17,10 @@ PARAMS = {
 ATOMS = jnp.asarray(RNG.normal(size=(3, 2)), jnp.float32)
 SPECS = {
     "sign": {"head/kernel": Sign()},
-    "sign, a step a leaf": {"head/kernel": Sign(per="leaf")},
+    "sign, one step per leaf": {"head/kernel": Sign(per="leaf")},
     "ternary": {"head/kernel": Ternary()},
     "fixed-point": {"head/kernel": FixedPoint(bits=2)},
-    "fixed-point, around the present": {"head/kernel": FixedPoint(bits=2, step=0.3, around="current")},
+    "fixed-point, around the current values": {"head/kernel": FixedPoint(bits=2, step=0.3, around="current")},
     "rounding": {"head/kernel": Rounding(bits=3)},
     "mask": {"head/kernel": Mask()},
     "channel mask": {"head/kernel": Mask(axis=-1)},
@@ -107,8 +107,8 @@ def test_nearest_is_the_nearest_of_all_feasible_states(name):
     np.testing.assert_allclose(distances(found, ()), every[np.asarray(feasible)].min(), atol=1e-5)
 
 
-def test_nearest_of_sixteen_bits_takes_no_list_of_levels_a_parameter():
-    """10,000 parameters: 65,536 levels of each would be 2.6 GB."""
+def test_nearest_of_sixteen_bits_takes_no_list_of_levels_per_parameter():
+    """10,000 parameters: a list of 65,536 levels for each would take 2.6 GB."""
     params = {"w": jnp.asarray(np.random.default_rng(3).uniform(-1, 1, (100, 100)), jnp.float32)}
     encoding = encode(params, {"w": FixedPoint(bits=16, step=2**-14)})
     decoded = np.asarray(encoding.decode(encoding.nearest(params))["w"])
@@ -193,8 +193,8 @@ def test_steps_are_of_the_leafs_precision():
     assert encode(params, {"w": FixedPoint(bits=2)}).parts[0].step.dtype == jnp.bfloat16
 
 
-def test_rounding_by_default_has_a_level_more_than_its_bits_count():
-    # As its docstring says: 2^2 + 1 multiples of the step, -2 .. 2.
+def test_rounding_by_default_has_one_level_more_than_fixed_point():
+    # 2^2 + 1 multiples of the step, -2 .. 2.
     encoding = encode({"w": jnp.linspace(-3.0, 3.0, 13)}, {"w": Rounding(bits=2)})
     ends = encoding.decode(jnp.asarray([[0] * 13, [1] * 13]))["w"] / encoding.parts[0].step[None, :]
     np.testing.assert_allclose(np.unique(np.round(ends, 4)), [-2.0, -1.0, 0.0, 1.0, 2.0], atol=1e-4)

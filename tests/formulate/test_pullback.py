@@ -54,7 +54,7 @@ ATOMS = jnp.asarray(RNG.normal(size=(4, F)), jnp.float32)
 ENCODINGS = {
     "sign": {"head/kernel": Sign()},
     "fixed-point": {"head/kernel": FixedPoint(bits=2)},
-    "fixed-point, a step a leaf": {"head/kernel": FixedPoint(bits=2, per="leaf", around="current")},
+    "fixed-point, one step per leaf": {"head/kernel": FixedPoint(bits=2, per="leaf", around="current")},
     "fixed-point, given steps": {"head/kernel": FixedPoint(bits=2, step=jnp.asarray([0.3, 0.7]))},
     "ternary": {"head/kernel": Ternary()},
     "rounding": {"head/kernel": Rounding(step=0.25)},
@@ -109,7 +109,7 @@ def _host_tolerance(qubo):
 
 
 def _joint_energies(qubo, states):
-    """A batch of channels: the encoding's bits in order, energies summed."""
+    """q at states (S, n) of the encoding, (S,): where the Qubo has batch (C,), the sum of its problems' energies."""
     if not qubo.batch_shape:
         return qubo.energies(states)
     channels = qubo.batch_shape[0]
@@ -129,7 +129,7 @@ def _encoding(name):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _pulled(forms, quadratic, encoding, states):
-    """The quadratic's values at all states; of every form the Qubo, its energies, and how near they must be."""
+    """The quadratic at all states (S, n), (S,); for every form the Qubo, its energies (S,), and their tolerance."""
     values = jax.vmap(quadratic)(_spread(encoding, encoding.decode(states), len(states)))
     qubos = [pull_back(quadratic, encoding, form) for form in forms]
     return values, [(qubo, _joint_energies(qubo, states), _tolerance(qubo)) for qubo in qubos]
@@ -143,7 +143,7 @@ def test_energy_is_the_quadratic_of_the_decoded_parameters(quadratic_name, encod
         with pytest.raises(ValueError, match="head/bias"):
             pull_back(quadratic, encoding)
         return
-    # "auto" is "dense" but where the features were kept.
+    # "auto" is "dense", except where the features were kept.
     forms = ["auto", "implicit", *(["dense"] if quadratic_name.endswith("kept") else [])]
     if _separates(quadratic_name, encoding_name, kept=True):
         forms.append("gram")
@@ -170,7 +170,7 @@ def _separates(quadratic_name, encoding_name, kept=False):
     return quadratic_name.startswith(one_gram) and encoding_name in (
         "sign",
         "fixed-point",
-        "fixed-point, a step a leaf",
+        "fixed-point, one step per leaf",
         "fixed-point, given steps",
         "ternary",
         "rounding",
@@ -178,7 +178,7 @@ def _separates(quadratic_name, encoding_name, kept=False):
 
 
 def _spread(encoding, decoded, count):
-    """Leaves that were left alone get the axis of the states too."""
+    """decoded, with a leading axis of `count` states also on the leaves that are not encoded."""
     return jax.tree.map(
         lambda p, o: p if p.ndim > o.ndim else jnp.broadcast_to(o, (count, *o.shape)), decoded, encoding.params
     )

@@ -1,4 +1,4 @@
-"""Quadratic models against the objectives and dense derivatives they stand for."""
+"""Quadratic models against their objectives and dense derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def test_fitted_sees_the_bowl_under_ripples():
     assert float(jnp.abs(jax.grad(_bowl)({"w": CENTRE + 0.05}, ripple)["w"]).max()) > 5
     model = fitted(jax.random.key(1), _bowl, start, ripple, radius={"w": 2.0}, num_samples=20_000)
     np.testing.assert_allclose(minimiser(model, start)["w"], CENTRE, atol=0.2)
-    # All the automatic shrinkage can do to a curvature this far from a multiple of I is little.
+    # The automatic shrinkage hardly changes a curvature that is so far from a multiple of I.
     np.testing.assert_allclose(model.curvature.matrix, A, atol=0.2)
 
 

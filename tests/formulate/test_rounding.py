@@ -37,7 +37,8 @@ def _as_matrix(quadratic):
 
 
 def _by_hand(quadratic, encoding):
-    """Babai's rounding in NumPy by its triangular system: w from the last row of R up, H = R'R, rows reversed."""
+    """Babai's rounding in NumPy by back substitution: H with both axes reversed is R'R, and w is rounded from the last
+    row of the upper triangular R up."""
     part = encoding.parts[0]
     gram = np.asarray(quadratic.curvature.gram, np.float64)
     target = np.asarray(minimiser(quadratic, encoding.params)["kernel"], np.float64)
@@ -71,7 +72,7 @@ def test_a_matrix_on_the_leaf_rounds_like_the_gram_matrix_it_repeats():
 
 
 def test_error_feedback_beats_plain_rounding():
-    # Fixed seeds; over 6 layers of 16 correlated weights the mean excess falls by a quarter or more.
+    # Fixed seeds: over 6 layers of 16 correlated weights, the mean of q above its minimum falls by a quarter or more.
     nearest, babai = [], []
     for seed in range(6):
         quadratic, encoding = _problem(seed, width=16, samples=80)
@@ -100,7 +101,7 @@ def test_reads_at_one_parameter_follow_the_boltzmann_law():
     assert (((counts - reads * law) ** 2) / (reads * law)).sum() < 25
 
 
-def test_a_temperature_a_read_mixes_babai_and_klein():
+def test_one_temperature_per_read_mixes_babai_and_klein():
     quadratic, encoding = _problem(width=12)
     heat = jnp.asarray([0.0] + [1.0] * 7)
     reads = _sequential(jax.random.key(2), quadratic, encoding, 8, heat)
@@ -133,7 +134,7 @@ def test_what_it_cannot_round_it_says():
 
 @pytest.mark.parametrize("keep_features", [False, True])
 def test_a_bias_is_held_where_the_encoding_has_it(keep_features):
-    # One weight a channel: Babai's rounding is the nearest level to the minimiser of E, so it minimises E itself.
+    # One weight per channel: Babai's rounding is the nearest level to the minimiser of E, so it minimises E itself.
     rng = np.random.default_rng(5)
     features = jnp.asarray(2.0 + rng.normal(size=(40, 1)), jnp.float32)
     targets = jnp.asarray(rng.normal(size=(40, 3)) + 3.0, jnp.float32)
