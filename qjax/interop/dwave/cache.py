@@ -11,14 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from qjax.interop.dwave.journal import locked
 
 Chains: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -46,14 +43,17 @@ def fetched(
     if folder is None:
         chains, source = search(), "search"
     else:
+        from filelock import FileLock
+
         os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f"{key}.lock"), "a+b") as stream, locked(stream):
-            stored = _read(os.path.join(folder, f"{key}.json"), key)
+        path = os.path.join(folder, f"{key}.json")
+        with FileLock(os.path.join(folder, f"{key}.lock")):
+            stored = _read(path, key)
             if stored is not None and valid(stored):
                 chains, source = stored, "disk"
             else:
                 chains, source = search(), "search"
-                _write(folder, key, chains)
+                _write(path, key, chains)
     with _guard:
         _memory[key] = chains
     return chains, source
@@ -76,15 +76,10 @@ def _read(path: str, key: str) -> Chains | None:
         return None
 
 
-def _write(folder: str, key: str, chains: Iterable[Iterable[int]]) -> None:
+def _write(path: str, key: str, chains: Iterable[Iterable[int]]) -> None:
     record: dict[str, Any] = {"key": key, "chains": [[int(q) for q in chain] for chain in chains]}
-    handle, partial_file = tempfile.mkstemp(dir=folder, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            json.dump(record, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial_file, os.path.join(folder, f"{key}.json"))
-    except BaseException:
-        os.unlink(partial_file)
-        raise
+    with open(path + ".partial", "w") as stream:
+        json.dump(record, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".partial", path)

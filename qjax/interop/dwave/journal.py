@@ -12,20 +12,14 @@ left unfinished are passed over.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from qjax.interop.dwave.errors import redacted
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: appends are then not protected from other processes
-    fcntl = None  # type: ignore[assignment]
 
 
 class Journal:
@@ -34,7 +28,7 @@ class Journal:
 
     def check(self) -> None:
         """Errors: OSError where it could not be written: better now than when an answer has been paid for."""
-        with open(self.path, "ab"):
+        with open(self.path, "ab"), self._lock():
             pass
 
     def submitted(self, digest: str, problem_id: str) -> None:
@@ -61,7 +55,7 @@ class Journal:
 
     def _append(self, fact: dict[str, Any]) -> None:
         line = redacted(json.dumps(fact, default=_plain), self._secrets) + "\n"
-        with open(self.path, "a+b") as stream, locked(stream):
+        with open(self.path, "a+b") as stream, self._lock():
             size = stream.seek(0, os.SEEK_END)
             if size:
                 stream.seek(size - 1)
@@ -71,22 +65,15 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
 
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.path + ".lock")
+
 
 def recover(path: str | os.PathLike[str]) -> list[Any]:
     """All sample sets of a journal, as the devices returned them (physical qubits), oldest first."""
     return list(Journal(path).read()[0].values())
-
-
-@contextlib.contextmanager
-def locked(stream: Any) -> Iterator[None]:
-    """An exclusive lock on an open file, across processes."""
-    if fcntl is not None:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _lines(path: str) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from dwave.cloud import exceptions as cloud
+from filelock import FileLock
 
 from qjax.interop.dwave import (
     QPU,
@@ -198,6 +200,17 @@ def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
     device = Fake()
     sampler(device, journal=str(journal))(KEY, RING, 16)
     assert len(recover(journal)) == 2
+
+
+def test_a_line_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with FileLock(f"{path}.lock"):
+        writing = threading.Thread(target=Journal(path).submitted, args=("digest", "problem-1"))
+        writing.start()
+        writing.join(0.3)
+        assert writing.is_alive() and not path.read_bytes()
+    writing.join(60)
+    assert Journal(path).read() == ({}, {"digest": "problem-1"})
 
 
 def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
