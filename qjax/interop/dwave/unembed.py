@@ -1,9 +1,13 @@
-"""From spins of qubits to spins of bits: what a broken chain means, by rule.
+"""From spins of qubits to spins of bits: how a broken chain is resolved, by rule.
 
-majority_vote     the sign of the chain's sum, a tie by a coin
-weighted_random   the spin of a qubit drawn from the chain
-minimize_energy   broken chains one by one, the one with the strongest field first, each set against its field
-discard           reads with a broken chain are left out; intact reads take their places in turn
+majority_vote     the sign of the chain's sum; a tie is broken at random
+weighted_random   the spin of a qubit drawn from the chain, anew for every read
+minimize_energy   broken chains one by one, the one with the strongest local field first, each set against its field
+discard           reads with a broken chain are left out; the intact reads are repeated in turn to fill their places
+
+The rules are those of dwave.embedding.chain_breaks, which the tests compare with. They are written again because that
+module resolves every tie to +1, draws one qubit per chain for all reads from NumPy's global generator, loops over reads
+and chains in Python, and reports broken chains per read but not per bit.
 """
 
 from __future__ import annotations

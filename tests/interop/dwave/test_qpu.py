@@ -9,6 +9,7 @@ import dimod
 import jax
 import numpy as np
 import pytest
+from dwave.embedding import chain_breaks
 from dwave.system import EmbeddingComposite, FixedEmbeddingComposite
 
 import qjax
@@ -140,6 +141,22 @@ def test_rules_on_known_chains() -> None:
     assert abs(ties.mean()) < 5 / 20  # a fair coin: false failure below 1e-6
     weighted, _ = unembedded("weighted_random", np.tile([1, 1, 1, -1], (400, 1)), np.array([4]), spin, draw)
     assert abs(weighted.mean() - 0.5) < 5 * np.sqrt(0.75 / 400)
+
+
+def test_rules_agree_with_those_of_dwave_embedding() -> None:
+    """On random couplings and chains of odd length, where no vote is tied."""
+    draw = np.random.default_rng(3)
+    lengths = draw.choice([1, 3, 5], size=9)
+    columns = np.split(np.arange(lengths.sum()), np.cumsum(lengths)[:-1])
+    spin = dimod.BinaryQuadraticModel(draw.normal(size=9), np.triu(draw.normal(size=(9, 9)), 1), "SPIN")
+    qubits = draw.choice(np.array([-1, 1], np.int8), size=(50, lengths.sum()))
+    voted, broken = unembedded("majority_vote", qubits, lengths, spin, draw)
+    np.testing.assert_array_equal(broken, chain_breaks.broken_chains(qubits, columns))
+    np.testing.assert_array_equal(voted, chain_breaks.majority_vote(qubits, columns)[0])
+    theirs = chain_breaks.MinimizeEnergy(spin, {v: column.tolist() for v, column in enumerate(columns)})
+    settled, _ = unembedded("minimize_energy", qubits, lengths, spin, draw)
+    np.testing.assert_array_equal(settled, theirs(qubits, columns)[0])
+    assert broken.mean() > 0.3 and np.any(settled != voted)
 
 
 def test_ranges_are_kept_and_filled() -> None:
