@@ -1,9 +1,9 @@
-"""Minor embeddings, found once a graph: in memory, and in a folder that processes may share.
+"""A cache of minor embeddings, by graph: in memory, and in a folder that processes may share.
 
-The key is a digest of the source graph, the target's qubits and couplers, the method and its seed: new biases on the
-same graph have the same key. A file is written beside its place and moved there, under a lock that also keeps a second
-process from searching for what the first is about to find. What is on disk is checked against both graphs before it
-is used; a file that fails is found anew.
+The key is a digest of the problem's graph, the chip's qubits and couplers, the method and its seed, so problems whose
+couplings differ only in value share an embedding. Files are written under another name and renamed when complete. A
+lock per key makes a second process wait for the search of the first instead of repeating it. Chains read from disk are
+checked against both graphs; a file with wrong or unreadable chains is replaced after a new search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _guard = threading.Lock()
 
 
 def key_of(source: np.ndarray, n: int, target: np.ndarray, nodes: np.ndarray, method: str, seed: int) -> str:
-    """source, target: edges (m, 2); nodes: the qubits."""
+    """The key, as hexadecimal digits.
+
+    source (m, 2), target (couplers, 2): the pairs that are coupled in the problem of n bits, and on the chip. nodes
+    (qubits,): the chip's qubits.
+    """
     digest = hashlib.sha256(f"qjax-embedding-1 {n} {method} {seed}".encode())
     for edges in (source, target):
         ordered = np.unique(np.sort(np.asarray(edges, np.int64).reshape(-1, 2), axis=1), axis=0)
@@ -36,7 +40,10 @@ def key_of(source: np.ndarray, n: int, target: np.ndarray, nodes: np.ndarray, me
 def fetched(
     key: str, folder: str | None, valid: Callable[[Chains], bool], search: Callable[[], Chains]
 ) -> tuple[Chains, str]:
-    """(chains, where they came from: "memory", "disk" or "search"). Errors: those of `search`, OSError."""
+    """(chains, their origin: "memory", "disk" or "search").
+
+    folder: None for memory only. valid: whether chains from disk fit. Errors: those of `search`; OSError.
+    """
     with _guard:
         if key in _memory:
             return _memory[key], "memory"
@@ -60,7 +67,7 @@ def fetched(
 
 
 def forget() -> None:
-    """Empties the memory (not the folders)."""
+    """Clears the cache in memory; folders keep their files."""
     with _guard:
         _memory.clear()
 

@@ -22,9 +22,13 @@ RULES = ("majority_vote", "weighted_random", "minimize_energy", "discard")
 def unembedded(
     rule: str, qubits: np.ndarray, lengths: np.ndarray, spin: Any, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(spins (reads, n), broken (reads, n)) for qubits (reads, sum of lengths), chain after chain.
+    """(spins (reads, n) int8, whether chains were broken (reads, n)).
 
-    spin: the model of the bits in spins. "discard" is left to the caller, who sees which reads are broken.
+    qubits    (reads, qubits): spins of the qubits, chain after chain
+    lengths   (n,): numbers of qubits in the chains
+    spin      the problem as a dimod model in spins, with variables 0 .. n - 1
+
+    "discard" resolves as "majority_vote" does; the caller drops the reads that have broken chains.
     """
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     sums = np.add.reduceat(qubits.astype(np.int64), starts, axis=1)
@@ -41,7 +45,7 @@ def unembedded(
 
 
 def _settle(state: np.ndarray, unknown: set[int], spin: Any) -> None:
-    """Sets the unknown spins of one read in place."""
+    """Sets the unknown spins of one read, state (n,), in place."""
     fields = {
         v: spin.get_linear(v) + sum(b * state[w] for w, b in spin.iter_neighborhood(v) if w not in unknown)
         for v in unknown
