@@ -56,7 +56,7 @@ class ConnectionLost(DWaveError):
 
 class TimeLimitExceeded(DWaveError):
     advice = (
-        "the run would take longer than the solver or the account allows: fewer reads a submission, a shorter "
+        "the run would take longer than the solver or the account allows: fewer reads per submission, a shorter "
         "annealing_time or time_limit, or more solver access time"
     )
 
@@ -69,12 +69,12 @@ class NoEmbedding(DWaveError):
 
 
 class PartialAnswer(DWaveError):
-    advice = "fewer reads than were asked for; those that came are in .answers and in the journal: repeat the call"
+    advice = "fewer reads than requested; those that arrived are in .answers and in the journal: repeat the call"
 
 
 class BrokenChains(PartialAnswer):
     advice = (
-        "every read has a broken chain and was to be discarded: raise chain_strength or choose another "
+        "every read has a broken chain and is therefore discarded: raise chain_strength or choose another "
         "chain_break_method; the reads are in .answers, and with a journal they are not paid for again"
     )
 
