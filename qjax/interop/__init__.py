@@ -1,4 +1,4 @@
-"""The host seam: dimod both ways, D-Wave's processors, Qiskit. What it needs is imported when it is first used.
+"""Where problems leave JAX for other libraries: dimod, D-Wave, Qiskit. Each is imported when it is first used.
 
 as_dimod(sampler)         a qjax sampler as a `dimod.Sampler`
 qjax.interop.dimod        dimod samplers as qjax samplers
