@@ -204,6 +204,7 @@ def test_an_incomplete_line_is_skipped(tmp_path: Path) -> None:
 
 def test_a_line_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
+    path.touch()
     with FileLock(f"{path}.lock"):
         writing = threading.Thread(target=Journal(path).submitted, args=("digest", "problem-1"))
         writing.start()
