@@ -24,7 +24,7 @@ from qjax.annealers.chains import Chip, MissingEdge, torque_strength
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import check_call
+from qjax.samplers.arguments import check_call
 from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 

@@ -288,8 +288,10 @@ def _check_finite(name: str, tree: Any) -> None:
             continue
         # Arrays in host memory are checked by NumPy: JAX would first compile two programs per shape.
         on_host = not isinstance(leaf, jax.Array) or {device.platform for device in leaf.devices()} == {"cpu"}
-        finite = np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)
-        if not bool(finite.all()):
+        # Evaluated at once, also inside jit, where the array is a constant.
+        with jax.ensure_compile_time_eval():
+            finite = bool((np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)).all())
+        if not finite:
             raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 

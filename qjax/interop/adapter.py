@@ -70,4 +70,7 @@ def _states(initial: Any, bqm: Any) -> np.ndarray:
     missing = [v for v in bqm.variables if v not in place]
     if missing:
         raise ValueError(f"initial_states give no value for {missing[:8]}")
-    return (np.asarray(values)[:, [place[v] for v in bqm.variables]] > 0).astype(np.int8)
+    given = np.asarray(values)[:, [place[v] for v in bqm.variables]]
+    if not np.isin(given, (-1, 0, 1)).all():
+        raise ValueError("initial_states must hold spins (-1, 1) or bits (0, 1) only")
+    return (given > 0).astype(np.int8)

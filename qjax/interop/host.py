@@ -20,7 +20,7 @@ import numpy as np
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import check_call
+from qjax.samplers.arguments import check_call
 from qjax.samplers.samples import Samples
 
 

@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import Sampler, Sharded, check_call
+from qjax.samplers.arguments import check_call
+from qjax.samplers.contract import Sampler, Sharded
 from qjax.samplers.samples import READ_INFO, Samples
 
 _clock = time.perf_counter

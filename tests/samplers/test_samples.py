@@ -146,6 +146,8 @@ def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
     np.testing.assert_array_equal(samplers.polish(qubo, end), end)
     with pytest.raises(ValueError, match="bits"):
         samplers.polish(qubo, start[..., :3])
+    with pytest.raises(ValueError, match="0 and 1 only"):
+        samplers.polish(qubo, jnp.full(start.shape, 0.2))
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
