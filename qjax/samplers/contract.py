@@ -47,8 +47,8 @@ from qjax.samplers.samples import Samples
 
 
 class Outcome(NamedTuple):
-    """What an algorithm hands back: candidate bits, each (n, C); diagnostics of reads (C, ...), under names that
-    `qjax.samplers.samples.READ_INFO` lists, and of problems (P, ...)."""
+    """What an algorithm hands back: candidate bits, each (n, C); diagnostics of reads (C, ...) and of problems
+    (P, ...), which are `Samples.info` under these names; the former move with their reads."""
 
     candidates: tuple[jax.Array, ...]
     read_info: dict[str, jax.Array]
@@ -335,7 +335,9 @@ def _run_call(
         run = partial(_run_reads, sampler, num_reads)
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
     bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats)
-    return Samples(bits, energies, {**by_read, **by_problem})
+    if both := by_read.keys() & by_problem.keys():
+        raise ValueError(f"info {', '.join(sorted(both))} is given by read and by problem: names must differ")
+    return Samples(bits, energies, {**by_read, **by_problem}, frozenset(by_read))
 
 
 _run_call_jitted = jax.jit(_run_call, static_argnums=(0, 3))
