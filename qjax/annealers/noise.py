@@ -24,7 +24,7 @@ from qjax.annealers.chains import Chip, MissingEdge, torque_strength
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import check_call
+from qjax.samplers.arguments import check_call
 from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 
@@ -92,10 +92,10 @@ class Noisy:
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
         run = _programmed if self.is_host else _jitted
         if not qubo.batch_shape:
-            bits, info = run(self, num_reads, key, bare, initial)
+            bits, read_info, info = run(self, num_reads, key, bare, initial)
         else:
-            bits, info = self._batch(run, num_reads, key, bare, initial)
-        return Samples(bits, qubo.energies(bits), info)
+            bits, read_info, info = self._batch(run, num_reads, key, bare, initial)
+        return Samples(bits, qubo.energies(bits), {**info, **read_info}, frozenset(read_info))
 
     def _batch(self, run: Any, num_reads: int, key: jax.Array, qubo: Qubo, initial: jax.Array | None) -> Any:
         batch, n = qubo.batch_shape, qubo.num_bits
@@ -118,16 +118,17 @@ class Noisy:
 
 def _programmed(
     noisy: Noisy, num_reads: int, key: jax.Array, qubo: Qubo, initial: jax.Array | None
-) -> tuple[jax.Array, dict[str, Any]]:
-    """(bits (num_reads, n), info) of one problem, programmed once. initial: (num_reads, n) or None."""
+) -> tuple[jax.Array, dict[str, Any], dict[str, Any]]:
+    """(bits (num_reads, n), info by read, other info) of one problem, programmed once. initial: (num_reads, n) or
+    None."""
     device = replace(noisy, sampler=None)
     program, couplings, coin, flip = (jax.random.fold_in(jax.random.fold_in(key, _STREAM), k) for k in range(4))
     noised, factor = _analogue(device, program, couplings, qubo)
     if noisy.chip is not None and initial is not None:
         initial = initial[:, noisy.chip.owner]
     samples = noisy.sampler(key, noised, num_reads, initial)
-    bits, info = _read_out(device, coin, flip, samples.bits)
-    return bits, {**samples.info, "scale_factor": factor, **info}
+    bits, broken = _read_out(device, coin, flip, samples.bits)
+    return bits, {**samples.read_info, **broken}, {**samples.call_info, "scale_factor": factor}
 
 
 @partial(jax.jit, static_argnums=0)
@@ -152,7 +153,7 @@ def _analogue(noisy: Noisy, program: jax.Array, couplings: jax.Array, qubo: Qubo
 
 @partial(jax.jit, static_argnums=0)
 def _read_out(noisy: Noisy, coin: jax.Array, flip: jax.Array, bits: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-    """(bits (reads, n) with readout errors, after the votes of the chains, info) of qubits' bits (reads, qubits)."""
+    """(bits (reads, n) with readout errors, after the votes of the chains, info by read) of bits (reads, qubits)."""
     wrong = jax.random.bernoulli(flip, noisy.readout_error, bits.shape)
     bits = jnp.where(wrong, 1 - bits, bits)
     if noisy.chip is None:

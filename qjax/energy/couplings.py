@@ -94,7 +94,7 @@ class Sparse:
         rows, cols (E,): the sites i and j of each edge; weights (E,): its w. All on the host.
         Errors: ValueError for edges out of range, a site coupled to itself, lengths that differ, weights not finite.
         """
-        rows, cols, weights = np.asarray(rows), np.asarray(cols), np.asarray(weights)
+        rows, cols, weights = np.asarray(rows), np.asarray(cols), np.asarray(weights, np.float64)
         if not (rows.shape == cols.shape == weights.shape and rows.ndim == 1):
             raise ValueError(
                 f"rows, cols, weights must be vectors of one length, got {rows.shape}, {cols.shape}, {weights.shape}"
@@ -111,7 +111,7 @@ class Sparse:
                 f"rows and cols couple site {rows[rows == cols][0]} to itself; put it into the linear term"
             )
         key, inverse = np.unique(np.minimum(rows, cols) * max(n, 1) + np.maximum(rows, cols), return_inverse=True)
-        merged = np.bincount(inverse, weights=weights.astype(np.float64), minlength=key.size)
+        merged = np.bincount(inverse, weights=weights, minlength=key.size)
         key, merged = key[merged != 0], merged[merged != 0]
         heads, tails = key // max(n, 1), key % max(n, 1)
         # Each edge in both directions, for it is in the neighbour lists of both of its sites.

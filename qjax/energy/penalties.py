@@ -77,7 +77,7 @@ def sparsity(qubo: Qubo, counts: Any, weight: float) -> Qubo:
     counts = jnp.asarray(counts, qubo.linear.dtype)
     if counts.shape != (qubo.num_bits,):
         raise ValueError(f"counts must have shape ({qubo.num_bits},), got {counts.shape}")
-    return _term(qubo, 0.0, weight * _sign(qubo) * counts, empty(qubo.num_bits))
+    return _term(qubo, 0.0, jnp.asarray(weight, counts.dtype) * _sign(qubo) * counts, empty(qubo.num_bits))
 
 
 def flip_range(qubo: Qubo, groups: Iterable[tuple[Any, int]] = ()) -> jax.Array:

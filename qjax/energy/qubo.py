@@ -21,7 +21,7 @@ from jax.tree_util import register_dataclass
 
 from qjax.energy import couplings as forms
 from qjax.energy import storage
-from qjax.energy.couplings import Couplings, Dense
+from qjax.energy.couplings import Couplings, Dense, Gram, Implicit
 from qjax.energy.labels import Labels
 
 
@@ -71,6 +71,7 @@ class Qubo:
         if not isinstance(couplings, Couplings):
             couplings = Dense(_coupling_matrix("couplings", couplings, linear.dtype))
         else:
+            couplings = _without_host_integers(couplings)
             _check_finite("couplings", couplings)
         if couplings.size != n:
             raise ValueError(f"couplings join {couplings.size} bits, linear has {n}")
@@ -175,7 +176,7 @@ class Qubo:
         held = np.asarray(indices, np.int64).reshape(-1)
         if held.size and (held.min() < 0 or held.max() >= self.num_bits or np.unique(held).size != held.size):
             raise ValueError(f"indices must be distinct and in 0 .. {self.num_bits - 1}, got {held}")
-        values = jnp.asarray(values).astype(self.linear.dtype)
+        values = _as_floating(values).astype(self.linear.dtype)
         if values.shape[-1:] != held.shape or values.shape[:-1] not in ((), self.batch_shape):
             raise ValueError(f"values must have shape {(*self.batch_shape, held.size)}, got {values.shape}")
         if not isinstance(values, jax.core.Tracer) and not np.isin(np.asarray(values), (0, 1)).all():
@@ -210,7 +211,7 @@ class Qubo:
 
     def __mul__(self, factor: Any) -> Qubo:
         """factor * E for a scalar or (*batch) factor: only the scale changes, since it multiplies everything."""
-        return replace(self, scale=self.scale * jnp.asarray(factor).astype(self.scale.dtype))
+        return replace(self, scale=self.scale * _as_floating(factor).astype(self.scale.dtype))
 
     __rmul__ = __mul__
 
@@ -229,7 +230,7 @@ class Qubo:
 
     def _states(self, bits: Any) -> jax.Array:
         """bits (*batch, ..., n) as an array of linear's dtype. ValueError for another shape."""
-        x = jnp.asarray(bits).astype(self.linear.dtype)
+        x = _as_floating(bits).astype(self.linear.dtype)
         batch = self.batch_shape
         if x.shape[-1:] != (self.num_bits,) or x.shape[: len(batch)] != batch or x.ndim <= len(batch):
             raise ValueError(f"bits must have shape {(*batch, '...', self.num_bits)}, got {x.shape}")
@@ -249,11 +250,35 @@ class Qubo:
 
 def _floating(name: str, value: Any) -> jax.Array:
     """value as a floating-point array of its shape. ValueError where it is not finite."""
-    array = jnp.asarray(value)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.zeros(0).dtype)
+    array = _as_floating(value)
     _check_finite(name, array)
     return array
+
+
+def _as_floating(value: Any) -> jax.Array:
+    """A floating array; what is not one becomes one on the host, where JAX would wrap integers beyond 32 bits."""
+    on_device = any(isinstance(leaf, jax.Array) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value))
+    array = jnp.asarray(value) if on_device else np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.zeros(0).dtype)
+    return jnp.asarray(array)
+
+
+def _without_host_integers(couplings: Couplings) -> Couplings:
+    """The couplings with matrices of host integers as floating ones."""
+
+    def converted(array: Any) -> Any:
+        host = not isinstance(array, jax.Array) and np.issubdtype(np.asarray(array).dtype, np.integer)
+        return _as_floating(array) if host else array
+
+    match couplings:
+        case Dense(matrix):
+            return Dense(converted(matrix))
+        case Gram(factor):
+            return Gram(converted(factor))
+        case Implicit(diagonal=diagonal) if diagonal is not None:
+            return replace(couplings, diagonal=converted(diagonal))
+    return couplings
 
 
 def _check_finite(name: str, tree: Any) -> None:
@@ -263,8 +288,10 @@ def _check_finite(name: str, tree: Any) -> None:
             continue
         # Arrays in host memory are checked by NumPy: JAX would first compile two programs per shape.
         on_host = not isinstance(leaf, jax.Array) or {device.platform for device in leaf.devices()} == {"cpu"}
-        finite = np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)
-        if not bool(finite.all()):
+        # Evaluated at once, also inside jit, where the array is a constant.
+        with jax.ensure_compile_time_eval():
+            finite = bool((np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)).all())
+        if not finite:
             raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 

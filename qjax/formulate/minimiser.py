@@ -37,7 +37,10 @@ def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_it
         case _:
 
             def damped(v: Leaves) -> Leaves:
-                return {name: image + damping * v[name] for name, image in curvature.product(v).items()}
+                return {
+                    name: image + jnp.asarray(damping, image.dtype) * v[name]
+                    for name, image in curvature.product(v).items()
+                }
 
             step, _ = jax.scipy.sparse.linalg.cg(damped, gradient, maxiter=num_iterations)
     return replace(params, {name: quadratic.centre[name] - step[name] for name in step})
@@ -45,5 +48,6 @@ def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_it
 
 def _solve(matrix: jax.Array, right: jax.Array, damping: float) -> jax.Array:
     """(matrix + damping I)^-1 right for matrix (F, F) and right (F, C), or (P, P) and (P,)."""
-    solution: jax.Array = jnp.linalg.solve(matrix + damping * jnp.eye(matrix.shape[0], dtype=matrix.dtype), right)
+    damped = matrix + jnp.asarray(damping, matrix.dtype) * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    solution: jax.Array = jnp.linalg.solve(damped, right)
     return solution

@@ -105,12 +105,13 @@ def least_squares_stream(
         count += x.shape[0]
     if moments is None or count == 0:
         raise ValueError("batches hold no samples")
-    gram, slope, loss = (moment / count for moment in moments)
+    gram, slope, loss = (moment / float(count) for moment in moments)
     penalised = jnp.ones(gram.shape[0], gram.dtype)
     if bias is not None:
         penalised = penalised.at[-1].set(0.0)
-    gram = gram + ridge * jnp.diag(penalised)
-    shrunk = ridge * penalised[:, None] * weights
+    penalty = jnp.asarray(ridge, gram.dtype) * penalised
+    gram = gram + jnp.diag(penalty)
+    shrunk = penalty[:, None] * weights
     value = 0.5 * (loss + (shrunk * weights).sum(0))
     curvature = ChannelGram(gram, kernel, bias)
     return Quadratic(leaves, value, split_rows(curvature, leaves, slope + shrunk), curvature)
@@ -130,7 +131,7 @@ def layer_gram(params: Any, kernel: str, inputs: Any | Iterable[Any], *, damping
     model = least_squares_stream(params, kernel, streamed)
     assert isinstance(model.curvature, ChannelGram)
     gram = model.curvature.gram
-    damped = gram + damping * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    damped = gram + jnp.asarray(damping, gram.dtype) * jnp.eye(gram.shape[0], dtype=gram.dtype)
     zero = jax.tree.map(jnp.zeros_like, leaves)
     return Quadratic(leaves, jnp.zeros_like(model.value), zero, ChannelGram(damped, kernel))
 

@@ -62,7 +62,7 @@ def sequential(
     # the leaf.
     rows = (matrix.shape[0], -1)
     steps = jnp.broadcast_to(part.step, target.shape).reshape(rows)
-    damped = matrix + damping * jnp.eye(matrix.shape[0], dtype=dtype)
+    damped = matrix + jnp.asarray(damping, dtype) * jnp.eye(matrix.shape[0], dtype=dtype)
     codes = _rounded(
         key,
         # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then

@@ -10,7 +10,7 @@ import dimod
 import jax
 import numpy as np
 
-from qjax.interop.bqm import from_bqm
+from qjax.interop.bqm import from_bqm, sampleset_of
 
 
 class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
@@ -21,8 +21,9 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
     initial_states    anything that `dimod.as_samples` reads: one state, or one per read; spins or bits
     hyperparameters   fields of the sampler, replaced for this call
 
-    Returns a `dimod.SampleSet` with the energies of the model itself, in float64. `info["timing"]` has
-    preprocessing_ns, sampling_ns (which includes compiling, in the first call of a shape) and postprocessing_ns.
+    Returns a `dimod.SampleSet` with the energies of the model itself, in float64, and the sampler's info of single
+    reads as data vectors. `info["timing"]` has preprocessing_ns, sampling_ns (which includes compiling, in the first
+    call of a shape) and postprocessing_ns.
     Errors: ValueError for an unknown parameter, or for initial_states that lack a variable.
     """
 
@@ -51,9 +52,7 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
         built = time.perf_counter_ns()
         samples = jax.block_until_ready(sampler(jax.random.key(seed), qubo, num_reads, states))
         sampled = time.perf_counter_ns()
-        bits = np.asarray(samples.bits)
-        values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
-        answer = dimod.SampleSet.from_samples_bqm((values, list(bqm.variables)), bqm)
+        answer = sampleset_of(bqm, list(bqm.variables), samples)
         answer.info["seed"] = int(seed)
         answer.info["timing"] = {
             "preprocessing_ns": built - start,
@@ -70,4 +69,7 @@ def _states(initial: Any, bqm: Any) -> np.ndarray:
     missing = [v for v in bqm.variables if v not in place]
     if missing:
         raise ValueError(f"initial_states give no value for {missing[:8]}")
-    return (np.asarray(values)[:, [place[v] for v in bqm.variables]] > 0).astype(np.int8)
+    given = np.asarray(values)[:, [place[v] for v in bqm.variables]]
+    if not np.isin(given, (-1, 0, 1)).all():
+        raise ValueError("initial_states must hold spins (-1, 1) or bits (0, 1) only")
+    return (given > 0).astype(np.int8)

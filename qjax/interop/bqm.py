@@ -15,6 +15,8 @@ from qjax.samplers.samples import Samples
 # Where more than this share of all pairs is coupled, a matrix is both smaller and faster than a list of edges.
 _DENSE_SHARE = 0.1
 _BLOCK = 256
+# Names of a sample set's own: `num_occurrences` means there what it means here.
+_TAKEN = frozenset({"sample", "energy", "vartype", "info", "aggregate_samples", "sort_labels", "samples_like", "bqm"})
 
 
 def to_bqm(qubo: Qubo) -> Any:
@@ -90,12 +92,19 @@ def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) 
 def to_sampleset(qubo: Qubo, samples: Samples) -> Any:
     """The reads of one problem as a binary `dimod.SampleSet`, variables named by the Qubo's labels, float64 energies.
 
-    `info["chain_break_fraction"]` (reads,) is kept as a data vector; other info is dropped.
-    Errors: ValueError for a batch of problems.
+    Info of single reads is kept as data vectors; other info is dropped.
+    Errors: ValueError for a batch of problems, and for info of single reads under a name that sample sets use.
     """
+    return sampleset_of(to_bqm(qubo), [qubo.labels[i] for i in range(qubo.num_bits)], samples)
+
+
+def sampleset_of(bqm: Any, variables: list[Any], samples: Samples) -> Any:
+    """Reads of a model's problem, whose bits are `variables` in order, as `to_sampleset` has them, in its vartype."""
     import dimod
 
+    vectors = {name: np.asarray(value) for name, value in samples.read_info.items()}
+    if taken := vectors.keys() & _TAKEN:
+        raise ValueError(f"info of single reads: sample sets use the name {sorted(taken)[0]!r} for something else")
     bits = np.asarray(samples.bits)
-    vectors = {name: np.asarray(samples.info[name]) for name in ("chain_break_fraction",) if name in samples.info}
-    bqm = to_bqm(qubo)
-    return dimod.SampleSet.from_samples_bqm((bits, [qubo.labels[i] for i in range(qubo.num_bits)]), bqm, **vectors)
+    values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
+    return dimod.SampleSet.from_samples_bqm((values, variables), bqm, **vectors)

@@ -20,7 +20,7 @@ import numpy as np
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import check_call
+from qjax.samplers.arguments import check_call
 from qjax.samplers.samples import Samples
 
 
@@ -31,6 +31,8 @@ class HostSampler:
     batches: ClassVar[bool] = True
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = True
+    # The names of what `_reads` says of single reads.
+    by_read: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def seeded(self) -> bool:
@@ -40,7 +42,8 @@ class HostSampler:
     def _reads(
         self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(bits (num_reads, n), info) of one problem with n > 0 bits, labelled 0 .. n - 1, its leaves NumPy arrays.
+        """(bits (num_reads, n), info) of one problem with n > 0 bits, labelled 0 .. n - 1, its leaves NumPy arrays;
+        info of single reads (num_reads, ...) under the names in `by_read`.
 
         seed: below 2^31. initial: bits (num_reads, n), or None.
         """
@@ -68,7 +71,7 @@ class HostSampler:
         if not traced:
             states, info = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
             bits = jnp.asarray(states)
-            return Samples(bits, qubo.energies(bits), info)
+            return Samples(bits, qubo.energies(bits), info, self.by_read & info.keys())
 
         def host(leaves: Any) -> np.ndarray:
             return self._batch(num_reads, *jax.tree.map(np.asarray, leaves))[0]

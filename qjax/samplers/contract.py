@@ -31,25 +31,24 @@ From each column's candidates the driver takes the one of lowest energy, and com
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
+from qjax.samplers.arguments import check_call
 from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 
 
 class Outcome(NamedTuple):
-    """What an algorithm hands back: candidate bits, each (n, C); diagnostics of reads (C, ...), under names that
-    `qjax.samplers.samples.READ_INFO` lists, and of problems (P, ...)."""
+    """What an algorithm hands back: candidate bits, each (n, C); diagnostics of reads (C, ...) and of problems
+    (P, ...), which are `Samples.info` under these names; the former move with their reads."""
 
     candidates: tuple[jax.Array, ...]
     read_info: dict[str, jax.Array]
@@ -150,7 +149,8 @@ class Sampler:
         key: one JAX random key, typed or of the old style. qubo: float32 or float64, any batch shape.
         num_reads: independent runs per problem, a static integer. initial_states: where they start, 0/1, any shape
         that broadcasts to (*batch, num_reads, n); None: the algorithm's own start, random states as a rule.
-        Errors: ValueError naming the argument for a wrong type, shape or number of reads.
+        Errors: ValueError naming the argument for a wrong type, shape or number of reads, and for initial states other
+        than 0 and 1 (of a traced array those above 0 count as 1).
         """
         return self.repeated(key, qubo, num_reads, initial_states, None)
 
@@ -241,52 +241,6 @@ class Sharded:
     def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that does the work on each device."""
         return self.sampler.algorithm_for(qubo, num_reads)
-
-
-def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tuple[jax.Array, int, jax.Array | None]:
-    """Arguments checked: (typed key, num_reads, initial states int8 (*batch, num_reads, n) or None).
-
-    Errors: ValueError naming the argument.
-    """
-    if not isinstance(qubo, Qubo):
-        raise ValueError(f"qubo must be a qjax.Qubo, got {type(qubo).__name__}")
-    if qubo.linear.dtype.itemsize < 4:
-        raise ValueError(f"qubo must be of float32 or float64 to be sampled, got {qubo.linear.dtype}")
-    try:
-        num_reads = operator.index(num_reads)
-    except TypeError:
-        raise ValueError(f"num_reads must be a static integer, got {num_reads!r}") from None
-    if num_reads < 1:
-        raise ValueError(f"num_reads must be at least 1, got {num_reads}")
-    key = _typed_key(key)
-    if initial_states is None:
-        return key, num_reads, None
-    if isinstance(initial_states, np.ndarray | list | tuple):
-        initial_states = np.asarray(initial_states)
-        if not np.isin(initial_states, (0, 1)).all():
-            raise ValueError("initial_states must hold 0 and 1 only")
-    initial = jnp.asarray(initial_states)
-    shape = (*qubo.batch_shape, num_reads, qubo.num_bits)
-    try:
-        fits = np.broadcast_shapes(initial.shape, shape) == shape and initial.shape[-1:] == shape[-1:]
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"initial_states must broadcast to {shape} (*batch, reads, bits), got {initial.shape}")
-    initial = (initial > 0).astype(jnp.int8)
-    return key, num_reads, jnp.broadcast_to(initial.reshape((1,) * (len(shape) - initial.ndim) + initial.shape), shape)
-
-
-def _typed_key(key: Any) -> jax.Array:
-    if not isinstance(key, jax.Array | np.ndarray):
-        raise ValueError(f"key must be a JAX random key, got {type(key).__name__}")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.dtype != jnp.uint32 or key.ndim != 1:
-            raise ValueError(f"key must be one JAX random key, got {key.dtype} of shape {key.shape}")
-        return jnp.asarray(jax.random.wrap_key_data(jnp.asarray(key)))
-    if key.ndim:
-        raise ValueError(f"key must be one key, got an array of keys of shape {key.shape}: use jax.vmap")
-    return jnp.asarray(key) if isinstance(key, np.ndarray) else key
 
 
 def _run_reads(
@@ -381,7 +335,9 @@ def _run_call(
         run = partial(_run_reads, sampler, num_reads)
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
     bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats)
-    return Samples(bits, energies, {**by_read, **by_problem})
+    if both := by_read.keys() & by_problem.keys():
+        raise ValueError(f"info {', '.join(sorted(both))} is given by read and by problem: names must differ")
+    return Samples(bits, energies, {**by_read, **by_problem}, frozenset(by_read))
 
 
 _run_call_jitted = jax.jit(_run_call, static_argnums=(0, 3))

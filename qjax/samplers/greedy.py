@@ -146,7 +146,7 @@ def polish(qubo: Qubo, bits: Any, max_steps: int = 100, fixed_cardinality: int |
 
     max_steps, fixed_cardinality: those of `Greedy`; under a fixed cardinality bits with other numbers of ones get or
     lose some at random first, which may cost energy.
-    Errors: ValueError for another shape, and for implicit couplings without a diagonal.
+    Errors: ValueError for another shape, for bits other than 0 and 1, and for implicit couplings without a diagonal.
     """
     states = jnp.asarray(bits)
     batch, n = qubo.batch_shape, qubo.num_bits

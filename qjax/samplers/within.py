@@ -19,15 +19,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import Sampler, Sharded, check_call
-from qjax.samplers.samples import READ_INFO, Samples
+from qjax.samplers.arguments import check_call
+from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.samples import Samples
 
 _clock = time.perf_counter
 _LENGTHS = ("num_sweeps", "num_steps", "timeout")
@@ -43,7 +44,8 @@ class Within:
 
     info: seconds, spent; compile_seconds, before; chunks, their number; sweeps (or steps: the sampler's num_sweeps or
     num_steps added up over the chunks; chunks where it has neither), made by each read; chunk_seconds (chunks,), when
-    each ended; chunk_lowest (*batch, chunks), the lowest energy by then; and the last chunk's info by problem.
+    each ended; chunk_lowest (*batch, chunks), the lowest energy by then; the last chunk's info by problem; and the info
+    by read of the chunk that a read is from.
     Errors: ValueError for seconds that are not positive, growth below 1, or no qjax sampler.
     """
 
@@ -76,13 +78,14 @@ class Within:
                 warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
             jax.block_until_ready(warm)
         start = _clock()
-        compiled, before, best, repeats, total_repeats = start - began, 0.0, None, 1, 0
+        compiled, before, repeats, total_repeats = start - began, 0.0, 1, 0
+        best: _Best | None = None
         ends: list[float] = []
         lowest: list[np.ndarray] = []
         while repeats:
             samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats)
             best = _lower(best, samples)
-            lowest.append(best[1].min(axis=-1))
+            lowest.append(best.energies.min(axis=-1))
             if extension == "continue":
                 states = samples.bits
             now = _clock() - start
@@ -91,9 +94,9 @@ class Within:
             repeats = self._next(extension, repeats, now - before, self.seconds - now)
             before = now
         assert best is not None
-        kept = {name: value for name, value in samples.info.items() if name not in READ_INFO}
         info = {
-            **kept,
+            **samples.call_info,
+            **best.read_info,
             "seconds": np.float64(ends[-1]),
             "compile_seconds": np.float64(compiled),
             "chunks": np.int64(len(ends)),
@@ -101,7 +104,7 @@ class Within:
             "chunk_seconds": np.array(ends),
             "chunk_lowest": np.stack(lowest, axis=-1),
         }
-        return Samples(jnp.asarray(best[0]), jnp.asarray(best[1]), info)
+        return Samples(jnp.asarray(best.bits), jnp.asarray(best.energies), info, samples.by_read)
 
     def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
         """(what a further chunk is, sweeps of the first chunk)."""
@@ -140,10 +143,24 @@ def within(sampler: Any, seconds: float, growth: float = 2.0) -> Within:
     return Within(sampler, seconds, growth)
 
 
-def _lower(best: tuple[np.ndarray, np.ndarray] | None, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """(bits, energies): of each read the state of lower energy. On the host, so that nothing is compiled."""
-    bits, energies = np.asarray(samples.bits), np.asarray(samples.energies)
+class _Best(NamedTuple):
+    """The best of each read so far, on the host, so that nothing is compiled."""
+
+    bits: np.ndarray
+    energies: np.ndarray
+    read_info: dict[str, np.ndarray]
+
+
+def _lower(best: _Best | None, samples: Samples) -> _Best:
+    """Of each read the state of lower energy, with its info."""
+    info = {name: np.asarray(value) for name, value in samples.read_info.items()}
+    new = _Best(np.asarray(samples.bits), np.asarray(samples.energies), info)
     if best is None:
-        return bits, energies
-    lower = energies < best[1]
-    return np.where(lower[..., None], bits, best[0]), np.where(lower, energies, best[1])
+        return new
+    lower = new.energies < best.energies
+
+    def chosen(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.where(lower.reshape((*lower.shape, *(1,) * (a.ndim - lower.ndim))), a, b)
+
+    merged: _Best = jax.tree.map(chosen, new, best)
+    return merged

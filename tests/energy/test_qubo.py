@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 
 from qjax import Dense, Gram, Implicit, Labels, Qubo, Sparse
 from qjax.energy import couplings as forms
+from qjax.energy import penalties
 
 N = 6
 STATES = np.array(list(itertools.product([0, 1], repeat=N)), np.int8)
@@ -198,6 +199,49 @@ def test_sparse_classes_hold_no_coupled_pair_and_merge_repeated_edges():
         start += sum(sizes)
     assert sparse.integer_dtype == "int8"
     np.testing.assert_array_equal(sparse.row(7), expected[7])
+
+
+BIG = 3_000_000_000  # more than an int32 holds
+
+
+def _sparse_of(weight):
+    return Qubo.from_terms([0, 0], Sparse.from_edges(2, [0], [1], [weight]))
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.uint64], ids=["int", "int64", "uint64"])
+@pytest.mark.parametrize(
+    ("call", "bits"),
+    [
+        (lambda big: Qubo.from_matrix(np.array([[big]])), [1]),
+        (lambda big: Qubo.from_matrix([[big]]), [1]),
+        (lambda big: Qubo.from_terms(np.array([big]), np.zeros((1, 1), int)), [1]),
+        (lambda big: Qubo.from_terms([0, 0], np.array([[0, big], [big, 0]])), [1, 1]),
+        (lambda big: Qubo.from_terms([0], [[0]], offset=big), [0]),
+        (lambda big: Qubo.from_terms([1], [[0]], scale=big), [1]),
+        (lambda big: big * Qubo.from_terms([1], [[0]]), [1]),
+        (lambda big: Qubo.from_ising([big], [[0]]), [1]),
+        (lambda big: Qubo.from_ising([0, 0], np.array([[0, big], [big, 0]])), [1, 1]),
+        (lambda big: Qubo.from_ising([0], [[0]], offset=big), [0]),
+        (_sparse_of, [1, 1]),
+        (lambda big: Qubo.from_terms([0, 0], Dense(np.array([[0, big], [big, 0]]))), [1, 1]),
+        (lambda big: penalties.cardinality(_sparse_of(1), 0, weight=big), [1, 0]),
+        (lambda big: penalties.cardinality(Qubo.from_matrix([[1, 1], [0, 1]]), 0, weight=big), [1, 0]),
+        (lambda big: penalties.sparsity(_sparse_of(1), [1, 0], big), [1, 0]),
+        (lambda big: penalties.sparsity(_sparse_of(1), np.array([big, 0]), 1), [1, 0]),
+    ],
+)
+def test_no_integer_of_the_host_wraps(call, bits, number):
+    assert float(call(number(BIG)).energies(bits)) == np.float32(BIG)
+
+
+def test_host_integers_inside_an_operator_reach_a_compiled_program():
+    factor = np.array([[BIG, BIG]])
+    qubo = Qubo.from_terms([0, 0], Gram(factor))
+    assert float(jax.jit(lambda q: q.energies([1, 1]))(qubo)) == pytest.approx(float(BIG) ** 2)
+    apart = Implicit(Partial(_multiply, jnp.zeros((2, 2))), 2, np.array([BIG, 0]))
+    assert float(Qubo.from_terms([0, 0], apart).flips([0, 0])[0]) == np.float32(BIG) / 2
+    with pytest.raises(ValueError, match="0 or 1"):
+        qubo.fix([0], np.array([2**32 + 1]))
 
 
 @pytest.mark.parametrize(

@@ -238,3 +238,18 @@ def test_bad_specs_are_named(specs, message):
 def test_wrong_number_of_bits_is_named():
     with pytest.raises(ValueError, match="bits must have shape"):
         encode(PARAMS, SPECS["sign"]).decode(np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Sign(step=np.int64(3 * 10**9)),
+        FixedPoint(bits=1, step=np.array([6 * 10**9])),
+        Codebook(np.array([0, 3 * 10**9])),
+    ],
+    ids=["sign", "fixed-point", "codebook"],
+)
+def test_steps_and_atoms_beyond_int32_do_not_wrap(spec):
+    encoding = encode({"w": jnp.zeros(1)}, {"w": spec})
+    state = [0, 1] if isinstance(spec, Codebook) else [1]
+    np.testing.assert_array_equal(encoding.decode(state)["w"], np.float32([3e9]))

@@ -48,6 +48,22 @@ def test_least_squares_is_exact_everywhere(route, with_bias):
     np.testing.assert_array_equal(best["other"], PARAMS["other"])
 
 
+@pytest.mark.parametrize("number", [int, np.int64])
+def test_a_ridge_or_damping_beyond_int32_does_not_wrap(number):
+    big = number(3 * 10**9)
+    expected = np.float32(big) * np.eye(F)
+    for model in (
+        least_squares(PARAMS, "head/kernel", X, Y, ridge=big),
+        layer_gram(PARAMS, "head/kernel", X, damping=big),
+    ):
+        np.testing.assert_allclose(model.curvature.gram, expected, atol=10.0)
+    flat = layer_gram(PARAMS, "head/kernel", 0 * X)
+    best = minimiser(
+        qjax.Quadratic(flat.centre, flat.value, {"head/kernel": jnp.ones((F, C))}, flat.curvature), PARAMS, damping=big
+    )
+    np.testing.assert_allclose(best["head"]["kernel"], PARAMS["head"]["kernel"] - np.float32(1 / big), rtol=1e-6)
+
+
 def test_layer_gram_measures_the_change_of_outputs():
     model = layer_gram(PARAMS, "head/kernel", X)
     moved = X @ (ELSEWHERE["head"]["kernel"] - PARAMS["head"]["kernel"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import unittest
 from typing import Any
@@ -91,9 +92,20 @@ def test_composites_of_dimod_and_ocean_accept_it() -> None:
 def test_samples_become_a_sample_set_with_the_qubos_names() -> None:
     qubo = from_bqm(BQM)
     samples = samplers.get("random")(jax.random.key(0), qubo, 6)
-    samples = samples._replace(info={"chain_break_fraction": np.linspace(0, 1, 6), "other": np.zeros(3)})
+    info = {"chain_break_fraction": np.linspace(0, 1, 6), "rates": np.zeros((6, 2)), "other": np.zeros(3)}
+    samples = dataclasses.replace(samples, info=info, by_read=frozenset({"chain_break_fraction", "rates"}))
     answer = to_sampleset(qubo, samples)
+    assert set(answer.record.dtype.names) == {"sample", "energy", "num_occurrences", "chain_break_fraction", "rates"}
     np.testing.assert_allclose(answer.record.energy, samples.energies, atol=1e-6)
     np.testing.assert_array_equal(answer.record.chain_break_fraction, np.linspace(0, 1, 6))
     assert answer.vartype is dimod.BINARY and set(answer.variables) == set(BQM.variables)
     dimod.testing.assert_sampleset_energies(answer, BQM.change_vartype("BINARY", inplace=False))
+    with pytest.raises(ValueError, match="'energy'"):
+        to_sampleset(qubo, dataclasses.replace(samples, info={"energy": np.zeros(6)}, by_read=frozenset({"energy"})))
+
+
+def test_info_of_single_reads_becomes_vectors() -> None:
+    answer = adapted("temper").sample(BQM, seed=1, num_reads=4)
+    assert answer.record.exchange_rates.shape == (4, 2)
+    counted = adapted("greedy").sample(BQM, seed=1, num_reads=4).aggregate()
+    assert counted.record.converged.all() and counted.record.num_occurrences.sum() == 4

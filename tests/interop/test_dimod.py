@@ -134,6 +134,8 @@ def test_adapter_takes_seeds_states_and_hyperparameters() -> None:
     np.testing.assert_array_equal(held.record.sample, -1)
     with pytest.raises(ValueError, match="unknown parameters sweeps"):
         adapter.sample_ising({"a": 1.0}, {}, sweeps=3)
+    with pytest.raises(ValueError, match="spins"):
+        adapter.sample_ising({"a": 1.0}, {}, initial_states={"a": 0.2})
     with pytest.raises(ValueError, match="no value for"):
         adapter.sample_ising({"a": 1.0, "b": 1.0}, {}, initial_states={"a": 1})
 

@@ -204,8 +204,17 @@ def test_bad_arguments_are_named(name: str) -> None:
         sampler(jax.random.split(key, 2), qubo, 4)
     with pytest.raises(ValueError, match="initial_states"):
         sampler(key, qubo, 4, np.zeros((3, 10)))
-    with pytest.raises(ValueError, match="initial_states"):
-        sampler(key, qubo, 4, np.full(10, -1))
+    for bad in (np.full(10, -1), jnp.full(10, -1), jnp.full(10, 0.2), jnp.full(10, jnp.nan), [0.5] * 10):
+        with pytest.raises(ValueError, match="0 and 1 only"):
+            sampler(key, qubo, 4, bad)
+
+
+def test_states_of_a_compiled_program_are_looked_at_where_they_are_constants() -> None:
+    qubo, key, bad = problems.qubo("dense"), jax.random.key(0), jnp.full(10, 0.2)
+    with pytest.raises(ValueError, match="0 and 1 only"):
+        jax.jit(lambda key: samplers.Random()(key, qubo, 2, bad).bits)(key)
+    traced = jax.jit(lambda states: samplers.Anneal(1, beta_range=(90.0, 99.0))(key, qubo, 2, states).bits)
+    np.testing.assert_array_equal(traced(bad), traced(jnp.ones(10)))
 
 
 @each(JAX_NAMES)

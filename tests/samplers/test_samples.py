@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,17 +12,18 @@ import optax
 import pytest
 
 import qjax.samplers as samplers
+from qjax.annealers import Noisy
 from qjax.energy.couplings import Sparse
 from qjax.energy.qubo import Qubo
-from qjax.samplers import Samples, contract
+from qjax.samplers import Samples, streams
 from qjax.samplers.moves import rows
-from qjax.samplers.samples import READ_INFO
 from tests.samplers import problems
 
 
 def _samples() -> Samples:
     bits = jnp.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 1]], jnp.int8)
-    return Samples(bits, jnp.array([2.0, -1.0, 2.0, 0.0]), {"converged": jnp.ones(4), "beta_range": jnp.ones(2)})
+    info = {"place": np.arange(4), "rates": jnp.arange(8.0).reshape((4, 2)), "beta_range": jnp.ones(2)}
+    return Samples(bits, jnp.array([2.0, -1.0, 2.0, 0.0]), info, frozenset({"place", "rates"}))
 
 
 def test_best_lowest_sort_and_unique() -> None:
@@ -33,43 +33,76 @@ def test_best_lowest_sort_and_unique() -> None:
     ordered = samples.sort()
     np.testing.assert_array_equal(ordered.energies, [-1, 0, 2, 2])
     np.testing.assert_array_equal(ordered.bits[1], [1, 1, 1])
-    assert set(ordered.info) == {"beta_range"}
+    np.testing.assert_array_equal(ordered.info["place"], [1, 3, 0, 2])
+    np.testing.assert_array_equal(ordered.info["rates"][:, 1], [3, 7, 1, 5])
+    assert ordered.info["beta_range"].shape == (2,) and ordered.by_read == samples.by_read
+    np.testing.assert_array_equal(jax.jit(Samples.sort)(samples).info["place"], [1, 3, 0, 2])
     once = samples.unique()
     np.testing.assert_array_equal(once.energies, [-1, 0, 2])
     np.testing.assert_array_equal(once.info["num_occurrences"], [1, 1, 2])
+    np.testing.assert_array_equal(once.info["place"], [1, 3, 0])
+    twice = once.concatenate(once).unique()
+    np.testing.assert_array_equal(twice.info["num_occurrences"], [2, 2, 4])
+    np.testing.assert_array_equal(twice.sort().info["num_occurrences"], [2, 2, 4])
     with pytest.raises(ValueError, match="one problem"):
         Samples(samples.bits[None], samples.energies[None], {}).unique()
 
 
-def test_info_is_by_read_by_its_name() -> None:
-    """Two reads, and info of the whole problem that has two entries, too."""
-    info = {"beta_range": jnp.ones(2), "angles": jnp.ones((2, 3)), "exchange_rates": jnp.ones((2, 3))}
-    samples = Samples(_samples().bits[:2], _samples().energies[:2], info)
-    assert set(samples.sort().info) == {"beta_range", "angles"}
+@dataclasses.dataclass(frozen=True)
+class Numbered(samplers.Random):
+    """Says of each read its first word, under a name that no other sampler has; of the problem as many numbers."""
+
+    def finish(self, task: Any, prepared: Any, state: Any) -> Any:
+        word = streams.words(task.seeds, 1, jnp.arange(1))[0].astype(jnp.float32)
+        shape = (task.num_problems, task.num_reads)
+        return samplers.Outcome((state,), {"first_word": word}, {"of_all": jnp.zeros(shape)})
 
 
-def test_the_names_of_info_by_read_are_those_that_samplers_give() -> None:
-    """With those of chips and of `unique`."""
-    key, reads, names = jax.random.key(0), jnp.arange(3, dtype=jnp.uint32), {"chain_break_fraction", "num_occurrences"}
-    for row in samplers.table():
-        if not row.host:
-            run = partial(contract._run_reads, samplers.get(row.name), 3)
-            *_, by_read, by_problem = jax.eval_shape(run, key, problems.qubo("dense"), reads, None, None)
-            assert not READ_INFO & set(by_problem), row.name
-            names |= set(by_read)
-    assert names == READ_INFO
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_a_sampler_of_ones_own_says_what_is_by_read(batch: tuple[int, ...]) -> None:
+    qubo, key = problems.qubo("dense", batch=batch), jax.random.key(0)
+    samples = Numbered()(key, qubo, 5)
+    assert samples.by_read == {"first_word"} and samples.info["first_word"].shape == (*batch, 5)
+    ordered = samples.sort()
+    order = np.argsort(samples.energies, axis=-1, kind="stable")
+    np.testing.assert_array_equal(
+        ordered.info["first_word"], np.take_along_axis(np.asarray(samples.info["first_word"]), order, axis=-1)
+    )
+    assert ordered.info["of_all"].shape == (*batch, 5)
+    both = samples.concatenate(ordered)
+    np.testing.assert_array_equal(both.info["first_word"][..., 5:], ordered.info["first_word"])
+    assert set(both.info) == both.by_read == {"first_word"}
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("reads",))
+    assert samplers.Sharded(Numbered(), mesh)(key, qubo, 5).by_read == {"first_word"}
+    noisy = Noisy(Numbered(), sigma_h=0.1)(key, qubo, 5)
+    assert noisy.by_read == {"first_word"} and "scale_factor" in noisy.info
+    inside = jax.jit(lambda key: Numbered()(key, qubo, 5).sort())(key)
+    np.testing.assert_array_equal(inside.info["first_word"], ordered.info["first_word"])
+
+
+def test_info_by_read_and_by_problem_have_different_names() -> None:
+    class Both(samplers.Random):
+        def finish(self, task: Any, prepared: Any, state: Any) -> Any:
+            zeros = jnp.zeros(task.num_columns)
+            return samplers.Outcome((state,), {"rate": zeros}, {"rate": zeros[: task.num_problems]})
+
+    with pytest.raises(ValueError, match="rate"):
+        Both()(jax.random.key(0), problems.qubo("dense"), 2)
 
 
 def test_concatenate_and_join() -> None:
     samples = _samples()
     both = samples.concatenate(samples)
     assert both.bits.shape == (8, 3) and both.energies.shape == (8,)
+    np.testing.assert_array_equal(both.info["place"], [0, 1, 2, 3, 0, 1, 2, 3])
+    assert set(both.info) == {"place", "rates"}
+    assert not samples.concatenate(Samples(samples.bits, samples.energies)).info
     batch = Samples(jnp.stack([samples.bits, 1 - samples.bits]), jnp.stack([samples.energies, jnp.arange(4.0)]), {})
     joined = batch.join()
     assert joined.bits.shape == (4, 6)
     np.testing.assert_array_equal(joined.bits[0], [0, 1, 0, 0, 1, 1])
     np.testing.assert_array_equal(joined.energies, [-1, 1, 4, 5])
-    np.testing.assert_array_equal(samples.join().energies, samples.sort().energies)
+    np.testing.assert_array_equal(samples.join().info["place"], samples.sort().info["place"])
 
 
 def test_joined_energies_are_those_of_the_joint_problem() -> None:
@@ -146,6 +179,8 @@ def test_polish_ends_in_local_minima_below_its_start(form: str) -> None:
     np.testing.assert_array_equal(samplers.polish(qubo, end), end)
     with pytest.raises(ValueError, match="bits"):
         samplers.polish(qubo, start[..., :3])
+    with pytest.raises(ValueError, match="0 and 1 only"):
+        samplers.polish(qubo, jnp.full(start.shape, 0.2))
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])

@@ -40,8 +40,9 @@ class Host:
         CLOCK.now += self.num_sweeps / 10
         CLOCK.calls.append((self.num_sweeps, initial_states))
         bits = jax.random.bernoulli(key, 0.5, (*qubo.batch_shape, num_reads, qubo.num_bits)).astype(jnp.int8)
-        info = {"converged": np.ones((*qubo.batch_shape, num_reads), bool), "angles": np.zeros((2, 4)), "of_all": 3}
-        return Samples(bits, qubo.energies(bits), info)
+        sweeps = np.full((*qubo.batch_shape, num_reads), self.num_sweeps)
+        info = {"read_sweeps": sweeps, "angles": np.zeros((2, 4)), "of_all": 3}
+        return Samples(bits, qubo.energies(bits), info, frozenset({"read_sweeps"}))
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ def test_chunks_grow_and_the_last_fills_the_budget() -> None:
     assert samples.info["chunk_seconds"].tolist() == [1, 3, 7, 15, 20]
     assert samples.info["sweeps"] == 200 and samples.info["chunks"] == 5 and samples.info["seconds"] == 20
     # The angles have the shape of the energies, but are not of single reads.
-    assert samples.info["of_all"] == 3 and "angles" in samples.info and "converged" not in samples.info
+    assert samples.info["of_all"] == 3 and "angles" in samples.info and samples.by_read == {"read_sweeps"}
     every = [Host()(jax.random.fold_in(jax.random.key(0), k), qubo, 4) for k in range(5)]
     np.testing.assert_array_equal(samples.energies, np.min([s.energies for s in every], axis=0))
+    chunk = np.argmin([s.energies for s in every], axis=0)
+    np.testing.assert_array_equal(samples.info["read_sweeps"], np.array([10, 20, 40, 80, 50])[chunk])
     np.testing.assert_array_equal(samples.energies, qubo.energies(samples.bits))
     lowest = np.minimum.accumulate(np.stack([s.best_energy for s in every], axis=-1), axis=-1)
     np.testing.assert_array_equal(samples.info["chunk_lowest"], lowest)

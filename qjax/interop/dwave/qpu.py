@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class QPU(Remote):
     num_spin_reversals: int = 0
     parameters: tuple[tuple[str, Any], ...] = ()
     max_submissions: int = 100
+
+    by_read: ClassVar[frozenset[str]] = frozenset({"chain_break_fraction"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
