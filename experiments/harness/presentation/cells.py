@@ -34,7 +34,8 @@ class Cell:
     """One run of one method. `run(progress)` returns {"results": deterministic, "timed": wall-clock}.
 
     results["final"] is the row's metric in percent, higher is better; other scalars are summarised over seeds by
-    their key; "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
+    their key; where a run is judged by a solution, "solved" (true or false) says so, and final is 100 or 0;
+    "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
     "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
     "seconds_to_target" where the target is a fixed one.
     """
@@ -76,7 +77,8 @@ class Comparison:
     """`method` against `baseline` on one problem; the annealer's own gain is over the best of `controls`.
 
     targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, final_gain, annealer_gain,
-    final, baseline_final; "annealer_gain > 0" is judged by the lower end of its interval.
+    final, baseline_final. annealer_gain, and any gain against 0, is judged by the end of its interval (the lower one
+    for ">" and ">="), and needs 10 paired seeds.
     """
 
     problem: str

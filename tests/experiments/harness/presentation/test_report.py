@@ -6,6 +6,7 @@ import json
 import pytest
 
 from experiments.harness.presentation import report
+from experiments.harness.presentation.cells import Comparison
 from tests.experiments.harness.presentation.records import COMPARISON, ENVIRONMENT, pair, record
 
 
@@ -64,6 +65,37 @@ def test_ten_seeds_allow_a_verdict_on_the_annealer(shift: float, met: bool) -> N
     assert found["annealer_gain"]["mean"] == pytest.approx(0.95 + shift)
     low, high = found["annealer_gain"]["interval"]
     assert low < found["annealer_gain"]["mean"] < high
+
+
+@pytest.mark.parametrize(("seeds", "gain", "met"), [(9, 0.5, None), (10, 0.5, True), (10, 0.05, False)])
+def test_a_gain_against_0_is_judged_by_its_interval_and_ten_paired_seeds(seeds: int, gain: float, met: bool) -> None:
+    records = []
+    for seed in range(seeds):
+        records += [record("p", "adam", seed, 60.0), record("p", "hybrid", seed, 60.0 + gain + 0.1 * (-1) ** seed)]
+    targets = (("final_gain", ">", 0.0), ("gain", ">", 0.0), ("final_gain", ">=", -1.0))
+    found = report.compare(records, Comparison("p", "adam", "hybrid", (), targets))
+    assert found is not None and found["final_gain"]["mean"] > 0
+    assert [t["met"] for t in found["targets"]] == [met, met, True]
+    assert [t["end"] for t in found["targets"]] == ["low", "low", None]
+
+
+def test_runs_judged_by_a_solution_have_the_intervals_of_shares() -> None:
+    records = []
+    for seed in range(10):
+        for method, solved in (("multi-adam", False), ("hybrid", True), ("spectral", seed < 5)):
+            one = record("glass", method, seed, 100.0 * solved)
+            one["outcome"]["results"]["solved"] = solved
+            records.append(one)
+    summary = report.summary(records, [Comparison("glass", "multi-adam", "hybrid", ("spectral",))], ENVIRONMENT)
+    finals = {row["method"]: row["results"]["final"] for row in summary["rows"]}
+    assert finals["hybrid"]["interval"] == pytest.approx([69.15, 100.0], abs=0.01)
+    assert finals["multi-adam"]["interval"] == pytest.approx([0.0, 30.85], abs=0.01)
+    assert summary["rows"][2]["results"]["solved"]["mean"] == 0.5
+    (found,) = summary["comparisons"]
+    assert found["gain"] == found["final_gain"] and found["final_gain"]["kind"] == "exact"
+    assert found["annealer_gain"]["mean"] == 50.0
+    low, high = found["annealer_gain"]["interval"]
+    assert low < 0 < 50 < high <= 100  # five pairs of ten are too few to tell
 
 
 def test_only_paired_seeds_are_compared() -> None:
