@@ -28,19 +28,25 @@ def summary(
     records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The content of summary.json: {"environment", "rows", "against_peers"}; seconds: those that each run was given."""
-    rows = []
+    rows, found = [], grouped(records)
     for problem in problems:
-        mine = [r for r in records if r["problem"] == problem.name]
-        methods = [m for m in dict.fromkeys(r["method"] for r in mine) if m != REFERENCE]
-        if not methods:
+        mine = found.get(problem.name, {})
+        groups = {method: group for method, group in mine.items() if method != REFERENCE}
+        if not groups:
             continue
-        reference = reference_of(problem, mine)
-        finals = {m: float(np.median([_final(r) for r in mine if r["method"] == m])) for m in methods}
-        rivals = [finals[m] for m in methods if m in PACKAGES]
-        best_peer = max(rivals, default=None)
-        for method in methods:
-            rows.append(_row(problem, method, [r for r in mine if r["method"] == method], reference, best_peer))
+        reference = reference_of(problem, [record for group in mine.values() for record in group])
+        finals = {m: float(np.median([_final(r) for r in group])) for m, group in groups.items()}
+        best_peer = max((final for m, final in finals.items() if m in PACKAGES), default=None)
+        rows += [_row(problem, method, group, reference, best_peer) for method, group in groups.items()]
     return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows, seconds)}
+
+
+def grouped(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+    """Records by instance and sampler, in the order of their first."""
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        found.setdefault(record["problem"], {}).setdefault(record["method"], []).append(record)
+    return found
 
 
 def reference_of(problem: Instance, records: Sequence[Record]) -> float:
@@ -89,8 +95,10 @@ def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dic
     the part of those seconds after which our median run was as good as that peer at its end, None for never.
     """
     found = []
-    for instance in dict.fromkeys(row["instance"] for row in rows):
-        group = [row for row in rows if row["instance"] == instance]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["instance"], []).append(row)
+    for instance, group in groups.items():
         rivals = [row for row in group if row["sampler"] in PACKAGES]
         if not rivals:
             continue

@@ -26,6 +26,7 @@ from experiments.harness.presentation.intervals import (
 )
 
 Record = Mapping[str, Any]
+Groups = Mapping[tuple[str, str], Mapping[int, Record]]
 SEEDS_TO_EXCLUDE_ZERO = 10
 
 
@@ -33,9 +34,12 @@ def summary(
     records: Sequence[Record], comparisons: Iterable[Comparison], environment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of summary.json: {"environment", "results_digest", "rows", "comparisons"}."""
-    comparisons = list(comparisons)
-    rows = [_row(group, records, comparisons) for group in _grouped(records).values()]
-    compared = [compare(records, c) for c in comparisons]
+    comparisons, found = list(comparisons), grouped(records)
+    baselines: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        baselines.setdefault(comparison.problem, []).append(comparison.baseline)
+    rows = [_row(group, found, baselines.get(problem, ())) for (problem, _), group in found.items()]
+    compared = [compare(found, c) for c in comparisons]
     results = [[r["problem"], r["method"], r["seeds"], r["results"]] for r in rows]
     digest = hashlib.sha256(json.dumps(results, sort_keys=True, allow_nan=False).encode()).hexdigest()
     return {
@@ -46,10 +50,18 @@ def summary(
     }
 
 
-def compare(records: Sequence[Record], comparison: Comparison) -> dict[str, Any] | None:
+def grouped(records: Iterable[Record]) -> Groups:
+    """The records of each row by seed; rows by (problem, method), in the order of their first records."""
+    groups: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in records:
+        groups.setdefault((record["problem"], record["method"]), {})[record["seed"]] = record
+    return groups
+
+
+def compare(groups: Groups, comparison: Comparison) -> dict[str, Any] | None:
     """One comparison over the seeds that both have; None where there is no such seed yet."""
-    baselines = by_seed(records, comparison.problem, comparison.baseline)
-    methods = by_seed(records, comparison.problem, comparison.method)
+    baselines = groups.get((comparison.problem, comparison.baseline), {})
+    methods = groups.get((comparison.problem, comparison.method), {})
     seeds = sorted(baselines.keys() & methods.keys())
     if not seeds:
         return None
@@ -71,16 +83,16 @@ def compare(records: Sequence[Record], comparison: Comparison) -> dict[str, Any]
         "final_gain": final_gain,
         "final": _finals([m for _, m in pairs]),
         "baseline_final": _finals([b for b, _ in pairs]),
-        "annealer_gain": annealer_gain(records, comparison),
+        "annealer_gain": annealer_gain(groups, comparison),
     }
     found["targets"] = [_judge(found, *target) for target in comparison.targets]
     return found
 
 
-def annealer_gain(records: Sequence[Record], comparison: Comparison) -> dict[str, Any]:
+def annealer_gain(groups: Groups, comparison: Comparison) -> dict[str, Any]:
     """The method's final minus that of the control with the highest mean, over the seeds that all of them have."""
-    methods = by_seed(records, comparison.problem, comparison.method)
-    controls = {name: by_seed(records, comparison.problem, name) for name in comparison.controls}
+    methods = groups.get((comparison.problem, comparison.method), {})
+    controls = {name: groups.get((comparison.problem, name), {}) for name in comparison.controls}
     controls = {name: found for name, found in controls.items() if found}
     seeds = sorted(set(methods).intersection(*controls.values())) if controls else []
     if not seeds:
@@ -139,12 +151,8 @@ def value_at(curve: Sequence[Sequence[float]], second: float) -> float | None:
     return None if second < seconds[0] else float(np.interp(second, seconds, values))
 
 
-def by_seed(records: Sequence[Record], problem: str, method: str) -> dict[int, Record]:
-    """The records of one row, by seed."""
-    return {r["seed"]: r for r in records if r["problem"] == problem and r["method"] == method}
-
-
-def _row(group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _row(by_seed: Mapping[int, Record], groups: Groups, baselines: Sequence[str]) -> dict[str, Any]:
+    group = list(by_seed.values())
     first = group[0]
     timed = [_timed(r) for r in group]
     seconds = summarise_times([t["seconds"] for t in timed])
@@ -161,15 +169,13 @@ def _row(group: Sequence[Record], records: Sequence[Record], comparisons: Sequen
             "seconds": seconds["median"],
             "seconds_interval": seconds["interval"],
             "seconds_coverage": seconds["coverage"],
-            "seconds_to_target": summarise_times(_to_targets(group, records, comparisons)),
+            "seconds_to_target": summarise_times(_to_targets(group, groups, baselines)),
             "phases": {p: float(np.median([t["phases"].get(p, 0.0) for t in timed])) for p in phases},
         },
     }
 
 
-def _to_targets(
-    group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]
-) -> list[float | None]:
+def _to_targets(group: Sequence[Record], groups: Groups, baselines: Sequence[str]) -> list[float | None]:
     # The target is the cell's own where it states one, else the last value of the baseline with the same seed; seeds
     # without any target are left out, which differs from a target that was never reached (None).
     found: list[float | None] = []
@@ -178,12 +184,11 @@ def _to_targets(
         if "seconds_to_target" in timed:
             found.append(timed["seconds_to_target"])
             continue
-        for comparison in comparisons:
-            if comparison.problem == record["problem"] and timed["curve"]:
-                baseline = by_seed(records, comparison.problem, comparison.baseline).get(record["seed"])
-                if baseline is not None and _timed(baseline)["curve"]:
-                    found.append(reaches(timed["curve"], _timed(baseline)["curve"][-1][1]))
-                    break
+        for name in baselines if timed["curve"] else ():
+            baseline = groups.get((record["problem"], name), {}).get(record["seed"])
+            if baseline is not None and _timed(baseline)["curve"]:
+                found.append(reaches(timed["curve"], _timed(baseline)["curve"][-1][1]))
+                break
     return found
 
 
@@ -237,13 +242,6 @@ def _judge(found: Mapping[str, Any], quantity: str, sense: str, bound: float) ->
         "met": met,
         "note": note,
     }
-
-
-def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["problem"], record["method"]), []).append(record)
-    return groups
 
 
 def _has_target(record: Record) -> bool:

@@ -89,6 +89,47 @@ def test_a_peer_answers_with_the_energies_of_the_qubo(name: str, monkeypatch: py
     assert energies.min() >= float(qubo.energies(all_states(9)).min()) - 1e-4
 
 
+def test_curves_keep_their_rises_and_their_end() -> None:
+    assert compare.rises([1, 2, 3, 4, 5], [3.0, 3.0, 5.0, 5.0, 5.0]) == [[1.0, 3.0], [3.0, 5.0], [5.0, 5.0]]
+    assert compare.rises([1.0], [3.0]) == [[1.0, 3.0]]
+    many = compare.rises(range(1, 10001), [float(k >= 5000) for k in range(10000)])
+    assert many == [[1.0, 0.0], [5001.0, 1.0], [10000.0, 1.0]]
+
+
+def test_programs_of_many_instances_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[int] = []
+    monkeypatch.setattr(compare, "_structures", set())
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(len(compare._structures)))
+    for _ in range(3):  # repeats of one instance, and instances of one shape, share their programs
+        compare.forget_programs(generate("sk-5").qubo)
+        compare.forget_programs(generate("sk-5-s1").qubo)
+    assert not cleared
+    for size in range(6, 6 + 2 * compare.STRUCTURES_KEPT):
+        compare.forget_programs(generate(f"sk-{size}").qubo)
+        assert len(compare._structures) <= compare.STRUCTURES_KEPT
+    assert len(cleared) == 2
+
+
+class Passes(list):
+    """A list that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_the_summary_goes_through_its_records_once() -> None:
+    problems = [Instance(f"g{k}", "maxcut", generate("sk-8").qubo, -1, 100.0) for k in range(12)]
+    runs = Passes()
+    for problem in problems:
+        runs += [{**record(method, 0, [[1.0, 99.0]]), "problem": problem.name} for method in ("auto", "dwave-sa")]
+    found = report.summary(runs, problems, {}, 4.0)
+    assert len(found["rows"]) == 24 and len(found["against_peers"]) == 12
+    assert runs.passes == 1
+
+
 def record(method: str, seed: int, curve: list[list[float]]) -> dict[str, Any]:
     results = {"final": curve[-1][1], "reads": 4}
     timed = {"curve": curve, "phases": {"compile": 1.0, "anneal": 4.0}, "proposals_per_second": 5.0}

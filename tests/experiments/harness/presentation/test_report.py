@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_curves_have_no_value_before_their_start_and_keep_their_last() -> None:
 
 def test_the_annealers_gain_is_over_the_best_control() -> None:
     records = [r for seed in range(3) for r in pair(seed)]
-    gain = report.annealer_gain(records, COMPARISON)
+    gain = report.annealer_gain(report.grouped(records), COMPARISON)
     # random-bits: always +1; greedy: -0.5, 0.5, 1.5, mean 0.5, so it is the better control.
     assert gain["best_control"] == "greedy"
     assert gain["values"] == [-0.5, 0.5, 1.5]
@@ -46,7 +47,7 @@ def test_the_annealers_gain_is_over_the_best_control() -> None:
 
 
 def test_verdicts_are_met_missed_or_withheld() -> None:
-    found = report.compare([r for seed in range(3) for r in pair(seed)], COMPARISON)
+    found = report.compare(report.grouped(r for seed in range(3) for r in pair(seed)), COMPARISON)
     assert found is not None
     verdicts = {t["quantity"]: t["met"] for t in found["targets"]}
     assert verdicts == {"time_ratio": False, "gain": True, "annealer_gain": None, "final": True}
@@ -59,7 +60,7 @@ def test_ten_seeds_allow_a_verdict_on_the_annealer(shift: float, met: bool) -> N
         records.append(record("digits", "adam", seed, 60.0))
         records.append(record("digits", "hybrid", seed, 61.5 + 0.1 * seed + shift))
         records.append(record("digits", "greedy", seed, 61.0))
-    found = report.compare(records, COMPARISON)
+    found = report.compare(report.grouped(records), COMPARISON)
     assert found is not None
     assert [t["met"] for t in found["targets"] if t["quantity"] == "annealer_gain"] == [met]
     assert found["annealer_gain"]["mean"] == pytest.approx(0.95 + shift)
@@ -73,7 +74,7 @@ def test_a_gain_against_0_is_judged_by_its_interval_and_ten_paired_seeds(seeds: 
     for seed in range(seeds):
         records += [record("p", "adam", seed, 60.0), record("p", "hybrid", seed, 60.0 + gain + 0.1 * (-1) ** seed)]
     targets = (("final_gain", ">", 0.0), ("gain", ">", 0.0), ("final_gain", ">=", -1.0))
-    found = report.compare(records, Comparison("p", "adam", "hybrid", (), targets))
+    found = report.compare(report.grouped(records), Comparison("p", "adam", "hybrid", (), targets))
     assert found is not None and found["final_gain"]["mean"] > 0
     assert [t["met"] for t in found["targets"]] == [met, met, True]
     assert [t["end"] for t in found["targets"]] == ["low", "low", None]
@@ -100,9 +101,9 @@ def test_runs_judged_by_a_solution_have_the_intervals_of_shares() -> None:
 
 def test_only_paired_seeds_are_compared() -> None:
     records = [*pair(0), *pair(1)[:1], *pair(2)[1:]]
-    found = report.compare(records, COMPARISON)
+    found = report.compare(report.grouped(records), COMPARISON)
     assert found is not None and found["seeds"] == [0]
-    assert report.compare(pair(0)[:1], COMPARISON) is None
+    assert report.compare(report.grouped(pair(0)[:1]), COMPARISON) is None
 
 
 def test_the_summary_is_strict_json_with_the_agreed_fields() -> None:
@@ -134,3 +135,25 @@ def test_wall_clock_enters_only_timed() -> None:
     assert first["rows"][0]["timed"] != second["rows"][0]["timed"]
     slower[0]["outcome"]["results"]["final"] += 1e-9
     assert report.summary(slower, [], ENVIRONMENT)["results_digest"] != first["results_digest"]
+
+
+class Passes(list):
+    """A list that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_the_summary_goes_through_its_records_once_however_many_problems_there_are() -> None:
+    records, comparisons = Passes(), []
+    for problem in map(str, range(20)):
+        for seed in range(2):
+            records += [{**one, "problem": problem} for one in pair(seed)]
+        comparisons.append(replace(COMPARISON, problem=problem))
+    summary = report.summary(records, comparisons, ENVIRONMENT)
+    assert len(summary["rows"]) == 80 and len(summary["comparisons"]) == 20
+    assert all(row["timed"]["seconds_to_target"]["n"] == 2 for row in summary["rows"] if row["method"] == "hybrid")
+    assert records.passes == 1
