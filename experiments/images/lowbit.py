@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import prepare, sources
-from experiments.harness.account import Account
+from experiments.harness.account import Account, Sample
 from experiments.harness.controls import SAMPLERS, rounded, sampler_of
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import straight_through
@@ -34,7 +33,6 @@ from qjax import (
     Encoding,
     Ledger,
     Quadratic,
-    Qubo,
     Samples,
     Sign,
     encode,
@@ -221,15 +219,6 @@ class Formulation:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    sampler: Callable[..., Samples]
-    num_reads: int
-
-    def __call__(self, key: jax.Array, qubo: Qubo, start: jax.Array) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=start)
-
-
-@dataclass(frozen=True)
 class _Pick:
     accept: Literal["better", "always"]
 
@@ -252,7 +241,7 @@ def _round(
     problem, first_states, nearest = account.call("formulate", Formulation(config), key_start, params, *train)
     start = nearest if method == "rounded" else first_states
     sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
-    sample = _Sample(sampler, config.num_reads)
+    sample = Sample(sampler, config.num_reads)
     samples = account.call("anneal", sample, key_sample, problem.sampled_qubo, start)
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)
     return outcome
