@@ -142,6 +142,21 @@ def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
+TESTS = sorted((ROOT / "tests" / "experiments").rglob("test_*.py"))
+
+
+def room_tested(path: Path) -> set[str]:
+    """Modules of the folder that a test's own folder stands for: tests/experiments/data is experiments/data."""
+    folder = ".".join(path.relative_to(ROOT / "tests").parent.parts)
+    found = {name for name in imports(path) if name.rpartition(".")[0] == folder}
+    return {name for name in found if (ROOT / (name.replace(".", "/") + ".py")).exists()}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_tests_of_experiments_stand_where_what_they_test_stands(path: Path) -> None:
+    assert room_tested(path), f"{path.relative_to(ROOT)} imports nothing that lies in the folder of its name"
+
+
 def test_arrows_make_no_circle() -> None:
     """Followed from any room of the library or of the experiments, the arrows never come back to it."""
     for room in ARROWS.keys() - {"qjax.__init__", "experiments.__main__"}:

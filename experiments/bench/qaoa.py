@@ -13,7 +13,7 @@ import optax
 from jax import lax
 
 from experiments.harness.presentation.cells import UsageError
-from experiments.solvers.maxcut import NAMED, maxcut, named, random_regular
+from experiments.solvers.graphs import NAMED, maxcut, named, random_regular
 from qjax import Qubo, samplers
 from qjax.samplers.gates import angles
 from qjax.samplers.gates.statevector import expectation, spin_costs

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments.hardware.small_problems import SmallGlass, SmallHead
-from experiments.harness.account import Account
+from experiments.harness.account import Account, Sample
 from experiments.harness.presentation.cells import Cell, Progress, Scale
 from qjax import Ledger, Qubo, Samples, samplers
 from qjax.annealers.noise import Noisy
@@ -150,15 +150,6 @@ class _Pick:
         return picked(lambda p: self.shape.loss(p, data), params, problem, samples, self.num_candidates, "always")
 
 
-@dataclass(frozen=True)
-class _Sample:
-    sampler: Callable[..., Samples]
-    num_reads: int
-
-    def __call__(self, key: jax.Array, qubo: Qubo) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads)
-
-
 def run(
     shape: SmallProblem, settings: Settings, method: str, seed: int, progress: Progress = lambda fraction, text: None
 ) -> dict[str, Any]:
@@ -176,7 +167,7 @@ def run(
     qubo, key = problem.sampled_qubo, jax.random.fold_in(jax.random.key(11), seed)
     sampler = row_sampler(settings, method, seed)
     progress(0.5, "sample")
-    sample = _Sample(sampler, settings.num_reads)
+    sample = Sample(sampler, settings.num_reads)
     if getattr(sampler, "is_host", False):
         samples, account.ledger = account.ledger.sample(sample, key, qubo)
     else:

@@ -23,9 +23,9 @@ NOTES = (
     "No quantum hardware took part. A MOCK of a D-Wave chip is simulated annealing on that chip's graph, through real",
     "minor embeddings; its times are those of this machine's software. Gaps are (E - E_min) / (mean E - E_min), the",
     "mean over all states, in percent: 0 is the exact minimum, 100 what random bits have on average. Chain breaks are",
-    "the percent of chains whose qubits disagreed. Brackets hold the 95 % bootstrap interval from 6 seeds on, minimum",
-    "and maximum below that. `exact` lists the lowest states, each once: only its best counts. Seconds are medians",
-    "over seeds; compilation is charged to every row that uses a program.",
+    "the percent of chains whose qubits disagreed. `exact` lists the lowest states, each once: only its best counts.",
+    "Seconds are medians over seeds; compilation is charged to every row that uses a program.",
+    *tables.BRACKETS,
     "",
 )
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import prepare, sources
-from experiments.harness.account import Account
+from experiments.harness.account import Account, Sample
 from experiments.harness.controls import SAMPLERS, rounded, sampler_of
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import straight_through
@@ -34,7 +33,6 @@ from qjax import (
     Encoding,
     Ledger,
     Quadratic,
-    Qubo,
     Samples,
     Sign,
     encode,
@@ -150,12 +148,14 @@ def _trained(config: LowBit, method: str, key: jax.Array, network: NetworkFeatur
     schedule, train = config.schedule, network.train
     key_start, key_refine, *keys = jax.random.split(key, 2 + config.num_rounds)
     params = straight_through.continuous(schedule, key_start, train, config.classes, account)
-    rounds: list[Round] = []
-    if method in SAMPLERS:
-        for round_key in keys:
-            outcome = _round(config, method, round_key, params, train, not rounds, account)
-            params = straight_through.refit(schedule, round_key, outcome.params, train, account)
-            rounds.append(outcome)
+    # Numbers of the rounds, not the rounds: those hold parameters and states on the device.
+    annealed: dict[str, Any] = {}
+    accepted = 0
+    for round_key in keys if method in SAMPLERS else ():
+        outcome = _round(config, method, round_key, params, train, not annealed, account)
+        params = straight_through.refit(schedule, round_key, outcome.params, train, account)
+        accepted += bool(outcome.accepted)
+        annealed = annealed or _numbers(outcome)
     loop = {"continuous": None, "straight-through": straight_through.trained}.get(method, straight_through.refined)
     kept, last = (params, params) if loop is None else loop(schedule, key_refine, params, train, account)
     numbers: dict[str, Any] = {
@@ -164,15 +164,17 @@ def _trained(config: LowBit, method: str, key: jax.Array, network: NetworkFeatur
     }
     numbers["validation"] = float(account.call("evaluate", straight_through.accuracy, kept, network.validation))
     numbers["train_loss"] = float(account.call("evaluate", straight_through.head_loss, kept, train))
-    if rounds:
-        numbers |= {
-            "fidelity": float(rounds[0].fidelity),
-            "ratio": float(rounds[0].ratio),
-            "accepted": float(sum(bool(outcome.accepted) for outcome in rounds)),
-            "best_energy": float(rounds[0].energies_read.min()),
-            "sampled_energies": np.asarray(rounds[0].energies_read),
-        }
-    return numbers
+    return numbers | annealed | ({"accepted": float(accepted)} if annealed else {})
+
+
+def _numbers(outcome: Round) -> dict[str, Any]:
+    energies = np.asarray(outcome.energies_read)
+    return {
+        "fidelity": float(outcome.fidelity),
+        "ratio": float(outcome.ratio),
+        "best_energy": float(energies.min()),
+        "sampled_energies": energies,
+    }
 
 
 @dataclass(frozen=True)
@@ -217,15 +219,6 @@ class Formulation:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    sampler: Callable[..., Samples]
-    num_reads: int
-
-    def __call__(self, key: jax.Array, qubo: Qubo, start: jax.Array) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=start)
-
-
-@dataclass(frozen=True)
 class _Pick:
     accept: Literal["better", "always"]
 
@@ -248,7 +241,7 @@ def _round(
     problem, first_states, nearest = account.call("formulate", Formulation(config), key_start, params, *train)
     start = nearest if method == "rounded" else first_states
     sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
-    sample = _Sample(sampler, config.num_reads)
+    sample = Sample(sampler, config.num_reads)
     samples = account.call("anneal", sample, key_sample, problem.sampled_qubo, start)
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)
     return outcome

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 import qjax
-from experiments.harness.account import Account
+from experiments.harness.account import Account, Sample
 from experiments.landscapes.baselines import cosine_adam, summed
 from experiments.landscapes.functions import Data, Landscape, Objective
 from qjax.descend.refine import Refine
@@ -178,7 +178,7 @@ def _round(
     if getattr(hybrid, "start", "annealed") == "rounded":
         samples = account.call("anneal", _nearest, parts)
     else:
-        samples = account.call("anneal", _anneal(hybrid.sampler, hybrid.num_reads), key, parts.sampled_qubo)
+        samples = account.call("anneal", Sample(hybrid.sampler, hybrid.num_reads), key, parts.sampled_qubo)
     return account.call("decode", _pick(loss, hybrid.num_candidates, accept), params, parts, samples, data)
 
 
@@ -229,11 +229,6 @@ def _formulate(hybrid: Hybrid, objective: Objective) -> Callable[..., Problem]:
 @functools.cache
 def _fit(hybrid: FittedHybrid, objective: Objective) -> Callable[..., Quadratic]:
     return hybrid.fit(objective)
-
-
-@functools.cache
-def _anneal(sampler: Any, num_reads: int) -> Callable[..., Samples]:
-    return lambda key, qubo: sampler(key, qubo, num_reads=num_reads)
 
 
 @functools.cache

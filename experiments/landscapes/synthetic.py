@@ -223,7 +223,11 @@ def _run(shape: Shape, method: Method, seed: int, progress: Progress) -> dict[st
     gap = measured(method, problem, seed, account)
     ledger = account.ledger
     solved = math.isfinite(gap) and problem.solved(gap)
-    results: dict[str, Any] = {"final": 100.0 if solved else 0.0, "gap": gap if math.isfinite(gap) else None}
+    results: dict[str, Any] = {
+        "final": 100.0 if solved else 0.0,
+        "solved": solved,
+        "gap": gap if math.isfinite(gap) else None,
+    }
     results |= account.notes
     timed = {
         "seconds": ledger.total,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.presentation import figures
-from experiments.solvers.report import REFERENCE, gap
+from experiments.solvers.report import REFERENCE, gap, grouped
 
 
 def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -17,14 +17,16 @@ def draw(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folde
     """
     methods = dict.fromkeys(r["method"] for r in records if r["method"] != REFERENCE)
     styles, written = figures.method_styles(list(methods)), []
-    for name in dict.fromkeys(row["instance"] for row in summary["rows"]):
-        rows = [row for row in summary["rows"] if row["instance"] == name]
+    outcomes = grouped(records)
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in summary["rows"]:
+        lines.setdefault(row["instance"], []).append(row)
+    for name, rows in lines.items():
         figure, (axis,) = figures.panels(1, 6.4, 4.2)
         lowest = 0.0
         for row in rows:
-            mine = [r["outcome"] for r in records if r["problem"] == name and r["method"] == row["sampler"]]
             # Curves hold energies with their sign changed.
-            curves = [outcome["timed"]["curve"] for outcome in mine]
+            curves = [record["outcome"]["timed"]["curve"] for record in outcomes[name][row["sampler"]]]
             seconds, table = staircase(curves, -row["sense"] * row["reference"])
             colour, line = styles[row["sampler"]]
             # A run whose first rung outlasted the budget has no line: the dot shows it.

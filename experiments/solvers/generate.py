@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.landscapes.functions import wishart_couplings
+from experiments.solvers.graphs import regular
 from experiments.solvers.instances import Instance, qubo_of
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -25,7 +26,7 @@ def generate(name: str) -> Instance:
     match = re.fullmatch(r"([a-z]+)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
     kinds: dict[str, Callable[[np.random.Generator, int], tuple[int, Edges, float | None]]] = {
         "sk": sk,
-        "regular3": lambda rng, n: regular(rng, n, 3),
+        "regular3": regular3,
         "lattice2": lambda rng, side: lattice(rng, (side, side)),
         "lattice3": lambda rng, side: lattice(rng, (side, side, side)),
         "tile": tile,
@@ -57,19 +58,9 @@ def sk(rng: np.random.Generator, n: int) -> tuple[int, Edges, None]:
     return n, (rows, cols, _signs(rng, rows.size)), None
 
 
-def regular(rng: np.random.Generator, n: int, degree: int) -> tuple[int, Edges, None]:
-    """A random regular graph by pairing stubs; pairs that are loops or repeated are broken with other pairs.
-
-    Errors: ValueError where there is no such graph.
-    """
-    if n * degree % 2 or n <= degree:
-        raise ValueError(f"there is no {degree}-regular graph of {n} nodes")
-    ends = rng.permutation(np.repeat(np.arange(n), degree)).reshape((-1, 2))
-    while (wrong := _wrong(ends, n)).size:
-        # Each exchanges an end with a random pair, which keeps all degrees.
-        other = rng.integers(len(ends), size=wrong.size)
-        for a, b in zip(wrong, other, strict=True):
-            ends[a, 1], ends[b, 1] = ends[b, 1], ends[a, 1]
+def regular3(rng: np.random.Generator, n: int) -> tuple[int, Edges, None]:
+    """Errors: ValueError where there is no such graph."""
+    ends = regular(rng, n, 3)
     return n, (ends[:, 0], ends[:, 1], _signs(rng, len(ends))), None
 
 
@@ -122,11 +113,3 @@ def tile(rng: np.random.Generator, side: int) -> tuple[int, Edges, float]:
 
 def _signs(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.choice([-1.0, 1.0], count)
-
-
-def _wrong(ends: np.ndarray, n: int) -> np.ndarray:
-    """Pairs that join a node to itself, or that were there before."""
-    low, high = ends.min(axis=1), ends.max(axis=1)
-    _, first = np.unique(low * n + high, return_index=True)
-    again = np.setdiff1d(np.arange(len(ends)), first)
-    return np.union1d(again, np.flatnonzero(low == high))

@@ -3,8 +3,10 @@
 gap           100 |reference - objective| / |reference| percent; negative where the reference was beaten
 seconds_to    median over repeats of the first second at which a run's best is as good as the best peer's median, or
               as the best known; a run that never gets there counts as infinite, so None where half or more do not
-TTS99         the least t max(1, ln 0.01 / ln(1 - p(t))), p(t) the share of repeats that reached the reference by t;
-              None where none did
+TTS99         t max(1, ln 0.01 / ln(1 - p)) at the second t where that is least, p the share of repeats that reached the
+              reference by t. p has Clopper and Pearson's exact interval (at least 95 % for any p and any number of
+              repeats), whose ends give that of TTS99; the choice of t is not part of it. Where none did, there is no
+              TTS99, and its interval's lower end is that of p's upper end at the last second of the shortest run
 """
 
 import math
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.presentation.intervals import share_interval
 from experiments.harness.presentation.tables import Table, number, preamble
 from experiments.solvers.instances import Instance
 from experiments.solvers.peers import PACKAGES
@@ -25,19 +28,25 @@ def summary(
     records: Sequence[Record], problems: Sequence[Instance], environment: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The content of summary.json: {"environment", "rows", "against_peers"}; seconds: those that each run was given."""
-    rows = []
+    rows, found = [], grouped(records)
     for problem in problems:
-        mine = [r for r in records if r["problem"] == problem.name]
-        methods = [m for m in dict.fromkeys(r["method"] for r in mine) if m != REFERENCE]
-        if not methods:
+        mine = found.get(problem.name, {})
+        groups = {method: group for method, group in mine.items() if method != REFERENCE}
+        if not groups:
             continue
-        reference = reference_of(problem, mine)
-        finals = {m: float(np.median([_final(r) for r in mine if r["method"] == m])) for m in methods}
-        rivals = [finals[m] for m in methods if m in PACKAGES]
-        best_peer = max(rivals, default=None)
-        for method in methods:
-            rows.append(_row(problem, method, [r for r in mine if r["method"] == method], reference, best_peer))
+        reference = reference_of(problem, [record for group in mine.values() for record in group])
+        finals = {m: float(np.median([_final(r) for r in group])) for m, group in groups.items()}
+        best_peer = max((final for m, final in finals.items() if m in PACKAGES), default=None)
+        rows += [_row(problem, method, group, reference, best_peer) for method, group in groups.items()]
     return {"environment": dict(environment), "rows": rows, "against_peers": against_peers(rows, seconds)}
+
+
+def grouped(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+    """Records by instance and sampler, in the order of their first."""
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        found.setdefault(record["problem"], {}).setdefault(record["method"], []).append(record)
+    return found
 
 
 def reference_of(problem: Instance, records: Sequence[Record]) -> float:
@@ -71,7 +80,9 @@ def _row(
             "best_peer_median": None if best_peer is None else _median_seconds(curves, best_peer),
             "best_known": _median_seconds(curves, reference),
         },
-        "tts99": tts99([first_second(curve, reference) for curve in curves]),
+        "tts99": tts99(
+            [first_second(curve, reference) for curve in curves], min(_timed(r)["phases"]["anneal"] for r in group)
+        ),
         "proposals_per_second": float(np.median(rates)) if rates else None,
         "compile_seconds": float(np.median([_timed(r)["phases"]["compile"] for r in group])),
         "seconds": float(np.median([_timed(r)["phases"]["anneal"] for r in group])),
@@ -84,8 +95,10 @@ def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dic
     the part of those seconds after which our median run was as good as that peer at its end, None for never.
     """
     found = []
-    for instance in dict.fromkeys(row["instance"] for row in rows):
-        group = [row for row in rows if row["instance"] == instance]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["instance"], []).append(row)
+    for instance, group in groups.items():
         rivals = [row for row in group if row["sampler"] in PACKAGES]
         if not rivals:
             continue
@@ -112,19 +125,36 @@ def first_second(curve: Sequence[Sequence[float]], level: float) -> float | None
     return next((second for second, value in curve if value >= level - slack), None)
 
 
-def tts99(seconds: Sequence[float | None]) -> float | None:
-    """Time to a solution with 99 % certainty, from the seconds of independent runs (None: not reached)."""
-    hits = sorted(second for second in seconds if second is not None)
-    found = []
-    for k, second in enumerate(hits, 1):
-        share = k / len(seconds)
-        found.append(second * (1.0 if share == 1 else max(1.0, math.log(0.01) / math.log(1 - share))))
-    return min(found, default=None)
+def tts99(seconds: Sequence[float | None], spent: float) -> dict[str, Any]:
+    """Time to a solution with 99 % certainty, from the seconds of independent runs (None: not reached within `spent`).
+
+    {"seconds", "interval", "second", "hits", "repeats", "p", "p_interval"}; without a hit `seconds` and the upper end
+    are None, and `second` is `spent`.
+    """
+    repeats = len(seconds)
+    reached = enumerate(sorted(second for second in seconds if second is not None), 1)
+    found = [(second * _runs(k / repeats), second, k) for k, second in reached]
+    least, second, hits = min(found) if found else (None, spent, 0)
+    p = share_interval(hits, repeats)
+    return {
+        "seconds": least,
+        "interval": [second * _runs(p.high), second * _runs(p.low) if hits else None],
+        "second": second,
+        "hits": hits,
+        "repeats": repeats,
+        "p": hits / repeats,
+        "p_interval": [p.low, p.high],
+    }
+
+
+def _runs(share: float) -> float:
+    """How many runs of that success reach 99 %, at least one."""
+    return 1.0 if share == 1 else max(1.0, math.log(0.01) / math.log1p(-share))
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
     """One line per row of the summary, and one per sampler of ours beside the best peer."""
-    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,TTS99 s"
+    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,p of TTS99,TTS99 s"
     header = (*names.split(","), "M proposals/s", "compile s")
     lines = []
     for row in summary["rows"]:
@@ -139,7 +169,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
                 number(row["median_gap"], 3),
                 number(to["best_peer_median"], 2),
                 number(to["best_known"], 2),
-                number(row["tts99"], 2),
+                _share(row["tts99"]),
+                _certain(row["tts99"]),
                 number(None if rate is None else rate / 1e6, 0),
                 number(row["compile_seconds"], 1),
             )
@@ -162,8 +193,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
     notes = [
         "Objectives are the files' own. Without a best known, gaps and the seconds to it are to the best value that",
         "any run found. Seconds leave out compilation, which has a column of its own, and the peers' building of",
-        "models and starting of processes. A dash: not reached by half of the repeats or more (by any, for TTS99), or",
-        "no peer to compare with. Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
+        "models and starting of processes. A dash: not reached by half of the repeats or more, or no peer to compare",
+        "with. TTS99 is t max(1, ln 0.01 / ln(1 - p)) for the share p of repeats that got there by the second t at",
+        "which it is least. Brackets hold the exact interval of p (Clopper and Pearson), at least 95 %, and what its",
+        "ends make of TTS99 at that t. Where no repeat got there, TTS99 is above the bound of p's upper end.",
+        "Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
         "",
     ]
     parts = [table.markdown() for table in tables(summary)]
@@ -174,6 +208,18 @@ def _median_seconds(curves: Sequence[Any], level: float) -> float | None:
     seconds = [first_second(curve, level) for curve in curves]
     median = float(np.median([math.inf if s is None else s for s in seconds]))
     return median if math.isfinite(median) else None
+
+
+def _share(tts: Mapping[str, Any]) -> str:
+    low, high = tts["p_interval"]
+    return f"{tts['hits']}/{tts['repeats']} [{low:.2f}, {high:.2f}]"
+
+
+def _certain(tts: Mapping[str, Any]) -> str:
+    low, high = tts["interval"]
+    if tts["seconds"] is None:
+        return f"not reached, > {number(low, 2)}"
+    return f"{number(tts['seconds'], 2)} [{number(low, 2)}, {number(high, 2)}]"
 
 
 def _value(value: float | None) -> str:

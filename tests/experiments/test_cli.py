@@ -1,7 +1,5 @@
 """The command line: names, one clear line for each mistake, and Table I from its cells to its files."""
 
-import dataclasses
-import io
 import json
 import os
 import re
@@ -9,15 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from experiments import __main__ as cli
 from experiments import table1
-from experiments.bench.build import BenchBuild, bench_build
 from experiments.data.sources import DataUnavailable
-from experiments.harness.presentation import driver, environment
 from experiments.harness.presentation.cells import Cell, Comparison
-from experiments.harness.presentation.progress import Watch
 
 
 def outcome(final: float) -> dict:
@@ -154,28 +148,6 @@ def test_bad_options_are_one_line(tmp_path: Path, parts, capsys, options: list[s
     assert message in error and error.count("\n") == 1
 
 
-def test_problems_are_chosen_by_name_or_by_the_start_of_it() -> None:
-    cells = [
-        dataclasses.replace(cell, problem=name) for name in ("cifar10", "cifar10-1bit") for cell in part().cells("x")
-    ]
-    chosen = {
-        only: {cell.problem for cell in driver.select(cells, [only])} for only in ("cifar10", "cifar10-", "cifar")
-    }
-    assert chosen == {"cifar10": {"cifar10"}, "cifar10-": {"cifar10-1bit"}, "cifar": {"cifar10", "cifar10-1bit"}}
-    method = cells[0].method
-    assert {cell.method for cell in driver.select(cells, (), [method])} == {method}
-
-
-def test_the_time_left_follows_the_measured_pace() -> None:
-    now = [0.0]
-    cells = part().cells("smoke")
-    watch = Watch(cells, Console(file=io.StringIO()), lambda: now[0])
-    watch(cells[0], 0.0, "")
-    now[0] = 3.0  # expected to take 1 s, took 3: the other three will too
-    watch(cells[0], 1.0, "")
-    assert watch.left(cells[1], 0.0) == pytest.approx(9.0)
-
-
 def test_bench_build_writes_its_rows(tmp_path: Path, capsys) -> None:
     assert cli.main(["bench-build", "--smoke", "--out", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / "bench-build/summary.json").read_text())
@@ -187,34 +159,6 @@ def test_bench_build_writes_its_rows(tmp_path: Path, capsys) -> None:
 def test_bench_bqm_loses_nothing(tmp_path: Path) -> None:
     assert cli.main(["bench-bqm", "--smoke", "--out", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "bench-bqm/summary.json").read_text())["exact"] is True
-
-
-def test_bench_build_leaves_pyqubo_out_on_request() -> None:
-    found = bench_build(BenchBuild(rows=50, features=4, bits=2, channels=2, pyqubo_features=0, repeats=1))
-    assert [r["method"] for r in found["rows"]] == ["gram matmul", "qjax", "dimod"]
-
-
-def test_the_environment_is_known_without_git(tmp_path: Path) -> None:
-    assert environment.commit(tmp_path) is None
-    found = environment.environment(["digits", ""])
-    assert found["cores"] >= 1 and found["versions"]["jax"] and found["data"] == ["digits"]
-
-
-def test_the_code_digest_follows_numbers_not_presentation(tmp_path: Path) -> None:
-    numbers = ("qjax/energy/qubo.py", "experiments/harness/account.py", "experiments/tuned/cifar10.json")
-    presents = ("experiments/harness/presentation/figures.py", "experiments/bench/qaoa.py", "experiments/table1.py")
-    for name in (*numbers, *presents):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1\n")
-    before = environment.code_digest(tmp_path)
-    for name in presents:
-        (tmp_path / name).write_text("2\n")
-        assert environment.code_digest(tmp_path) == before, name
-    for name in numbers:
-        (tmp_path / name).write_text("2\n")
-        changed = environment.code_digest(tmp_path)
-        assert changed != before, name
-        before = changed
 
 
 def test_unreadable_data_is_one_line(tmp_path: Path, parts, capsys) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
-from experiments.solvers.maxcut import NAMED, maxcut, named, random_regular
+from experiments.solvers.graphs import NAMED, maxcut, named, random_regular
 from qjax.energy.qubo import Qubo
 from qjax.samplers.gates import angles, statevector
 from qjax.samplers.qaoa import QAOA, Cost, cost_of

@@ -3,6 +3,9 @@
 One JSON file per cell, written to a temporary name, flushed to the disk and renamed: a cell is stored whole or not at
 all, whatever killed the process. The same command then computes only what is missing. A stored cell stands in for a new
 one where its key (problem, method, seed, hash of the configuration) and its makers (code, device, JAX) are the same.
+
+A command reads and parses each file at most once, and what it holds of thousands of cells is their scalars and curves:
+lists among the results stay in the files (`Kept`) until something draws them.
 """
 
 import contextlib
@@ -16,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 Progress = Callable[[float, str], None]
 Scale = Literal["smoke", "default", "full"]
@@ -34,7 +39,8 @@ class Cell:
     """One run of one method. `run(progress)` returns {"results": deterministic, "timed": wall-clock}.
 
     results["final"] is the row's metric in percent, higher is better; other scalars are summarised over seeds by
-    their key; "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
+    their key; where a run is judged by a solution, "solved" (true or false) says so, and final is 100 or 0;
+    "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
     "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
     "seconds_to_target" where the target is a fixed one.
     """
@@ -76,7 +82,8 @@ class Comparison:
     """`method` against `baseline` on one problem; the annealer's own gain is over the best of `controls`.
 
     targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, final_gain, annealer_gain,
-    final, baseline_final; "annealer_gain > 0" is judged by the lower end of its interval.
+    final, baseline_final. annealer_gain, and any gain against 0, is judged by the end of its interval (the lower one
+    for ">" and ">="), and needs 10 paired seeds.
     """
 
     problem: str
@@ -84,6 +91,22 @@ class Comparison:
     method: str
     controls: tuple[str, ...] = ()
     targets: tuple[tuple[str, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A list among a stored cell's results: np.asarray reads it from the cell's file, a second time on purpose."""
+
+    path: Path
+    name: str
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Errors: those of a file that has gone or was damaged since (OSError, ValueError, KeyError)."""
+        return np.array(json.loads(self.path.read_text())["outcome"]["results"][self.name], dtype)
 
 
 @dataclass(frozen=True)
@@ -110,9 +133,10 @@ class Store:
                 (self.folder / f"{cell.key()}.json").unlink(missing_ok=True)
 
     def load(self, cell: Cell) -> dict[str, Any] | None:
-        """The stored record of this cell; None where there is none, it is damaged, or other makers made it."""
+        """The stored record of this cell, its lists `Kept`; None for none, a damaged one, or one that others made."""
+        path = self.folder / f"{cell.key()}.json"
         try:
-            record = json.loads((self.folder / f"{cell.key()}.json").read_text())
+            record = json.loads(path.read_text())
             outcome, makers = record["outcome"], record["made_by"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -122,34 +146,39 @@ class Store:
         if self.any_code:
             wanted.pop("code", None)
             found.pop("code", None)
-        return dict(record) if wanted == found else None
+        return _slim(record, path) if wanted == found else None
 
     def save(self, cell: Cell, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """Stores a finished cell. Errors: StoreError (disk, permission), ValueError (NaN, or no value for JSON)."""
         check_outcome(cell, outcome)
         record = {**cell.record(), "outcome": plain(outcome), "made_by": dict(self.makers)}
         path = self.folder / f"{cell.key()}.json"
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
         with plain_errors(self.folder):
-            write_atomic(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
+            write_atomic(path, text)
         # A JSON round trip, so that a resumed run and an uninterrupted one see the same values.
-        return dict(json.loads(path.read_text()))
+        return _slim(json.loads(text), path)
 
 
 def run_cells(
-    cells: Sequence[Cell], store: Store, watch: Callable[[Cell, float, str], None] | None = None
+    cells: Sequence[Cell],
+    store: Store,
+    watch: Callable[[Cell, float, str], None] | None = None,
+    records: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """The records of all cells in order, computing and storing those that are missing.
 
     watch(cell, fraction, text) hears of progress; fraction 1 means stored. KeyboardInterrupt and errors of a cell pass
-    through, with everything finished before them on disk.
+    through, with everything finished before them on disk, and in `records` where an empty list is given.
     """
-    seen: dict[str, Cell] = {}
+    seen: set[str] = set()
     for cell in cells:
-        if cell.key() in seen:
-            raise ValueError(f"two cells share the key {cell.key()}: give them different configurations")
-        seen[cell.key()] = cell
+        key = cell.key()
+        if key in seen:
+            raise ValueError(f"two cells share the key {key}: give them different configurations")
+        seen.add(key)
     tell = watch or (lambda cell, fraction, text: None)
-    records = []
+    records = [] if records is None else records
     for cell in cells:
         record = store.load(cell)
         if record is None:
@@ -158,6 +187,12 @@ def run_cells(
         tell(cell, 1.0, "")
         records.append(record)
     return records
+
+
+def _slim(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    results = record["outcome"]["results"]
+    lists = {name: Kept(path, name, len(value)) for name, value in results.items() if isinstance(value, list)}
+    return {**record, "outcome": {**record["outcome"], "results": {**results, **lists}}}
 
 
 def _inside(tell: Callable[[Cell, float, str], None], cell: Cell) -> Progress:

@@ -78,7 +78,8 @@ def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = 
     if unknown := sorted(set(methods) - set(known)):
         raise UsageError(f"unknown method {unknown[0]!r}; there are {', '.join(known)}")
     kept = [cell for cell in kept if not methods or cell.method in methods]
-    return sorted(kept, key=lambda cell: (problems.index(cell.problem), cell.seed))
+    ranks = {problem: rank for rank, problem in enumerate(problems)}
+    return sorted(kept, key=lambda cell: (ranks[cell.problem], cell.seed))
 
 
 def run(
@@ -102,11 +103,13 @@ def run(
     if fresh:
         store.discard(cells)
     _write(folder, "config.json", {**env, **options})
+    records: list[dict[str, Any]] = []
     try:
         with Watch(cells, console) as watch:
-            records = run_cells(cells, store, watch)
+            run_cells(cells, store, watch, records)
     except BaseException:
-        finished = [record for cell in cells if (record := store.load(cell)) is not None]
+        later = (store.load(cell) for cell in cells[len(records) :])
+        finished = [*records, *(record for record in later if record is not None)]
         if finished:
             _finish(report(finished, env), folder)
         _say(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.presentation.intervals import BOOTSTRAP_FROM
+from experiments.harness.presentation.intervals import INTERVALS_FROM
 
 Record = Mapping[str, Any]
 Style = tuple[str, str]
@@ -77,8 +77,8 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
             axis.plot(seconds, middle, line, color=colour, label=label, lw=1.8, marker=marker, ms=5, markevery=[-1])
             axis.fill_between(seconds, low, high, color=colour, alpha=0.18, lw=0)
         counts = [len(group) for group in _by_method(chosen).values()]
-        kinds = {"quartiles" if count >= BOOTSTRAP_FROM else "minimum to maximum" for count in counts}
-        kind = kinds.pop() if len(kinds) == 1 else f"quartiles from {BOOTSTRAP_FROM} seeds on, else minimum to maximum"
+        kinds = {"quartiles" if count >= INTERVALS_FROM else "minimum to maximum" for count in counts}
+        kind = kinds.pop() if len(kinds) == 1 else f"quartiles from {INTERVALS_FROM} seeds on, else minimum to maximum"
         axis.set(xlabel="seconds, data and compilation included", ylabel="accuracy (%)", xlim=(0, None))
         axis.set_title(f"{_heading(chosen[0])}\nmedian, band: {kind} over seeds", fontsize=9)
         axis.legend(loc="best", frameon=False, fontsize=8)
@@ -92,7 +92,7 @@ def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.nda
     seconds = np.linspace(start, max(start, end), 200)
     columns = [np.asarray(line, dtype=np.float64).T for line in lines]
     values = np.stack([np.interp(seconds, column[0], column[1]) for column in columns])
-    ends = (25.0, 75.0) if len(lines) >= BOOTSTRAP_FROM else (0.0, 100.0)
+    ends = (25.0, 75.0) if len(lines) >= INTERVALS_FROM else (0.0, 100.0)
     low, high = np.percentile(values, ends, axis=0)
     return seconds, low, np.median(values, axis=0), high
 

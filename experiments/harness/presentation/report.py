@@ -4,7 +4,8 @@
     gain            the method's curve at the baseline's last second - the baseline's last value      (points)
     annealer gain   the method's final - the final of its best control, paired by seed                (points)
 
-Curves are interpolated linearly between evaluations; before its first evaluation a curve has no value.
+Curves are interpolated linearly between evaluations; before its first evaluation a curve has no value. Where runs are
+judged by a solution ("solved" in their results), finals are shares of runs, with the intervals of shares.
 `results` holds what repeats bit for bit, `timed` everything that a clock entered.
 """
 
@@ -17,9 +18,15 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.presentation.cells import Comparison
-from experiments.harness.presentation.intervals import summarise, summarise_times
+from experiments.harness.presentation.intervals import (
+    summarise,
+    summarise_share_gains,
+    summarise_shares,
+    summarise_times,
+)
 
 Record = Mapping[str, Any]
+Groups = Mapping[tuple[str, str], Mapping[int, Record]]
 SEEDS_TO_EXCLUDE_ZERO = 10
 
 
@@ -27,9 +34,12 @@ def summary(
     records: Sequence[Record], comparisons: Iterable[Comparison], environment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of summary.json: {"environment", "results_digest", "rows", "comparisons"}."""
-    comparisons = list(comparisons)
-    rows = [_row(group, records, comparisons) for group in _grouped(records).values()]
-    compared = [compare(records, c) for c in comparisons]
+    comparisons, found = list(comparisons), grouped(records)
+    baselines: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        baselines.setdefault(comparison.problem, []).append(comparison.baseline)
+    rows = [_row(group, found, baselines.get(problem, ())) for (problem, _), group in found.items()]
+    compared = [compare(found, c) for c in comparisons]
     results = [[r["problem"], r["method"], r["seeds"], r["results"]] for r in rows]
     digest = hashlib.sha256(json.dumps(results, sort_keys=True, allow_nan=False).encode()).hexdigest()
     return {
@@ -40,20 +50,28 @@ def summary(
     }
 
 
-def compare(records: Sequence[Record], comparison: Comparison) -> dict[str, Any] | None:
+def grouped(records: Iterable[Record]) -> Groups:
+    """The records of each row by seed; rows by (problem, method), in the order of their first records."""
+    groups: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in records:
+        groups.setdefault((record["problem"], record["method"]), {})[record["seed"]] = record
+    return groups
+
+
+def compare(groups: Groups, comparison: Comparison) -> dict[str, Any] | None:
     """One comparison over the seeds that both have; None where there is no such seed yet."""
-    baselines = by_seed(records, comparison.problem, comparison.baseline)
-    methods = by_seed(records, comparison.problem, comparison.method)
+    baselines = groups.get((comparison.problem, comparison.baseline), {})
+    methods = groups.get((comparison.problem, comparison.method), {})
     seeds = sorted(baselines.keys() & methods.keys())
     if not seeds:
         return None
     pairs = [(baselines[s], methods[s]) for s in seeds]
-    finals = [_final(m) - _final(b) for b, m in pairs]
     raced = [(b, m) for b, m in pairs if _has_target(b) and _has_target(m)]
     ratios = summarise_times([time_ratio(b, m) for b, m in raced])
     ratios["without_data_and_compile"] = summarise_times([time_ratio(b, m, charged=False) for b, m in raced])
     ratios["to_first_crossing"] = summarise_times([time_ratio(b, m, first_crossing=True) for b, m in raced])
-    gains = [gain_at_last_second(b, m) for b, m in pairs]
+    curves = any(_timed(record)["curve"] for pair in pairs for record in pair)
+    final_gain = _final_gains(pairs)
     found = {
         "problem": comparison.problem,
         "data": pairs[0][1].get("data", ""),
@@ -61,27 +79,25 @@ def compare(records: Sequence[Record], comparison: Comparison) -> dict[str, Any]
         "method": comparison.method,
         "seeds": seeds,
         "time_ratio": ratios,
-        "gain": summarise(gains),
-        "final_gain": summarise(finals),
-        "final": summarise([_final(m) for _, m in pairs]),
-        "baseline_final": summarise([_final(b) for b, _ in pairs]),
-        "annealer_gain": annealer_gain(records, comparison),
+        "gain": summarise([gain_at_last_second(b, m) for b, m in pairs]) if curves else final_gain,
+        "final_gain": final_gain,
+        "final": _finals([m for _, m in pairs]),
+        "baseline_final": _finals([b for b, _ in pairs]),
+        "annealer_gain": annealer_gain(groups, comparison),
     }
     found["targets"] = [_judge(found, *target) for target in comparison.targets]
     return found
 
 
-def annealer_gain(records: Sequence[Record], comparison: Comparison) -> dict[str, Any]:
+def annealer_gain(groups: Groups, comparison: Comparison) -> dict[str, Any]:
     """The method's final minus that of the control with the highest mean, over the seeds that all of them have."""
-    methods = by_seed(records, comparison.problem, comparison.method)
-    controls = {name: by_seed(records, comparison.problem, name) for name in comparison.controls}
+    methods = groups.get((comparison.problem, comparison.method), {})
+    controls = {name: groups.get((comparison.problem, name), {}) for name in comparison.controls}
     controls = {name: found for name, found in controls.items() if found}
     seeds = sorted(set(methods).intersection(*controls.values())) if controls else []
     if not seeds:
         return {"best_control": None, **summarise([]), "seeds": [], "by_control": {}}
-    gains = {
-        name: summarise([_final(methods[s]) - _final(found[s]) for s in seeds]) for name, found in controls.items()
-    }
+    gains = {name: _final_gains([(found[s], methods[s]) for s in seeds]) for name, found in controls.items()}
     best = min(gains, key=lambda name: float(gains[name]["mean"]))
     return {"best_control": best, **gains[best], "seeds": seeds, "by_control": gains}
 
@@ -135,12 +151,8 @@ def value_at(curve: Sequence[Sequence[float]], second: float) -> float | None:
     return None if second < seconds[0] else float(np.interp(second, seconds, values))
 
 
-def by_seed(records: Sequence[Record], problem: str, method: str) -> dict[int, Record]:
-    """The records of one row, by seed."""
-    return {r["seed"]: r for r in records if r["problem"] == problem and r["method"] == method}
-
-
-def _row(group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _row(by_seed: Mapping[int, Record], groups: Groups, baselines: Sequence[str]) -> dict[str, Any]:
+    group = list(by_seed.values())
     first = group[0]
     timed = [_timed(r) for r in group]
     seconds = summarise_times([t["seconds"] for t in timed])
@@ -152,19 +164,18 @@ def _row(group: Sequence[Record], records: Sequence[Record], comparisons: Sequen
         "sampler": first["sampler"],
         "tags": first["tags"],
         "seeds": [r["seed"] for r in group],
-        "results": _scalars([r["outcome"]["results"] for r in group]),
+        "results": _scalars(group),
         "timed": {
             "seconds": seconds["median"],
             "seconds_interval": seconds["interval"],
-            "seconds_to_target": summarise_times(_to_targets(group, records, comparisons)),
+            "seconds_coverage": seconds["coverage"],
+            "seconds_to_target": summarise_times(_to_targets(group, groups, baselines)),
             "phases": {p: float(np.median([t["phases"].get(p, 0.0) for t in timed])) for p in phases},
         },
     }
 
 
-def _to_targets(
-    group: Sequence[Record], records: Sequence[Record], comparisons: Sequence[Comparison]
-) -> list[float | None]:
+def _to_targets(group: Sequence[Record], groups: Groups, baselines: Sequence[str]) -> list[float | None]:
     # The target is the cell's own where it states one, else the last value of the baseline with the same seed; seeds
     # without any target are left out, which differs from a target that was never reached (None).
     found: list[float | None] = []
@@ -173,27 +184,50 @@ def _to_targets(
         if "seconds_to_target" in timed:
             found.append(timed["seconds_to_target"])
             continue
-        for comparison in comparisons:
-            if comparison.problem == record["problem"] and timed["curve"]:
-                baseline = by_seed(records, comparison.problem, comparison.baseline).get(record["seed"])
-                if baseline is not None and _timed(baseline)["curve"]:
-                    found.append(reaches(timed["curve"], _timed(baseline)["curve"][-1][1]))
-                    break
+        for name in baselines if timed["curve"] else ():
+            baseline = groups.get((record["problem"], name), {}).get(record["seed"])
+            if baseline is not None and _timed(baseline)["curve"]:
+                found.append(reaches(timed["curve"], _timed(baseline)["curve"][-1][1]))
+                break
     return found
 
 
-def _scalars(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _scalars(group: Sequence[Record]) -> dict[str, Any]:
+    results = [r["outcome"]["results"] for r in group]
     keys = dict.fromkeys(k for r in results for k, v in r.items() if isinstance(v, bool | int | float))
-    return {k: summarise([r.get(k) for r in results]) for k in keys}
+    columns = {k: [r.get(k) for r in results] for k in keys}
+    found = {k: summarise_shares(v) if _all_bools(v) else summarise(v) for k, v in columns.items()}
+    return found | {"final": _finals(group)}
+
+
+def _finals(records: Sequence[Record]) -> dict[str, Any]:
+    solved = [_solved(r) for r in records]
+    return summarise_shares(solved, 100.0) if _all_bools(solved) else summarise([_final(r) for r in records])
+
+
+def _final_gains(pairs: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
+    """The final of the second of each pair minus that of the first."""
+    solved = [(_solved(before), _solved(after)) for before, after in pairs]
+    if _all_bools([one for pair in solved for one in pair]):
+        return summarise_share_gains(solved, 100.0)
+    return summarise([_final(after) - _final(before) for before, after in pairs])
+
+
+def _all_bools(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, bool) for value in values)
 
 
 def _judge(found: Mapping[str, Any], quantity: str, sense: str, bound: float) -> dict[str, Any]:
-    """A target and its verdict; "met" is None where the seeds do not suffice for a verdict."""
+    """A target and its verdict; "met" is None where the seeds do not suffice for a verdict.
+
+    A gain against 0 is a claim that an interval excludes 0: the interval's end is judged, with enough paired seeds.
+    """
     entry = found[quantity]
     value = entry["median"] if quantity == "time_ratio" else entry["mean"]
-    judged, note = value, ""
-    if quantity == "annealer_gain":
-        judged = None if entry["interval"] is None else entry["interval"][0]
+    judged, note, end = value, "", None
+    if quantity == "annealer_gain" or (quantity in ("gain", "final_gain") and bound == 0):
+        end = "high" if sense == "<=" else "low"
+        judged = None if entry["interval"] is None else entry["interval"][("low", "high").index(end)]
         if entry["n"] < SEEDS_TO_EXCLUDE_ZERO:
             note = f"{entry['n']} of the {SEEDS_TO_EXCLUDE_ZERO} paired seeds that a verdict needs"
     senses = {"<=": lambda v: v <= bound, ">=": lambda v: v >= bound, ">": lambda v: v > bound}
@@ -204,16 +238,10 @@ def _judge(found: Mapping[str, Any], quantity: str, sense: str, bound: float) ->
         "bound": bound,
         "value": value,
         "judged": judged,
+        "end": end,
         "met": met,
         "note": note,
     }
-
-
-def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["problem"], record["method"]), []).append(record)
-    return groups
 
 
 def _has_target(record: Record) -> bool:
@@ -222,6 +250,10 @@ def _has_target(record: Record) -> bool:
 
 def _charges(timed: Mapping[str, Any]) -> float:
     return math.fsum(timed["phases"].get(phase, 0.0) for phase in ("data", "compile"))
+
+
+def _solved(record: Record) -> Any:
+    return record["outcome"]["results"].get("solved")
 
 
 def _final(record: Record) -> float:

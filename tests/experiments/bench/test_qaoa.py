@@ -1,11 +1,9 @@
-"""The QAOA benchmark: its graphs, its numbers' meaning, and its targets judged."""
+"""The QAOA benchmark: its numbers' meaning, and its targets judged."""
 
-import numpy as np
 import pytest
 
 from experiments.bench.qaoa import BenchQaoa, bench_qaoa, table
 from experiments.harness.presentation.cells import UsageError
-from experiments.solvers.maxcut import NAMED, maxcut, named, random_regular
 
 pytestmark = pytest.mark.optimised
 
@@ -14,23 +12,7 @@ SMALL = BenchQaoa(
 )
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_named_graphs_are_simple_and_3_regular(name: str) -> None:
-    n, edges = named(name)
-    assert len(edges) == 3 * n // 2 == len({tuple(edge) for edge in edges}) and (edges[:, 0] < edges[:, 1]).all()
-    np.testing.assert_array_equal(np.bincount(edges.reshape(-1)), 3)
-
-
-def test_the_energy_is_minus_the_cut() -> None:
-    edges, draw = random_regular(8, 1), np.random.default_rng(0)
-    weights, bits = draw.uniform(size=len(edges)), draw.integers(0, 2, (20, 8))
-    cut = ((bits[:, edges[:, 0]] != bits[:, edges[:, 1]]) * weights).sum(1)
-    np.testing.assert_allclose(maxcut(8, edges, weights).energies(bits), -cut, rtol=1e-5)
-
-
-def test_graphs_that_there_are_not_are_refused() -> None:
-    with pytest.raises(ValueError, match="no 3-regular graph of 5 nodes"):
-        random_regular(5, 0)
+def test_sizes_without_a_3_regular_graph_are_refused() -> None:
     with pytest.raises(UsageError, match="bits must be even and at least 4"):
         BenchQaoa(bits=7)
 

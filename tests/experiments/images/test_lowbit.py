@@ -1,6 +1,8 @@
 """The one-bit head on the embedded digits: what its parts promise, and cells that repeat bit for bit."""
 
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from experiments.images.lowbit import CONTROLS, METHODS, Formulation, LowBit
 from experiments.images.patch_features import PatchFeatures, features
 from experiments.images.straight_through import Schedule
 from qjax import samplers
+from qjax.hybrid import Round
 
 pytestmark = pytest.mark.optimised
 
@@ -132,6 +135,28 @@ def test_the_same_cell_gives_the_same_results(outcomes):
     again = lowbit.run(CONFIG, "hybrid", 0)
     assert again["results"] == outcomes["hybrid"]["results"]
     assert again["timed"]["phases"]["compile"] == pytest.approx(outcomes["hybrid"]["timed"]["phases"]["compile"])
+
+
+def test_no_round_is_kept_longer_than_the_next_one_needs_it(monkeypatch):
+    """Parameters of a round live on the device: those of the first are gone when the third begins."""
+    rounds: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def begun(config, method, key, params, train, first, account):
+        alive.append(sum(one() is not None for one in rounds))
+        kernel = params["kernel"] + 1.0
+        rounds.append(weakref.ref(kernel))
+        nothing = jnp.zeros(())
+        return Round({"kernel": kernel}, *[nothing] * 9, energies_read=jnp.zeros(2))
+
+    monkeypatch.setattr(lowbit, "_round", begun)
+    monkeypatch.setattr(straight_through, "continuous", lambda *args: {"kernel": jnp.zeros(3)})
+    monkeypatch.setattr(straight_through, "refit", lambda schedule, key, params, train, account: params)
+    monkeypatch.setattr(straight_through, "refined", lambda schedule, key, params, train, account: (params, params))
+    account = SimpleNamespace(call=lambda phase, function, *args: 0.0)
+    network = SimpleNamespace(train=None, test=None, validation=None)
+    numbers = lowbit._trained(replace(CONFIG, num_rounds=6), "hybrid", jax.random.key(0), network, account)
+    assert alive == [0, 1, 1, 1, 1, 1] and numbers["accepted"] == 0
 
 
 def test_cells_are_paired_and_named_by_their_data(monkeypatch):

@@ -37,7 +37,7 @@ def test_smoke_writes_rows_table_and_figure_and_resumes(tmp_path: Path, capsys: 
         # A planted minimum of 16 spins: no run of 0.2 s misses it.
         assert row["best"] == row["median"] == row["best_known"] and row["gap"] == row["median_gap"] == 0
         assert 0 < row["seconds_to"]["best_known"] == row["seconds_to"]["best_peer_median"] < 5
-        assert row["tts99"] > 0 and row["proposals_per_second"] > 0
+        assert row["tts99"]["seconds"] > 0 and row["tts99"]["hits"] > 0 and row["proposals_per_second"] > 0
     assert (tmp_path / "solvers/gap-tile-4.png").exists()
     assert "| tile-4 | auto |" in (tmp_path / "solvers/summary.md").read_text()
     capsys.readouterr()
@@ -89,6 +89,47 @@ def test_a_peer_answers_with_the_energies_of_the_qubo(name: str, monkeypatch: py
     assert energies.min() >= float(qubo.energies(all_states(9)).min()) - 1e-4
 
 
+def test_curves_keep_their_rises_and_their_end() -> None:
+    assert compare.rises([1, 2, 3, 4, 5], [3.0, 3.0, 5.0, 5.0, 5.0]) == [[1.0, 3.0], [3.0, 5.0], [5.0, 5.0]]
+    assert compare.rises([1.0], [3.0]) == [[1.0, 3.0]]
+    many = compare.rises(range(1, 10001), [float(k >= 5000) for k in range(10000)])
+    assert many == [[1.0, 0.0], [5001.0, 1.0], [10000.0, 1.0]]
+
+
+def test_programs_of_many_instances_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[int] = []
+    monkeypatch.setattr(compare, "_structures", set())
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(len(compare._structures)))
+    for _ in range(3):  # repeats of one instance, and instances of one shape, share their programs
+        compare.forget_programs(generate("sk-5").qubo)
+        compare.forget_programs(generate("sk-5-s1").qubo)
+    assert not cleared
+    for size in range(6, 6 + 2 * compare.STRUCTURES_KEPT):
+        compare.forget_programs(generate(f"sk-{size}").qubo)
+        assert len(compare._structures) <= compare.STRUCTURES_KEPT
+    assert len(cleared) == 2
+
+
+class Passes(list):
+    """A list that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_the_summary_goes_through_its_records_once() -> None:
+    problems = [Instance(f"g{k}", "maxcut", generate("sk-8").qubo, -1, 100.0) for k in range(12)]
+    runs = Passes()
+    for problem in problems:
+        runs += [{**record(method, 0, [[1.0, 99.0]]), "problem": problem.name} for method in ("auto", "dwave-sa")]
+    found = report.summary(runs, problems, {}, 4.0)
+    assert len(found["rows"]) == 24 and len(found["against_peers"]) == 12
+    assert runs.passes == 1
+
+
 def record(method: str, seed: int, curve: list[list[float]]) -> dict[str, Any]:
     results = {"final": curve[-1][1], "reads": 4}
     timed = {"curve": curve, "phases": {"compile": 1.0, "anneal": 4.0}, "proposals_per_second": 5.0}
@@ -109,8 +150,8 @@ def test_gaps_and_seconds_of_a_cut() -> None:
     assert (ours["best"], ours["median"], ours["best_known"], ours["gap"]) == (100.0, 100.0, 100.0, 0.0)
     assert ours["seconds_to"] == {"best_peer_median": 1.5, "best_known": 4.0}
     # 1 of 3 by second 2: 2 ln 0.01 / ln(2/3) = 22.7; 2 of 3 by second 4: 4 ln 0.01 / ln(1/3) = 16.8.
-    assert ours["tts99"] == pytest.approx(4 * np.log(0.01) / np.log(1 / 3))
-    assert theirs["median_gap"] == pytest.approx(2.0) and theirs["tts99"] is None
+    assert ours["tts99"]["seconds"] == pytest.approx(4 * np.log(0.01) / np.log(1 / 3))
+    assert theirs["median_gap"] == pytest.approx(2.0) and theirs["tts99"]["seconds"] is None
     assert theirs["seconds_to"] == {"best_peer_median": 4.0, "best_known": None}
     (beside,) = found["against_peers"]
     assert (beside["sampler"], beside["peer"], beside["not_worse"]) == ("auto", "dwave-sa", True)
@@ -122,6 +163,36 @@ def test_gaps_and_seconds_of_a_cut() -> None:
     assert not beside["not_worse"] and beside["share"] is None
     unknown = Instance("g", "maxcut", problem.qubo, -1)
     assert report.summary(runs, [unknown], {}, 4.0)["rows"][1]["reference"] == 100.0
+
+
+def test_tts99_has_the_interval_that_its_share_has() -> None:
+    """Ends of Clopper and Pearson's interval: 0.025 = p^5 for 5 of 5, 0.025 = (1 - p)^5 for 0 of 5."""
+    end = 0.025 ** (1 / 5)
+    all_hit = report.tts99([1.0, 1.0, 1.0, 1.0, 2.0], 10.0)
+    # 2 s at p = 1 (one run), against 1 s x 2.86 at p = 4/5.
+    assert (all_hit["seconds"], all_hit["second"], all_hit["hits"], all_hit["p"]) == (2.0, 2.0, 5, 1.0)
+    assert all_hit["p_interval"] == pytest.approx([end, 1.0])
+    assert all_hit["interval"] == pytest.approx([2.0, 2 * np.log(0.01) / np.log(1 - end)])
+    none = report.tts99([None] * 5, 10.0)
+    assert (none["seconds"], none["second"], none["hits"]) == (None, 10.0, 0)
+    assert none["p_interval"] == pytest.approx([0.0, 1 - end])
+    assert none["interval"] == [pytest.approx(10 * np.log(0.01) / np.log(end)), None]
+    some = report.tts99([4.0, None, 3.0, None, None], 10.0)
+    assert (some["second"], some["hits"]) == (4.0, 2)
+    low, high = some["interval"]
+    assert some["seconds"] == pytest.approx(4 * np.log(0.01) / np.log(3 / 5)) and low < some["seconds"] < high
+    assert some["p_interval"] == pytest.approx([0.0527, 0.8534], abs=1e-4)
+
+
+def test_the_table_prints_tts99_with_its_interval_and_a_bound_where_it_is_not_reached() -> None:
+    problem = Instance("g", "maxcut", generate("sk-8").qubo, -1, 100.0)
+    runs = [record("auto", seed, [[1.0, 100.0]]) for seed in range(5)]
+    runs += [record("anneal", seed, [[1.0, 90.0]]) for seed in range(5)]
+    found = json.loads(json.dumps(report.summary(runs, [problem], {}, 4.0), allow_nan=False))
+    (table,) = report.tables(found)
+    columns = [table.header.index(name) for name in ("p of TTS99", "TTS99 s")]
+    shown = [tuple(line[column] for column in columns) for line in table.lines]
+    assert shown == [("5/5 [0.48, 1.00]", "1.00 [1.00, 7.08]"), ("0/5 [0.00, 0.52]", "not reached, > 24.97")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""Figures: drawn for what there is, from tables and bands with known answers."""
+
+import numpy as np
+import pytest
+
+from experiments.harness.presentation import figures
+from tests.experiments.harness.presentation.records import pair, record
+
+
+def test_figures_are_drawn_for_what_there_is(tmp_path) -> None:
+    records = [r for seed in range(2) for r in pair(seed)]
+    for method in ("hybrid", "spectral"):
+        for depth in (0.3, 1.0):
+            tags = {"family": "glass", "n": 64, "alpha": 0.95, "a": depth}
+            solved = 100.0 if method == "hybrid" else 0.0
+            records.append(record(f"glass-{depth}", method, 0, solved, tags=tags, energies=[-3.0, -2.5, -1.0]))
+    written = figures.draw(records, tmp_path, ["glass-1.0"])
+    assert [p.name for p in written] == ["curves.png", "phases.png", "energies.png", "success.png"]
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in written)
+    assert figures.draw([], tmp_path) == []
+
+
+def test_the_success_table_counts_instances() -> None:
+    group = [record("g", "hybrid", s, f, tags={"a": 1.0, "alpha": 0.95}) for s, f in enumerate([100.0, 0.0, 100.0])]
+    table, counts = figures.success_table(group, [0.3, 1.0], [0.95])
+    assert table[1, 0] == pytest.approx(200 / 3) and counts[1, 0] == 3
+    assert np.isnan(table[0, 0]) and counts[0, 0] == 0
+
+
+def test_the_band_spans_the_common_seconds() -> None:
+    seconds, low, middle, high = figures.band([[(0, 0.0), (10, 10.0)], [(2, 4.0), (8, 10.0)]])
+    assert (seconds[0], seconds[-1]) == (2.0, 8.0)
+    np.testing.assert_allclose(low, seconds)
+    np.testing.assert_allclose(high, seconds + 2.0)
+    np.testing.assert_allclose(middle, seconds + 1.0)
