@@ -23,7 +23,8 @@ from experiments.harness.presentation.cells import Cell, Progress, UsageError
 from experiments.harness.presentation.driver import Report
 from experiments.solvers import figures, peers, report
 from experiments.solvers.generate import generate
-from experiments.solvers.instances import Instance, InstanceError, read_folder
+from experiments.solvers.instances.folder import read_folder
+from experiments.solvers.instances.problem import Instance, InstanceError
 from experiments.solvers.report import REFERENCE
 from qjax import Qubo, samplers
 from qjax.samplers.contract import Sharded

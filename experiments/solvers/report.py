@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.harness.presentation.intervals import share_interval
 from experiments.harness.presentation.tables import Table, number, preamble
-from experiments.solvers.instances import Instance
+from experiments.solvers.instances.problem import Instance
 from experiments.solvers.peers import PACKAGES
 
 Record = Mapping[str, Any]

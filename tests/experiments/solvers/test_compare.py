@@ -14,7 +14,7 @@ import pytest
 from experiments import __main__ as cli
 from experiments.solvers import compare, peers, report
 from experiments.solvers.generate import generate
-from experiments.solvers.instances import Instance
+from experiments.solvers.instances.problem import Instance
 from experiments.solvers.peers import Peer
 from qjax import samplers
 from tests.samplers.problems import all_states
