@@ -76,6 +76,7 @@ def _row(
         "median": problem.objective(-median),
         "gap": gap(max(finals), reference),
         "median_gap": gap(median, reference),
+        "feasible": _feasible(group),
         "seconds_to": {
             "best_peer_median": None if best_peer is None else _median_seconds(curves, best_peer),
             "best_known": _median_seconds(curves, reference),
@@ -87,6 +88,12 @@ def _row(
         "compile_seconds": float(np.median([_timed(r)["phases"]["compile"] for r in group])),
         "seconds": float(np.median([_timed(r)["phases"]["anneal"] for r in group])),
     }
+
+
+def _feasible(group: Sequence[Record]) -> float | None:
+    """The share of repeats whose best state is an assignment, None where all states are meant."""
+    found = [r["outcome"]["results"].get("feasible") for r in group]
+    return None if None in found else float(np.mean(found))
 
 
 def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
@@ -197,6 +204,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "with. TTS99 is t max(1, ln 0.01 / ln(1 - p)) for the share p of repeats that got there by the second t at",
         "which it is least. Brackets hold the exact interval of p (Clopper and Pearson), at least 95 %, and what its",
         "ends make of TTS99 at that t. Where no repeat got there, TTS99 is above the bound of p's upper end.",
+        "An objective of bits that are no assignment is their energy, which some assignment is below: `feasible` in",
+        "summary.json is the share of repeats whose best is one.",
         "Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
         "",
     ]

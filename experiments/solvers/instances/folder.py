@@ -3,11 +3,12 @@
 import csv
 from pathlib import Path
 
+from experiments.solvers.instances.assignment import read_qaplib, read_tsplib
 from experiments.solvers.instances.problem import Instance, InstanceError, Known
 from experiments.solvers.instances.quadratic import read_model, read_text
 from experiments.solvers.instances.text import text_of
 
-SUFFIXES = (".txt", ".mc", ".rud", ".rudy", ".sparse", ".bqm")
+SUFFIXES = (".txt", ".mc", ".rud", ".rudy", ".sparse", ".bqm", ".dat", ".tsp")
 BEST_KNOWN = "best_known.csv"
 
 
@@ -35,8 +36,9 @@ def read(path: Path, known: Known | None = None) -> list[Instance]:
     Errors: InstanceError naming the file and the line.
     """
     known = {} if known is None else known
-    if path.suffix == ".bqm":
-        return [read_model(path, known)]
+    readers = {".bqm": read_model, ".dat": read_qaplib, ".tsp": read_tsplib}
+    if path.suffix in readers:
+        return [readers[path.suffix](path, known)]
     return read_text(path, known)
 
 

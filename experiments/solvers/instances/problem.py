@@ -27,6 +27,15 @@ class Instance:
     sense: int = 1
     best_known: float | None = None
     """In the file's own objective; None where nothing is known."""
+    places: int | None = None
+    """n where only assignments of n things to n places are meant, bit i n + p: thing i has place p."""
+
+    def feasible(self, bits: np.ndarray) -> bool:
+        """Whether a state (bits,) is meant at all: always, but for assignments."""
+        if self.places is None:
+            return True
+        table = np.asarray(bits).reshape(self.places, self.places)
+        return bool((table.sum(0) == 1).all() and (table.sum(1) == 1).all())
 
     def objective(self, energy: float) -> float:
         return self.sense * energy

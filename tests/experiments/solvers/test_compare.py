@@ -14,6 +14,7 @@ import pytest
 from experiments import __main__ as cli
 from experiments.solvers import compare, peers, report
 from experiments.solvers.generate import generate
+from experiments.solvers.instances.assignment import tour
 from experiments.solvers.instances.problem import Instance
 from experiments.solvers.peers import Peer
 from qjax import samplers
@@ -108,6 +109,25 @@ def test_programs_of_many_instances_are_not_all_kept(monkeypatch: pytest.MonkeyP
         compare.forget_programs(generate(f"sk-{size}").qubo)
         assert len(compare._structures) <= compare.STRUCTURES_KEPT
     assert len(cleared) == 2
+
+
+def test_an_assignment_is_solved_and_counted_as_one() -> None:
+    """Four cities: the best of three tours, found by enumeration, and a run whose best state is no assignment."""
+    distances = np.array([[0, 5, 9, 4], [5, 0, 3, 8], [9, 3, 0, 7], [4, 8, 7, 0]])
+    problem = tour("t", distances, 19.0)
+    outcome = compare.solve(problem, "exact", 0, 0.1, 4, 10, lambda fraction, text: None)
+    assert outcome["results"]["objective"] == 19.0 and outcome["results"]["feasible"] is True
+    runs = [{**record("exact", seed, [[1.0, -19.0]]), "problem": "t"} for seed in range(2)]
+    for run, feasible in zip(runs, (True, False), strict=True):
+        run["outcome"]["results"]["feasible"] = feasible
+    (row,) = report.summary(runs, [problem], {}, 4.0)["rows"]
+    assert row["feasible"] == 0.5 and row["gap"] == 0.0
+    assert (
+        report.summary([record("auto", 0, [[1.0, 9.0]])], [Instance("g", "qubo", problem.qubo)], {}, 4.0)["rows"][0][
+            "feasible"
+        ]
+        is None
+    )
 
 
 class Passes(list):
