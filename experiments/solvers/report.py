@@ -160,8 +160,8 @@ def _runs(share: float) -> float:
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """One line per row of the summary, and one per sampler of ours beside the best peer."""
-    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,p of TTS99,TTS99 s"
+    """One line per row of the summary, one per sampler of ours beside the best peer, TTS99."""
+    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known"
     header = (*names.split(","), "M proposals/s", "compile s")
     lines = []
     for row in summary["rows"]:
@@ -176,8 +176,6 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
                 number(row["median_gap"], 3),
                 number(to["best_peer_median"], 2),
                 number(to["best_known"], 2),
-                _share(row["tts99"]),
-                _certain(row["tts99"]),
                 number(None if rate is None else rate / 1e6, 0),
                 number(row["compile_seconds"], 1),
             )
@@ -192,7 +190,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
     )
     names = "instance,sampler,best peer,its median gap %,own median gap %,not worse,share of the seconds to its median"
     made = [Table("Solvers at equal wall-clock", header, tuple(lines))]
-    return [*made, Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else made
+    made += [Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else []
+    return [*made, _solutions(summary["rows"])]
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -219,16 +218,18 @@ def _median_seconds(curves: Sequence[Any], level: float) -> float | None:
     return median if math.isfinite(median) else None
 
 
-def _share(tts: Mapping[str, Any]) -> str:
-    low, high = tts["p_interval"]
-    return f"{tts['hits']}/{tts['repeats']} [{low:.2f}, {high:.2f}]"
-
-
-def _certain(tts: Mapping[str, Any]) -> str:
-    low, high = tts["interval"]
-    if tts["seconds"] is None:
-        return f"not reached, > {number(low, 2)}"
-    return f"{number(tts['seconds'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+def _solutions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    lines = []
+    for row in rows:
+        tts = row["tts99"]
+        share = f"{tts['hits']}/{tts['repeats']} [{tts['p_interval'][0]:.2f}, {tts['p_interval'][1]:.2f}]"
+        low, high = (number(end, 2) for end in tts["interval"])
+        found = f"not reached, > {low}" if tts["seconds"] is None else f"{number(tts['seconds'], 2)} [{low}, {high}]"
+        lines.append(
+            (row["instance"], row["sampler"], _value(row["reference"]), number(tts["second"], 2), share, found)
+        )
+    header = ("instance", "sampler", "reference", "t s", "p: repeats there by t", "TTS99 s")
+    return Table("Time to the reference with 99 % certainty", header, tuple(lines))
 
 
 def _value(value: float | None) -> str:

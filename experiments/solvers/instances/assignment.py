@@ -27,7 +27,7 @@ from scipy import sparse
 from experiments.solvers.instances.problem import Instance, InstanceError, Known, known_value, qubo_of
 from experiments.solvers.instances.text import Line, count_of, lines_of, next_line
 
-# Published optima, which a best_known.csv may add to: QAPLIB's and TSPLIB's own lists.
+# Published optima (QAPLIB's and TSPLIB's own lists); what a best_known.csv says comes first.
 OPTIMA = {"esc16a": 68, "had12": 1652, "nug12": 578, "tai12a": 224416, "burma14": 3323, "gr17": 2085}
 
 # TSPLIB's own: with more digits, lengths are others.
