@@ -31,7 +31,8 @@ from experiments.harness.presentation import environment
 from experiments.images.models import gather_windows
 from experiments.solvers import peers
 from experiments.solvers.compare import over_devices
-from experiments.solvers.instances import Instance, qubo_of, read_folder
+from experiments.solvers.instances.folder import read_folder
+from experiments.solvers.instances.problem import Instance, qubo_of
 from qjax import samplers
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo

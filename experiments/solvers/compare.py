@@ -23,7 +23,8 @@ from experiments.harness.presentation.cells import Cell, Progress, UsageError
 from experiments.harness.presentation.driver import Report
 from experiments.solvers import figures, peers, report
 from experiments.solvers.generate import generate
-from experiments.solvers.instances import Instance, InstanceError, read_folder
+from experiments.solvers.instances.folder import read_folder
+from experiments.solvers.instances.problem import Instance, InstanceError
 from experiments.solvers.report import REFERENCE
 from qjax import Qubo, samplers
 from qjax.samplers.contract import Sharded
@@ -43,7 +44,7 @@ class Solvers:
     """
 
     instances: Path | None = None
-    """Every Gset, Biq Mac, OR-Library and dimod file under this folder, with its best_known.csv."""
+    """Every Gset, Biq Mac, OR-Library, QAPLIB, TSPLIB and dimod file under this folder, with its best_known.csv."""
     generate: tuple[str, ...] = ()
     """Generated problems as well: sk-500, regular3-1000, lattice3-10, wishart-100-0.6, tile-32, ..."""
     seconds: float = 10.0
@@ -187,6 +188,8 @@ def solve(
         "chunks": int(info["chunks"]),
         "reads": reads,
     }
+    if problem.places is not None:
+        results["feasible"] = problem.feasible(np.asarray(samples.best_bits))
     if "choice" in info:
         results["choice"] = int(info["choice"])
     rate = problem.qubo.num_bits * reads * int(info["sweeps"]) / spent

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.landscapes.functions import wishart_couplings
 from experiments.solvers.graphs import regular
-from experiments.solvers.instances import Instance, qubo_of
+from experiments.solvers.instances.problem import Instance, qubo_of
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.harness.presentation.intervals import share_interval
 from experiments.harness.presentation.tables import Table, number, preamble
-from experiments.solvers.instances import Instance
+from experiments.solvers.instances.problem import Instance
 from experiments.solvers.peers import PACKAGES
 
 Record = Mapping[str, Any]
@@ -76,6 +76,7 @@ def _row(
         "median": problem.objective(-median),
         "gap": gap(max(finals), reference),
         "median_gap": gap(median, reference),
+        "feasible": _feasible(group),
         "seconds_to": {
             "best_peer_median": None if best_peer is None else _median_seconds(curves, best_peer),
             "best_known": _median_seconds(curves, reference),
@@ -87,6 +88,12 @@ def _row(
         "compile_seconds": float(np.median([_timed(r)["phases"]["compile"] for r in group])),
         "seconds": float(np.median([_timed(r)["phases"]["anneal"] for r in group])),
     }
+
+
+def _feasible(group: Sequence[Record]) -> float | None:
+    """The share of repeats whose best state is an assignment, None where all states are meant."""
+    found = [r["outcome"]["results"].get("feasible") for r in group]
+    return None if None in found else float(np.mean(found))
 
 
 def against_peers(rows: Sequence[Mapping[str, Any]], seconds: float) -> list[dict[str, Any]]:
@@ -153,8 +160,8 @@ def _runs(share: float) -> float:
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """One line per row of the summary, and one per sampler of ours beside the best peer."""
-    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known,p of TTS99,TTS99 s"
+    """One line per row of the summary, one per sampler of ours beside the best peer, TTS99."""
+    names = "instance,sampler,best known,best,median,median gap %,s to best peer,s to best known"
     header = (*names.split(","), "M proposals/s", "compile s")
     lines = []
     for row in summary["rows"]:
@@ -169,8 +176,6 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
                 number(row["median_gap"], 3),
                 number(to["best_peer_median"], 2),
                 number(to["best_known"], 2),
-                _share(row["tts99"]),
-                _certain(row["tts99"]),
                 number(None if rate is None else rate / 1e6, 0),
                 number(row["compile_seconds"], 1),
             )
@@ -185,7 +190,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
     )
     names = "instance,sampler,best peer,its median gap %,own median gap %,not worse,share of the seconds to its median"
     made = [Table("Solvers at equal wall-clock", header, tuple(lines))]
-    return [*made, Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else made
+    made += [Table("Beside the best peer", tuple(names.split(",")), beside)] if beside else []
+    return [*made, _solutions(summary["rows"])]
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -197,6 +203,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "with. TTS99 is t max(1, ln 0.01 / ln(1 - p)) for the share p of repeats that got there by the second t at",
         "which it is least. Brackets hold the exact interval of p (Clopper and Pearson), at least 95 %, and what its",
         "ends make of TTS99 at that t. Where no repeat got there, TTS99 is above the bound of p's upper end.",
+        "An objective of bits that are no assignment is their energy, which some assignment is below: `feasible` in",
+        "summary.json is the share of repeats whose best is one.",
         "Proposals are bits x reads x sweeps, or steps where a sampler makes no sweeps.",
         "",
     ]
@@ -210,16 +218,18 @@ def _median_seconds(curves: Sequence[Any], level: float) -> float | None:
     return median if math.isfinite(median) else None
 
 
-def _share(tts: Mapping[str, Any]) -> str:
-    low, high = tts["p_interval"]
-    return f"{tts['hits']}/{tts['repeats']} [{low:.2f}, {high:.2f}]"
-
-
-def _certain(tts: Mapping[str, Any]) -> str:
-    low, high = tts["interval"]
-    if tts["seconds"] is None:
-        return f"not reached, > {number(low, 2)}"
-    return f"{number(tts['seconds'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+def _solutions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    lines = []
+    for row in rows:
+        tts = row["tts99"]
+        share = f"{tts['hits']}/{tts['repeats']} [{tts['p_interval'][0]:.2f}, {tts['p_interval'][1]:.2f}]"
+        low, high = (number(end, 2) for end in tts["interval"])
+        found = f"not reached, > {low}" if tts["seconds"] is None else f"{number(tts['seconds'], 2)} [{low}, {high}]"
+        lines.append(
+            (row["instance"], row["sampler"], _value(row["reference"]), number(tts["second"], 2), share, found)
+        )
+    header = ("instance", "sampler", "reference", "t s", "p: repeats there by t", "TTS99 s")
+    return Table("Time to the reference with 99 % certainty", header, tuple(lines))
 
 
 def _value(value: float | None) -> str:

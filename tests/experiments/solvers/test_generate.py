@@ -1,0 +1,32 @@
+"""Generated problems: planted minima against enumeration, graphs, names and sizes that there are not."""
+
+import numpy as np
+import pytest
+
+from experiments.solvers.generate import generate
+from tests.samplers.problems import lowest
+
+
+@pytest.mark.parametrize("name", ["wishart-12-0.5", "wishart-10-s3", "tile-4", "tile-4-s1"])
+def test_planted_minima_are_minima(name: str) -> None:
+    instance = generate(name)
+    assert instance.best_known is not None
+    np.testing.assert_allclose(lowest(instance.qubo), instance.best_known, rtol=1e-5)
+
+
+def test_generated_graphs() -> None:
+    for name, n, degree in (("regular3-50", 50, 3), ("lattice2-5", 25, 4), ("lattice3-4", 64, 6), ("sk-12", 12, 11)):
+        qubo = generate(name).qubo
+        matrix = np.asarray(qubo.couplings.to_dense())
+        assert matrix.shape == (n, n) and set(np.unique(matrix)) <= {-1, 0, 1}
+        np.testing.assert_array_equal((matrix != 0).sum(1), degree)
+        spins = np.where(np.random.default_rng(0).random(n) < 0.5, 1, -1)
+        np.testing.assert_allclose(qubo.energies((spins + 1) / 2), 0.5 * spins @ matrix @ spins)
+    one, same, other = (np.asarray(generate(n).qubo.linear) for n in ("sk-12", "sk-12", "sk-12-s1"))
+    assert (one == same).all() and (one != other).any()
+
+
+@pytest.mark.parametrize("name", ["sk", "ring-5", "lattice-5", "regular3-5", "lattice2-2", "tile-5", "sk-9-0.5"])
+def test_names_and_sizes_that_there_are_not(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown problem|regular|lattice|tile|parameter"):
+        generate(name)
