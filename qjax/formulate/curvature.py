@@ -39,6 +39,11 @@ class ChannelGram:
         return split_rows(self, v, _matmul(self.gram, join_rows(self, v)))
 
     @property
+    def whole_gram(self) -> jax.Array:
+        """G, (F, F), or (F + 1, F + 1) with a bias."""
+        return self.gram
+
+    @property
     def kernel_gram(self) -> jax.Array:
         """G without the bias's row and column, (F, F)."""
         return self.gram if self.bias is None else self.gram[:-1, :-1]
@@ -59,6 +64,11 @@ class ChannelFeatures:
 
     def product(self, v: Leaves) -> Leaves:
         return split_rows(self, v, _matmul(self.features.T, _matmul(self.features, join_rows(self, v))))
+
+    @property
+    def whole_gram(self) -> jax.Array:
+        """X'X, (F, F), or (F + 1, F + 1) with a bias."""
+        return _matmul(self.features.T, self.features)
 
     @property
     def kernel_features(self) -> jax.Array:

@@ -23,7 +23,7 @@ from jax.tree_util import register_dataclass
 
 from qjax.energy.labels import Labels
 from qjax.formulate.affine import Combination, Constraint, Digits, Part, Selection
-from qjax.formulate.leaves import Leaves, floating, names, replace, select
+from qjax.formulate.leaves import Leaves, floating, known_finite, names, replace, select
 
 Per: TypeAlias = Literal["channel", "leaf"]
 
@@ -158,14 +158,16 @@ class Spec(Protocol):
 def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
     """The encoding of params by specs, a dict by leaf name, or by one Direction over several leaves.
 
-    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty or not floating-point, and
-    whatever a spec rejects.
+    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty, not floating-point, or concrete
+    and not finite, and whatever a spec rejects.
     """
     if isinstance(specs, Direction):
         return Encoding(params, (specs.bind_tree(params),))
     if not specs:
         raise ValueError("specs name no leaf")
     leaves = floating(select(params, specs))
+    if broken := [path for path, leaf in leaves.items() if not known_finite(leaf)]:
+        raise ValueError(f"leaf {broken[0]!r} holds NaN or infinity")
     if empty := [path for path, leaf in leaves.items() if not leaf.size]:
         raise ValueError(f"leaf {empty[0]!r} has no parameters to encode, its shape is {leaves[empty[0]].shape}")
     return Encoding(params, tuple(spec.bind(path, leaves[path]) for path, spec in specs.items()))

@@ -27,7 +27,7 @@ from qjax.energy.qubo import Qubo
 from qjax.formulate.affine import Digits
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature
 from qjax.formulate.encodings import Encoding
-from qjax.formulate.leaves import Leaves, check, select
+from qjax.formulate.leaves import Leaves, check, known_finite, select
 from qjax.formulate.quadratic import Quadratic
 
 Form: TypeAlias = Literal["auto", "dense", "gram", "sparse", "implicit"]
@@ -48,8 +48,23 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
                     separates), else implicit
     Where the problem separates, the Qubo has batch (C,): x.reshape(C, n / C) are its bits, and q is the sum of E over
     the batch. Each channel's scale is its step^2, which, as in any Qubo, multiplies everything.
-    Errors: ValueError for an encoded leaf that the quadratic does not hold, or a form that this pair does not have.
+    Errors: ValueError for an encoded leaf that the quadratic does not hold, a form that this pair does not have, or a
+    result that is concrete and not finite. Under a trace NaN cannot be refused: it shows in all energies.
     """
+    qubo = _pulled_back(quadratic, encoding, form, dense_limit)
+    if not known_finite((qubo.offset, qubo.linear, qubo.couplings, qubo.scale)):
+        parts = {"quadratic": quadratic, "encoding": encoding.parts}
+        culprit = next((name for name, part in parts.items() if not known_finite(part)), None)
+        raise ValueError(
+            "the pull-back overflows: its coefficients are not finite, though those of quadratic and encoding are"
+            if culprit is None
+            else f"{culprit} holds NaN or infinity"
+        )
+    return qubo
+
+
+def _pulled_back(quadratic: Quadratic, encoding: Encoding, form: Form, dense_limit: int) -> Qubo:
+    """`pull_back` without its check of the result."""
     for path in encoding.paths:
         check(path, quadratic.centre)
     if form not in ("auto", "dense", "gram", "sparse", "implicit"):

@@ -28,6 +28,7 @@ from qjax.formulate.encodings import Encoding
 from qjax.formulate.leaves import select
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.quadratic import Quadratic
+from qjax.formulate.solve import factor
 
 
 def sequential(
@@ -43,7 +44,8 @@ def sequential(
 
     Other leaves of q (a bias) are held at the encoding's params. temperature: in units of q, a scalar or one per read
     (num_reads,); at 0 rounding is deterministic (Babai's), and all reads are equal. damping: added to the diagonal of
-    H throughout, also for the minimiser. H must then be positive definite, else the states are no better than random.
+    H throughout, also for the minimiser. Where H is then singular, its minimiser of least norm is rounded, with the
+    factor L of a matrix near to H; where H is not positive semidefinite, without feedback (`qjax.formulate.solve`).
     After one factorisation of H the work is O(P^2 num_reads) for P parameters, O(F^2 C num_reads) for a shared Gram
     matrix (F, F), whose C channels are rounded in parallel.
     Errors: ValueError unless H is a shared Gram matrix or a matrix on one leaf, and the encoding is of that leaf alone,
@@ -57,7 +59,7 @@ def sequential(
     if heat.shape not in ((), (num_reads,)):
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
     alone = _restricted(quadratic, encoding, part.path)
-    target = select(minimiser(alone, encoding.params, damping=damping), [part.path])[part.path]
+    target = select(minimiser(alone, encoding.params, damping=damping).params, [part.path])[part.path]
     # The leaf as a matrix, rounded by rows, all columns at once: (F, C) for a Gram matrix, (P, 1) for a matrix on
     # the leaf.
     rows = (matrix.shape[0], -1)
@@ -67,7 +69,7 @@ def sequential(
         key,
         # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
         # the factor transposed and reversed back.
-        jnp.linalg.cholesky(damped[::-1, ::-1]).T[::-1, ::-1],
+        factor(damped[::-1, ::-1]).T[::-1, ::-1],
         (target - part.origin).reshape(rows),
         steps,
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
