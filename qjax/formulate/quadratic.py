@@ -135,9 +135,10 @@ def layer_gram(
 ) -> Quadratic:
     """q(W) = 1/(2N) |X (W - W0)|^2 + damping/2 |W - W0|^2: the change of a layer's outputs, W0 the current kernel.
 
-    inputs X (N, F), or an iterable of such batches. Of a convolution, X holds the patches, and its kernel (h, w, i, C)
-    is read as (h w i, C). channel_axis: as of `least_squares`. H is the Gram matrix X'X / N + damping I, (F, F), shared
-    by all channels.
+    inputs X (N, F), or an iterable of such batches. Of a convolution, X holds the patches in the order of its kernel:
+    those of `qjax.conv_patches` for a kernel (h, w, i, C), as Flax has it, read as (h w i, C); those of
+    `lax.conv_general_dilated_patches` with channel_axis=0 for a kernel (C, i, h, w), as Equinox and PyTorch have it.
+    channel_axis: as of `least_squares`. H is the Gram matrix X'X / N + damping I, (F, F), shared by all channels.
     Source: Frantar and Alistarh 2022 (optimal brain compression). Errors: as `least_squares`.
     """
     leaves = _kernel_leaves(params, kernel, None, damping, channel_axis)
