@@ -8,7 +8,8 @@ from qjax.energy.labels import Labels
 from qjax.energy.qubo import Ising, Qubo
 from qjax.formulate.encodings import Codebook, Direction, Encoding, FixedPoint, Mask, Rounding, Sign, Ternary, encode
 from qjax.formulate.fitted import fitted
-from qjax.formulate.minimiser import minimiser
+from qjax.formulate.minimiser import Minimum, minimiser
+from qjax.formulate.patches import conv_patches
 from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic, gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
 from qjax.hybrid import Problem, Round, Trained, hybrid, outer_round
@@ -27,6 +28,7 @@ __all__ = [
     "Labels",
     "Ledger",
     "Mask",
+    "Minimum",
     "Problem",
     "Quadratic",
     "Qubo",
@@ -39,6 +41,7 @@ __all__ = [
     "Sparse",
     "Ternary",
     "Trained",
+    "conv_patches",
     "encode",
     "fitted",
     "gauss_newton",

@@ -99,6 +99,11 @@ class Round(NamedTuple):
         """(): whether the round lowered the true loss. Every finite loss counts as lower than NaN."""
         return self.accepted & jnp.isfinite(self.loss) & ~(self.loss >= self.loss_before)
 
+    @property
+    def finite(self) -> jax.Array:
+        """(): whether all energies are finite. Where a model holds NaN, `hybrid` raises; a traced round cannot."""
+        return jnp.isfinite(self.energies_read).all() & jnp.isfinite(self.energies).all()
+
 
 class Trained(NamedTuple):
     """The result of `hybrid`.

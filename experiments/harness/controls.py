@@ -81,5 +81,5 @@ def sampler_of(method: str, anneal: Any) -> Callable[..., Samples]:
 
 def rounded(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
     """First states (num_reads, n) of the control `rounded`: the continuous minimiser, rounded, in every read."""
-    solution = minimiser(problem.quadratic, problem.encoding.params)
+    solution = minimiser(problem.quadratic, problem.encoding.params).params
     return jnp.broadcast_to(problem.encoding.nearest(solution)[None, :], (num_reads, problem.encoding.num_bits))

@@ -15,8 +15,9 @@ Every part has, for its n bits x and its leaves v:
     constraints         what a state must satisfy
     nonzeros            how many parameters each bit makes nonzero, (n,), or None where that is not linear in the bits
 
-The channel, the last axis of a leaf, comes FIRST in the order of its bits: (channel, other axes of the leaf, digit). So
-the bits of a channel are contiguous: where a problem separates into C channels, x.reshape(C, n / C) splits it.
+The channel of a leaf comes FIRST in the order of its bits: (channel, other axes of the leaf in their order, digit). So
+the bits of a channel are contiguous: where a problem separates into C channels, x.reshape(C, n / C) splits it. The
+channel is the last axis of a leaf, or `channel_axis` of its digits.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ class Constraint(NamedTuple):
 BitArray: TypeAlias = tuple[str, tuple[int, ...]]
 
 
-@partial(register_dataclass, data_fields=["origin", "step"], meta_fields=["path", "weights", "units", "cardinality"])
+@partial(
+    register_dataclass,
+    data_fields=["origin", "step"],
+    meta_fields=["path", "weights", "units", "cardinality", "channel_axis"],
+)
 @dataclass(frozen=True)
 class Digits:
     """leaf = origin + step * d,  d = bits (U, b) . weights (b,): one number d for each of U units of b digits.
@@ -57,6 +62,7 @@ class Digits:
     weights      (b,), static: the values of the digits (1, 2, 4, .. or 1, 1)
     units        static: the leaf's shape with 1 along the axes whose parameters share their bits; U = prod(units)
     cardinality  None, or how many units are 1 (b = 1 only)
+    channel_axis static: the axis of the leaf that comes first in the order of the bits
     """
 
     origin: jax.Array
@@ -65,6 +71,7 @@ class Digits:
     weights: tuple[float, ...]
     units: tuple[int, ...]
     cardinality: int | None = None
+    channel_axis: int = -1
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -80,7 +87,7 @@ class Digits:
 
     @property
     def bit_arrays(self) -> tuple[BitArray, ...]:
-        return ((self.path, (*_channel_first(self.units), len(self.weights))),)
+        return ((self.path, (*_channel_first(self.units, self.channel_axis), len(self.weights))),)
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -98,19 +105,20 @@ class Digits:
         if bool(jnp.any(self.origin != 0)):
             return None
         kept = jnp.broadcast_to(self.step != 0, self.origin.shape).astype(self.origin.dtype)
-        return _to_channel_first(kept.sum(self._shared, keepdims=True)).reshape(-1)
+        return self._flat(kept.sum(self._shared, keepdims=True))
 
     def apply(self, bits: jax.Array) -> Leaves:
         """B x, the leaf, for x (n,)."""
         digits = _digits(bits, self.weights)
-        units = _channel_last(digits.reshape(_channel_first(self.units)))
+        units = digits.reshape(_channel_first(self.units, self.channel_axis))
+        units = _from_channel_first(units, self.channel_axis)
         shape = self.origin.shape
         return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step, shape)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
         scaled = leaves[self.path] * jnp.broadcast_to(self.step, self.origin.shape)
-        units = _to_channel_first(scaled.sum(self._shared, keepdims=True)).reshape(-1)
+        units = self._flat(scaled.sum(self._shared, keepdims=True))
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
@@ -122,8 +130,8 @@ class Digits:
         step = jnp.broadcast_to(self.step, self.origin.shape)
         target = leaves[self.path] - self.origin
         # Both (U,): the distance of a unit is sum (target - step d)^2 = const - 2 d along + d^2 squares.
-        along = _to_channel_first((target * step).sum(self._shared, keepdims=True)).reshape(-1)
-        squares = _to_channel_first((step * step).sum(self._shared, keepdims=True)).reshape(-1)
+        along = self._flat((target * step).sum(self._shared, keepdims=True))
+        squares = self._flat((step * step).sum(self._shared, keepdims=True))
         if self.cardinality is not None:
             # Exactly k units are 1: those whose bit lowers the distance most.
             weight = self.weights[0]
@@ -135,6 +143,10 @@ class Digits:
     def _shared(self) -> tuple[int, ...]:
         """The axes along which parameters share their bits."""
         return tuple(axis for axis, size in enumerate(self.units) if size != self.origin.shape[axis])
+
+    def _flat(self, units: jax.Array) -> jax.Array:
+        """units, an array of the shape `units`, in the order of the bits, (U,)."""
+        return _to_channel_first(units, self.channel_axis).reshape(-1)
 
 
 @partial(register_dataclass, data_fields=["atoms"], meta_fields=["path", "shape", "axis"])
@@ -171,7 +183,7 @@ class Selection:
 
     @property
     def bit_arrays(self) -> tuple[BitArray, ...]:
-        slots = _channel_first(self.shape) if self.axis is None else (self.shape[self.axis],)
+        slots = _channel_first(self.shape, -1) if self.axis is None else (self.shape[self.axis],)
         return ((self.path, (*slots, self.atoms.shape[0])),)
 
     @property
@@ -189,7 +201,7 @@ class Selection:
         chosen = bits.reshape(self.num_slots, -1)
         slots = jnp.tensordot(chosen, self.atoms.astype(bits.dtype), axes=1, precision="highest")
         if self.axis is None:
-            return {self.path: _channel_last(slots.reshape(_channel_first(self.shape)))}
+            return {self.path: _from_channel_first(slots.reshape(_channel_first(self.shape, -1)), -1)}
         return {self.path: jnp.moveaxis(slots, 0, self.axis)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
@@ -205,7 +217,7 @@ class Selection:
 
     def _slots(self, leaf: jax.Array) -> jax.Array:
         """leaf as a matrix (slots, size of an atom)."""
-        first = _to_channel_first(leaf) if self.axis is None else jnp.moveaxis(leaf, self.axis, 0)
+        first = _to_channel_first(leaf, -1) if self.axis is None else jnp.moveaxis(leaf, self.axis, 0)
         return first.reshape(self.num_slots, -1)
 
 
@@ -302,16 +314,16 @@ def _nearest_digits(sums: jax.Array, weights: tuple[float, ...]) -> jax.Array:
     return jnp.asarray(codes[first], jnp.int8)[jnp.searchsorted(middles, sums)].reshape(-1)
 
 
-def _channel_first(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(..., C) -> (C, ...), of a shape."""
-    return shape[-1:] + shape[:-1]
+def _channel_first(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """shape with the size of `axis` moved to the front."""
+    return (shape[axis], *np.delete(shape, axis).tolist()) if shape else ()
 
 
-def _to_channel_first(leaf: jax.Array) -> jax.Array:
-    """leaf (..., C) -> (C, ...)."""
-    return jnp.moveaxis(leaf, -1, 0) if leaf.ndim else leaf
+def _to_channel_first(leaf: jax.Array, axis: int) -> jax.Array:
+    """leaf with `axis` moved to the front."""
+    return jnp.moveaxis(leaf, axis, 0) if leaf.ndim else leaf
 
 
-def _channel_last(units: jax.Array) -> jax.Array:
-    """units (C, ...) -> (..., C)."""
-    return jnp.moveaxis(units, 0, -1) if units.ndim else units
+def _from_channel_first(units: jax.Array, axis: int) -> jax.Array:
+    """The inverse of `_to_channel_first`."""
+    return jnp.moveaxis(units, 0, axis) if units.ndim else units

@@ -4,9 +4,13 @@
     encoding = encode(params, Direction(directions, bits=3))
 
 A spec is what the user writes; `encode` binds it to the current values of the leaves. Leaves without a spec keep their
-values. By default each channel (the last axis of a leaf) has one step, found from its values. per="leaf" takes one step
-for the whole leaf; step= gives the steps, as a scalar or an array that broadcasts to the leaf. A leaf whose values are
+values. By default each channel has one step, found from its values. per="leaf" takes one step for the whole leaf; step=
+gives the steps: a scalar, a vector of one per channel, or an array that broadcasts to the leaf. A leaf whose values are
 all 0 needs step=.
+
+The channels are the last axis of a leaf, as in Flax's kernels (in, out) and (h, w, in, out). Weights that have them
+elsewhere need channel_axis=, here and in the quadratic: 0 for Equinox's and PyTorch's (out, in) and (out, in, h, w). It
+decides which parameters share a step, and it comes first in the order of the bits.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +27,8 @@ from jax.tree_util import register_dataclass
 
 from qjax.energy.labels import Labels
 from qjax.formulate.affine import Combination, Constraint, Digits, Part, Selection
-from qjax.formulate.leaves import Leaves, floating, names, replace, select
-
-Per: TypeAlias = Literal["channel", "leaf"]
+from qjax.formulate.leaves import Leaves, floating, known_finite, names, replace, select
+from qjax.formulate.steps import Per, axis_of, channel_of, half_range, mean_size, reaching, step_of, ternary_scale
 
 
 @partial(register_dataclass, data_fields=["params", "parts"], meta_fields=[])
@@ -50,7 +53,11 @@ class Encoding:
 
     @property
     def labels(self) -> Labels:
-        """(leaf name, index) of every bit; the index is (channel, other axes of the leaf, digit)."""
+        """(leaf name, index) of every bit; the index is (channel, other axes of the leaf in their order, digit).
+
+        The channel is the spec's channel_axis, else the last axis. Where bits stand for slices along an axis (`Mask`,
+        `Codebook` with axis=), the other axes have index 0 or are left out: (slice, atom) for `Codebook`.
+        """
         return Labels(tuple(array for part in self.parts for array in part.bit_arrays))
 
     @property
@@ -158,14 +165,16 @@ class Spec(Protocol):
 def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
     """The encoding of params by specs, a dict by leaf name, or by one Direction over several leaves.
 
-    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty or not floating-point, and
-    whatever a spec rejects.
+    Errors: ValueError for a leaf that does not exist (with the nearest name), is empty, not floating-point, or concrete
+    and not finite, and whatever a spec rejects.
     """
     if isinstance(specs, Direction):
         return Encoding(params, (specs.bind_tree(params),))
     if not specs:
         raise ValueError("specs name no leaf")
     leaves = floating(select(params, specs))
+    if broken := [path for path, leaf in leaves.items() if not known_finite(leaf)]:
+        raise ValueError(f"leaf {broken[0]!r} holds NaN or infinity")
     if empty := [path for path, leaf in leaves.items() if not leaf.size]:
         raise ValueError(f"leaf {empty[0]!r} has no parameters to encode, its shape is {leaves[empty[0]].shape}")
     return Encoding(params, tuple(spec.bind(path, leaves[path]) for path, spec in specs.items()))
@@ -180,10 +189,13 @@ class Sign:
 
     step: Any = None
     per: Per = "channel"
+    channel_axis: int = -1
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).mean(axes, keepdims=True))
-        return Digits(-jnp.broadcast_to(step, leaf.shape), 2 * step, path, (1.0,), leaf.shape)
+        channel = channel_of(path, leaf, self.channel_axis)
+        step = step_of(path, self.step, leaf, self.per, channel, mean_size)
+        origin = -jnp.broadcast_to(step, leaf.shape)
+        return Digits(origin, 2 * step, path, (1.0,), leaf.shape, channel_axis=channel)
 
 
 @dataclass(frozen=True)
@@ -195,10 +207,13 @@ class Ternary:
 
     step: Any = None
     per: Per = "channel"
+    channel_axis: int = -1
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        step = _step(path, self.step, leaf, self.per, _ternary_scale)
-        return Digits(-jnp.broadcast_to(step, leaf.shape), step, path, (1.0, 1.0), leaf.shape)
+        channel = channel_of(path, leaf, self.channel_axis)
+        step = step_of(path, self.step, leaf, self.per, channel, ternary_scale)
+        origin = -jnp.broadcast_to(step, leaf.shape)
+        return Digits(origin, step, path, (1.0, 1.0), leaf.shape, channel_axis=channel)
 
 
 @dataclass(frozen=True)
@@ -213,15 +228,15 @@ class FixedPoint:
     step: Any = None
     per: Per = "channel"
     around: Literal["zero", "current"] = "zero"
+    channel_axis: int = -1
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        if not 1 <= self.bits <= 16:
-            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
-        half = (2**self.bits - 1) / 2
-        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        half, channel = half_range(self.bits), channel_of(path, leaf, self.channel_axis)
+        step = step_of(path, self.step, leaf, self.per, channel, partial(reaching, half))
         centre = leaf if self.around == "current" else jnp.zeros_like(leaf)
+        origin = centre - half * jnp.broadcast_to(step, leaf.shape)
         weights = tuple(float(2**j) for j in range(self.bits))
-        return Digits(centre - half * jnp.broadcast_to(step, leaf.shape), step, path, weights, leaf.shape)
+        return Digits(origin, step, path, weights, leaf.shape, channel_axis=channel)
 
 
 @dataclass(frozen=True)
@@ -236,21 +251,20 @@ class Rounding:
     step: Any = None
     bits: int = 4
     per: Per = "channel"
+    channel_axis: int = -1
 
     def bind(self, path: str, leaf: jax.Array) -> Digits:
-        if not 1 <= self.bits <= 16:
-            raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
-        half = (2**self.bits - 1) / 2
-        step = _step(path, self.step, leaf, self.per, lambda w, axes: jnp.abs(w).max(axes, keepdims=True) / half)
+        channel = channel_of(path, leaf, self.channel_axis)
+        step = step_of(path, self.step, leaf, self.per, channel, partial(reaching, half_range(self.bits)))
         full = jnp.broadcast_to(step, leaf.shape)
-        return Digits(jnp.floor(leaf / full) * full, step, path, (1.0,), leaf.shape)
+        return Digits(jnp.floor(leaf / full) * full, step, path, (1.0,), leaf.shape, channel_axis=channel)
 
 
 @dataclass(frozen=True)
 class Mask:
     """w = x w0, w0 the current value: pruning.
 
-    axis: None for one bit per parameter, else one bit per slice along this axis (-1: per channel or filter).
+    axis: None for one bit per parameter, else one bit per slice along this axis (-1 or 0: per channel or filter).
     cardinality: how many bits must be 1; None for any number.
     """
 
@@ -260,7 +274,7 @@ class Mask:
     def bind(self, path: str, leaf: jax.Array) -> Digits:
         units = leaf.shape
         if self.axis is not None:
-            axis = _axis(path, leaf, self.axis)
+            axis = axis_of(path, leaf, self.axis)
             units = tuple(size if i == axis else 1 for i, size in enumerate(leaf.shape))
         part = Digits(jnp.zeros_like(leaf), leaf, path, (1.0,), units, self.cardinality)
         if self.cardinality is not None and not 0 <= self.cardinality <= part.num_bits:
@@ -281,7 +295,7 @@ class Codebook:
 
     def bind(self, path: str, leaf: jax.Array) -> Selection:
         atoms = jnp.asarray(self.atoms, leaf.dtype)
-        axis = None if self.axis is None else _axis(path, leaf, self.axis)
+        axis = None if self.axis is None else axis_of(path, leaf, self.axis)
         shape = () if axis is None else leaf.shape[:axis] + leaf.shape[axis + 1 :]
         if atoms.ndim != len(shape) + 1 or atoms.shape[1:] != shape or atoms.shape[0] == 0:
             raise ValueError(f"atoms for {path} must have shape (K, {', '.join(map(str, shape))}), got {atoms.shape}")
@@ -314,44 +328,3 @@ class Direction:
         radius = jnp.broadcast_to(jnp.asarray(self.radius, jnp.zeros(0).dtype), (sizes.pop(),))
         weights = tuple(float(2**j) for j in range(self.bits))
         return Combination(centre, directions, -radius, 2 * radius / (2**self.bits - 1), weights)
-
-
-def _step(path: str, given: Any, leaf: jax.Array, per: Per, rule: Any) -> jax.Array:
-    """A positive step, of the leaf's number of axes, that broadcasts to the leaf.
-
-    `given` where it is not None. Else rule(leaf, axes), which reduces all axes but the channel's (per="channel", two
-    axes or more) or all axes, keeping them with size 1; a channel of zeros takes the largest step of the others.
-    """
-    if per not in ("channel", "leaf"):
-        raise ValueError(f"per must be 'channel' or 'leaf', got {per!r}")
-    if given is None:
-        axes = tuple(range(leaf.ndim - 1)) if per == "channel" and leaf.ndim > 1 else tuple(range(leaf.ndim))
-        found = rule(leaf, axes)
-        if not isinstance(found, jax.core.Tracer) and not np.any(np.asarray(found)):
-            raise ValueError(f"leaf {path!r} is all zeros, so its step cannot be found from it: give step=")
-        found = jnp.where(found > 0, found, jnp.broadcast_to(found.max(), found.shape))
-        # Under a trace a leaf of zeros cannot be refused: it gets a step that is tiny, but not 0.
-        smallest: Any = jnp.finfo(leaf.dtype)  # type: ignore[no-untyped-call]
-        return jnp.maximum(found, float(smallest.tiny) ** 0.5)
-    step = jnp.asarray(given, leaf.dtype)
-    if not isinstance(step, jax.core.Tracer) and not bool(jnp.all((step > 0) & jnp.isfinite(step))):
-        raise ValueError("step must be positive and finite")
-    trailing = leaf.shape[leaf.ndim - step.ndim :]
-    if step.ndim > leaf.ndim or any(size not in (1, own) for size, own in zip(step.shape, trailing, strict=True)):
-        raise ValueError(f"step must broadcast to the shape {leaf.shape} of {path}, got {step.shape}")
-    return step.reshape((1,) * (leaf.ndim - step.ndim) + step.shape)
-
-
-def _ternary_scale(w: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """s of `Ternary` for w of any shape, reduced over axes, which stay with size 1."""
-    size = jnp.abs(w)
-    kept = size > 0.7 * size.mean(axes, keepdims=True)
-    kept = kept.astype(w.dtype)
-    return (size * kept).sum(axes, keepdims=True) / jnp.maximum(kept.sum(axes, keepdims=True), 1.0)
-
-
-def _axis(path: str, leaf: jax.Array, axis: int) -> int:
-    """axis, counted from the front. ValueError where the leaf has no such axis."""
-    if not -leaf.ndim <= axis < leaf.ndim:
-        raise ValueError(f"axis {axis} is out of range for {path} of shape {leaf.shape}")
-    return axis % leaf.ndim

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.leaves import Leaves, floating, names, replace, select
 from qjax.formulate.quadratic import Quadratic
+from qjax.formulate.solve import solve
 
 
 def fitted(
@@ -81,7 +82,8 @@ def fitted_from(
     """`fitted` from given probes.
 
     points (S, d): the leaves of params at each probe, sorted by name and flattened (`ravel_pytree`); values (S,) and
-    gradients (S, d) of the objective there. Errors: ValueError for other shapes.
+    gradients (S, d) of the objective there. Errors: ValueError for other shapes, fewer than d + 2 points, or concrete
+    ones that lie in fewer than d dimensions.
     """
     centre = floating(select(params, names(params)))
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
@@ -90,6 +92,13 @@ def fitted_from(
             f"points and gradients must have shape (S, {flat.size}) and values (S,), got {points.shape}, "
             f"{gradients.shape}, {values.shape}"
         )
+    if points.shape[0] <= flat.size + 1:
+        raise ValueError(f"points must be more than the number of parameters + 1, {flat.size + 1}, got {len(points)}")
+    if not isinstance(points, jax.core.Tracer):
+        centred = points - points.mean(0)[None, :]
+        spanned = int(solve(jnp.matmul(centred.T, centred, precision="highest"), jnp.zeros_like(centred[0])).rank)
+        if spanned < flat.size:
+            raise ValueError(f"points must span all {flat.size} dimensions, they span {spanned}")
     sums = _add(_zero_sums(flat.shape[0], flat.dtype), points - flat[None, :], values, gradients)
     constant, slope, matrix = _regression(sums, points.shape[0], shrinkage)
     return Quadratic(centre, constant, unravel(slope), Matrix(matrix))

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qjax.spelling import unknown
 
@@ -38,6 +39,20 @@ def floating(leaves: Leaves) -> Leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ValueError(f"leaf {name!r} must be floating-point, got {jnp.result_type(leaf)}")
     return leaves
+
+
+def known_finite(tree: Any) -> bool:
+    """Whether no concrete floating-point leaf of the tree holds NaN or infinity; traced leaves are not looked at."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            continue
+        # NumPy looks at what lies in host memory: JAX would first compile a program per shape.
+        on_host = not isinstance(leaf, jax.Array) or (
+            leaf.is_fully_addressable and {device.platform for device in leaf.devices()} == {"cpu"}
+        )
+        if not bool((np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)).all()):
+            return False
+    return True
 
 
 def check(name: str, existing: Iterable[str]) -> str:

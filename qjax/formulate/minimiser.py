@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -11,43 +11,72 @@ import jax.numpy as jnp
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix, join_rows, split_rows
 from qjax.formulate.leaves import Leaves, replace
 from qjax.formulate.quadratic import Quadratic
+from qjax.formulate.solve import solve
 
 
-def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200) -> Any:
+class Minimum(NamedTuple):
+    """What `minimiser` found.
+
+    params    with the leaves of q at the minimiser
+    residual  () |g + (H + damping I)(p - r)| / |g|, the slope that is left at params relative to that at r: some
+              rounding errors where params is stationary; 1 where nothing was gained, because g lies outside of the
+              range of H (q has no minimum) or conjugate gradients found none; NaN where H or g holds NaN
+    rank      () int32: the number of directions that H + damping I determines, of F or F + 1 for a shared Gram matrix
+              and of P for a dense H; None for a `Product`
+    negative  () int32: how many of them have negative curvature, so that params is a saddle; None for a `Product`
+    """
+
+    params: Any
+    residual: jax.Array
+    rank: jax.Array | None
+    negative: jax.Array | None
+
+
+def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200) -> Minimum:
     """params with the quadratic's leaves at r - (H + damping I)^-1 g, r its centre and g its gradient there.
 
-    A shared Gram matrix or a dense H is solved directly. A `Product` is solved by at most num_iterations steps of
-    conjugate gradients, for which H + damping I must be positive definite. Errors: ValueError for a negative damping.
+    Where H + damping I is singular (features that are always 0, or combinations of others), the change p - r is that of
+    least norm among those that minimise q. A shared Gram matrix or a dense H is solved directly. A `Product` is solved
+    by at most num_iterations steps of conjugate gradients, for which H + damping I must be positive semidefinite.
+    Errors: ValueError for a negative damping.
     """
     if damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
     curvature, gradient = quadratic.curvature, quadratic.gradient
     step: Leaves
+    rank = negative = None
+
+    def damped(v: Leaves) -> Leaves:
+        return {
+            name: image + jnp.asarray(damping, image.dtype) * v[name] for name, image in curvature.product(v).items()
+        }
+
     match curvature:
         case ChannelGram() | ChannelFeatures():
-            rows = join_rows(curvature, gradient)
-            if isinstance(curvature, ChannelGram):
-                gram = curvature.gram
-            else:
-                gram = jnp.matmul(curvature.features.T, curvature.features, precision="highest")
-            step = split_rows(curvature, gradient, _solve(gram, rows, damping))
+            rows, rank, negative = solve(_damped(curvature.whole_gram, damping), join_rows(curvature, gradient))
+            step = split_rows(curvature, gradient, rows)
         case Matrix(matrix):
             flat, unravel = jax.flatten_util.ravel_pytree(gradient)
-            step = unravel(_solve(matrix, flat, damping))
+            flat, rank, negative = solve(_damped(matrix, damping), flat)
+            step = unravel(flat)
         case _:
-
-            def damped(v: Leaves) -> Leaves:
-                return {
-                    name: image + jnp.asarray(damping, image.dtype) * v[name]
-                    for name, image in curvature.product(v).items()
-                }
-
             step, _ = jax.scipy.sparse.linalg.cg(damped, gradient, maxiter=num_iterations)
-    return replace(params, {name: quadratic.centre[name] - step[name] for name in step})
+            # Along a direction without curvature the method divides by 0: its result is then no step at all.
+            finite = jnp.isfinite(_norm(step))
+            step = {name: jnp.where(finite, leaf, 0) for name, leaf in step.items()}
+    left = {name: gradient[name] - image for name, image in damped(step).items()}
+    slope = _norm(gradient)
+    residual = _norm(left) / jnp.where(slope == 0, 1, slope)
+    chosen = replace(params, {name: quadratic.centre[name] - step[name] for name in step})
+    return Minimum(chosen, residual, rank, negative)
 
 
-def _solve(matrix: jax.Array, right: jax.Array, damping: float) -> jax.Array:
-    """(matrix + damping I)^-1 right for matrix (F, F) and right (F, C), or (P, P) and (P,)."""
-    damped = matrix + jnp.asarray(damping, matrix.dtype) * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    solution: jax.Array = jnp.linalg.solve(damped, right)
-    return solution
+def _damped(matrix: jax.Array, damping: float) -> jax.Array:
+    """matrix + damping I, (F, F)."""
+    return matrix + jnp.asarray(damping, matrix.dtype) * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+
+
+def _norm(leaves: Leaves) -> jax.Array:
+    """The Euclidean norm of all leaves together, ()."""
+    squares = [jnp.sum(leaf**2) for leaf in leaves.values()]
+    return jnp.sqrt(sum(squares[1:], squares[0]))

@@ -5,7 +5,8 @@
 
 Two cases:
 
-    channels    H = G (x) I (a shared Gram matrix), and digits whose steps do not differ inside a channel. The problem
+    channels    H = G (x) I (a shared Gram matrix), and digits whose steps do not differ inside a channel, both with the
+                same channel axis. The problem
                 separates into C channels of n / C bits each. Up to the channel's scale = step^2, all have the same
                 M = G (x) ww', w the weights of the digits: one Qubo of batch (C,), dense or gram
     general     anything else: one Qubo of n bits and scale 1. M is dense, column by column (B'HB e_i for every bit i),
@@ -25,9 +26,9 @@ from qjax.energy.couplings import Couplings, Dense, Gram, Implicit, Sparse, zero
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
 from qjax.formulate.affine import Digits
-from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature
+from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature, channel_rows, from_channel_rows
 from qjax.formulate.encodings import Encoding
-from qjax.formulate.leaves import Leaves, check, select
+from qjax.formulate.leaves import Leaves, check, known_finite, select
 from qjax.formulate.quadratic import Quadratic
 
 Form: TypeAlias = Literal["auto", "dense", "gram", "sparse", "implicit"]
@@ -48,8 +49,23 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
                     separates), else implicit
     Where the problem separates, the Qubo has batch (C,): x.reshape(C, n / C) are its bits, and q is the sum of E over
     the batch. Each channel's scale is its step^2, which, as in any Qubo, multiplies everything.
-    Errors: ValueError for an encoded leaf that the quadratic does not hold, or a form that this pair does not have.
+    Errors: ValueError for an encoded leaf that the quadratic does not hold, a form that this pair does not have, or a
+    result that is concrete and not finite. Under a trace NaN cannot be refused: it shows in all energies.
     """
+    qubo = _pulled_back(quadratic, encoding, form, dense_limit)
+    if not known_finite((qubo.offset, qubo.linear, qubo.couplings, qubo.scale)):
+        parts = {"quadratic": quadratic, "encoding": encoding.parts}
+        culprit = next((name for name, part in parts.items() if not known_finite(part)), None)
+        raise ValueError(
+            "the pull-back overflows: its coefficients are not finite, though those of quadratic and encoding are"
+            if culprit is None
+            else f"{culprit} holds NaN or infinity"
+        )
+    return qubo
+
+
+def _pulled_back(quadratic: Quadratic, encoding: Encoding, form: Form, dense_limit: int) -> Qubo:
+    """`pull_back` without its check of the result."""
     for path in encoding.paths:
         check(path, quadratic.centre)
     if form not in ("auto", "dense", "gram", "sparse", "implicit"):
@@ -66,7 +82,7 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
     if isinstance(curvature, ChannelGram | ChannelFeatures):
         part = _channel_digits(encoding, curvature)
         # Kept features need no limit: they stay a factor, and no matrix is formed.
-        limit = dense_limit * quadratic.centre[curvature.kernel].shape[-1]
+        limit = dense_limit * quadratic.centre[curvature.kernel].shape[curvature.channel_axis]
         fits = isinstance(curvature, ChannelFeatures) or encoding.num_bits <= limit
         if part is not None and (form in ("dense", "gram") or (form == "auto" and fits)):
             return _channels(quadratic.value, energy, linear, curvature, part, form, encoding.labels)
@@ -101,13 +117,14 @@ def _channels(
     """The case "channels": one Qubo of batch (C,), with m = n / C = F b bits per channel, in dense or gram form.
 
     value: c, () or (C,); energy: d * (g + 1/2 H d), for each leaf in its shape; linear: B'g', (n,); part: the digits, b
-    per parameter of the kernel (F, C); labels: of the whole encoding. Channel k has B_k = step_k (I_F (x) w'), so that
+    per parameter of the kernel, seen as (F, C); labels: of the whole encoding. Channel k has
+    B_k = step_k (I_F (x) w'), so that
 
         B_k' G B_k = step_k^2 (G (x) ww'):     scale = step^2, (C,),     M = G (x) ww' without its diagonal, (m, m)
 
     Because scale multiplies everything, offset (C,) and linear (C, m) are divided by it.
     """
-    channels = part.origin.shape[-1]
+    channels = part.origin.shape[part.channel_axis]
     w = jnp.asarray(part.weights, linear.dtype)
     step = jnp.broadcast_to(part.step.reshape(-1), (channels,))
     scale = step**2
@@ -121,8 +138,9 @@ def _channels(
         matrix = jnp.kron(curvature.kernel_gram, w[:, None] * w[None, :])
         couplings, diagonal = Dense(zero_diagonal(matrix)), jnp.diagonal(matrix)
     offset = jnp.broadcast_to(value / (channels if value.ndim == 0 else 1), (channels,))
-    for term in energy.values():
-        offset = offset + term.reshape(-1, channels).sum(0)
+    for leaf, term in energy.items():
+        axis = part.channel_axis if leaf == curvature.kernel else 0
+        offset = offset + channel_rows(term, axis).sum(0)
     halves = 0.5 * jnp.broadcast_to(diagonal, (channels, diagonal.size))
     unscaled = linear.reshape(channels, -1) / scale[:, None] + halves
     # The labels of one channel's bits: all channels have the same, without the index of the channel.
@@ -133,15 +151,18 @@ def _channels(
 def _channel_digits(encoding: Encoding, curvature: ChannelGram | ChannelFeatures) -> Digits | None:
     """The digits of an encoding for the case "channels", None where this is not the case.
 
-    They must be the only part, on the quadratic's kernel, with bits of its own for every parameter, no cardinality, and
-    one step per channel or for the whole leaf.
+    They must be the only part, on the quadratic's kernel and with its channel axis, with bits of its own for every
+    parameter, no cardinality, and one step per channel or for the whole leaf.
     """
     if len(encoding.parts) != 1:
         return None
     part = encoding.parts[0]
     if not isinstance(part, Digits) or part.path != curvature.kernel or part.cardinality is not None:
         return None
-    one_step_per_channel = all(size == 1 for size in part.step.shape[:-1])
+    rank = part.origin.ndim
+    if part.channel_axis % rank != curvature.channel_axis % rank:
+        return None
+    one_step_per_channel = all(size == 1 for size in np.delete(part.step.shape, part.channel_axis))
     return part if one_step_per_channel and part.units == part.origin.shape else None
 
 
@@ -168,8 +189,8 @@ def _product(encoding: Encoding, curvature: Curvature, like: Leaves, x: jax.Arra
 def _diagonal(encoding: Encoding, curvature: Curvature) -> jax.Array | None:
     """The case "general" with implicit couplings: diag(B'HB), (n,), where no products are needed for it, else None.
 
-    That is so for a shared Gram matrix and digits with bits of its own for every parameter of the kernel (F, C), whose
-    steps may differ inside a channel: the entry of digit j of parameter (f, c) is G_ff (step_fc w_j)^2.
+    That is so for a shared Gram matrix and digits with bits of its own for every parameter of the kernel, seen as
+    (F, C), whose steps may differ inside a channel: the entry of digit j of parameter (f, c) is G_ff (step_fc w_j)^2.
     """
     part = encoding.parts[0]
     one_leaf = len(encoding.parts) == 1 and isinstance(part, Digits) and part.units == part.origin.shape
@@ -181,6 +202,8 @@ def _diagonal(encoding: Encoding, curvature: Curvature) -> jax.Array | None:
     else:
         rows = (curvature.kernel_features**2).sum(0)
     shape = part.origin.shape
-    squares = jnp.broadcast_to(rows.reshape((*shape[:-1], 1)), shape) * jnp.broadcast_to(part.step, shape) ** 2
+    channels = shape[curvature.channel_axis]
+    by_parameter = jnp.broadcast_to(rows[:, None], (rows.shape[0], channels))
+    squares = from_channel_rows(by_parameter, shape, curvature.channel_axis) * jnp.broadcast_to(part.step, shape) ** 2
     w2 = jnp.asarray(part.weights, squares.dtype) ** 2
-    return (jnp.moveaxis(squares, -1, 0).reshape(-1)[:, None] * w2[None, :]).reshape(-1)
+    return (jnp.moveaxis(squares, part.channel_axis, 0).reshape(-1)[:, None] * w2[None, :]).reshape(-1)

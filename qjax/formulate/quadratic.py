@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 
-from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature, Matrix, Product, join_rows, split_rows
+from qjax.formulate.curvature import (
+    ChannelFeatures,
+    ChannelGram,
+    Curvature,
+    Matrix,
+    Product,
+    channel_rows,
+    join_rows,
+    split_rows,
+)
 from qjax.formulate.leaves import Leaves, floating, names, replace, select
 
 
@@ -55,18 +64,22 @@ def least_squares(
     bias: str | None = None,
     ridge: float = 0.0,
     keep_features: bool = False,
+    channel_axis: int = -1,
 ) -> Quadratic:
     """q(W, b) = 1/(2N) |X W + b - Y|^2 + ridge/2 |W|^2, exact: W is the leaf `kernel`, b, where named, the leaf `bias`.
 
-    features X (N, F), targets Y (N, C); kernel (..., C), read as (F, C); bias (C,), which has no ridge. H is the Gram
-    matrix X'X / N + ridge I, (F, F), shared by all channels. With keep_features it stays the factor X, (N, F), and so
-    do the couplings of the Qubo (`Gram`): N n numbers instead of n^2.
-    Errors: ValueError for an unknown leaf, shapes that do not fit, no samples, or a negative ridge.
+    features X (N, F), targets Y (N, C); kernel (..., C), read as W (F, C); bias (C,), which has no ridge. A kernel that
+    has its channels on another axis needs channel_axis=, here and in its encoding: 0 for weights (C, F), as Equinox and
+    PyTorch have them. Its other axes, in their order, are F.
+    H is the Gram matrix X'X / N + ridge I, (F, F), shared by all channels. With keep_features it stays the factor X,
+    (N, F), and so do the couplings of the Qubo (`Gram`): N n numbers instead of n^2.
+    Errors: ValueError for an unknown leaf or axis, shapes that do not fit, no samples, or a negative ridge.
     """
     if not keep_features:
-        return least_squares_stream(params, kernel, [(features, targets)], bias=bias, ridge=ridge)
-    leaves = _kernel_leaves(params, kernel, bias, ridge)
-    x, y = _checked_batch(features, targets, leaves[kernel])
+        batches = [(features, targets)]
+        return least_squares_stream(params, kernel, batches, bias=bias, ridge=ridge, channel_axis=channel_axis)
+    leaves = _kernel_leaves(params, kernel, bias, ridge, channel_axis)
+    x, y = _checked_batch(features, targets, channel_rows(leaves[kernel], channel_axis))
     count = x.shape[0]
     if count == 0:
         raise ValueError("features hold no samples")
@@ -76,7 +89,7 @@ def least_squares(
         extra = jnp.sqrt(jnp.asarray(ridge, x.dtype)) * jnp.eye(x.shape[1], rows.shape[1], dtype=x.dtype)
         rows = jnp.concatenate([rows, extra])
         y = jnp.concatenate([y, jnp.zeros((x.shape[1], y.shape[1]), y.dtype)])
-    curvature = ChannelFeatures(rows, kernel, bias)
+    curvature = ChannelFeatures(rows, kernel, bias, channel_axis)
     residual = jnp.matmul(rows, join_rows(curvature, leaves), precision="highest") - y / root
     gradient = split_rows(curvature, leaves, jnp.matmul(rows.T, residual, precision="highest"))
     return Quadratic(leaves, 0.5 * (residual**2).sum(0), gradient, curvature)
@@ -89,17 +102,18 @@ def least_squares_stream(
     *,
     bias: str | None = None,
     ridge: float = 0.0,
+    channel_axis: int = -1,
 ) -> Quadratic:
     """`least_squares` over batches (features (B, F), targets (B, C)), of any B, summed one after another.
 
     So their N rows together may exceed the memory.
     """
-    leaves = _kernel_leaves(params, kernel, bias, ridge)
-    curvature = ChannelGram(jnp.zeros(()), kernel, bias)
+    leaves = _kernel_leaves(params, kernel, bias, ridge, channel_axis)
+    curvature = ChannelGram(jnp.zeros(()), kernel, bias, channel_axis)
     weights = join_rows(curvature, leaves)
     moments, count = None, 0  # X'X, X'(XW - Y) and |XW - Y|^2 by channel, as of `_moments`
     for features, targets in batches:
-        x, y = _checked_batch(features, targets, leaves[kernel])
+        x, y = _checked_batch(features, targets, channel_rows(leaves[kernel], channel_axis))
         update = _moments(x, y, weights, bias is not None)
         moments = update if moments is None else jax.tree.map(jnp.add, moments, update)
         count += x.shape[0]
@@ -113,27 +127,33 @@ def least_squares_stream(
     gram = gram + jnp.diag(penalty)
     shrunk = penalty[:, None] * weights
     value = 0.5 * (loss + (shrunk * weights).sum(0))
-    curvature = ChannelGram(gram, kernel, bias)
+    curvature = ChannelGram(gram, kernel, bias, channel_axis)
     return Quadratic(leaves, value, split_rows(curvature, leaves, slope + shrunk), curvature)
 
 
-def layer_gram(params: Any, kernel: str, inputs: Any | Iterable[Any], *, damping: float = 0.0) -> Quadratic:
+def layer_gram(
+    params: Any, kernel: str, inputs: Any | Iterable[Any], *, damping: float = 0.0, channel_axis: int = -1
+) -> Quadratic:
     """q(W) = 1/(2N) |X (W - W0)|^2 + damping/2 |W - W0|^2: the change of a layer's outputs, W0 the current kernel.
 
-    inputs X (N, F), or an iterable of such batches. Of a convolution, X holds the patches, and its kernel (h, w, i, C)
-    is read as (h w i, C). H is the Gram matrix X'X / N + damping I, (F, F), shared by all channels.
+    inputs X (N, F), or an iterable of such batches. Of a convolution, X holds the patches in the order of its kernel:
+    those of `qjax.conv_patches` for a kernel (h, w, i, C), as Flax has it, read as (h w i, C); those of
+    `lax.conv_general_dilated_patches` with channel_axis=0 for a kernel (C, i, h, w), as Equinox and PyTorch have it.
+    channel_axis: as of `least_squares`. H is the Gram matrix X'X / N + damping I, (F, F), shared by all channels.
     Source: Frantar and Alistarh 2022 (optimal brain compression). Errors: as `least_squares`.
     """
-    leaves = _kernel_leaves(params, kernel, None, damping)
-    weights = leaves[kernel].reshape(-1, leaves[kernel].shape[-1])
-    batches = [inputs] if hasattr(inputs, "shape") else inputs
-    streamed = ((x, jnp.matmul(jnp.asarray(x, weights.dtype), weights, precision="highest")) for x in batches)
-    model = least_squares_stream(params, kernel, streamed)
+    leaves = _kernel_leaves(params, kernel, None, damping, channel_axis)
+    weights = channel_rows(leaves[kernel], channel_axis)
+    batches: Iterable[Any] = [inputs] if hasattr(inputs, "shape") else inputs
+    # Only the Gram matrix is wanted, which does not depend on targets.
+    streamed = ((x, jnp.zeros((len(x), weights.shape[1]), weights.dtype)) for x in batches)
+    model = least_squares_stream(params, kernel, streamed, channel_axis=channel_axis)
     assert isinstance(model.curvature, ChannelGram)
     gram = model.curvature.gram
     damped = gram + jnp.asarray(damping, gram.dtype) * jnp.eye(gram.shape[0], dtype=gram.dtype)
     zero = jax.tree.map(jnp.zeros_like, leaves)
-    return Quadratic(leaves, jnp.zeros_like(model.value), zero, ChannelGram(damped, kernel))
+    curvature = ChannelGram(damped, kernel, channel_axis=channel_axis)
+    return Quadratic(leaves, jnp.zeros_like(model.value), zero, curvature)
 
 
 def gauss_newton(
@@ -228,24 +248,27 @@ def _damped(image: Leaves, v: Leaves, damping: jax.Array) -> Leaves:
     return {name: image[name] + damping.astype(v[name].dtype) * v[name] for name in v}
 
 
-def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float) -> Leaves:
-    """The leaves `kernel` (..., C) and, where named, `bias`. ValueError for what cannot be fitted."""
+def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float, channel_axis: int) -> Leaves:
+    """The leaves `kernel` and, where named, `bias`. ValueError for what cannot be fitted."""
     if ridge < 0:
         raise ValueError(f"ridge or damping must not be negative, got {ridge}")
     leaves = floating(select(params, [kernel] if bias is None else [kernel, bias]))
-    if leaves[kernel].ndim < 2:
-        raise ValueError(f"{kernel} must have at least two axes, the last one its channels, got {leaves[kernel].shape}")
+    shape = leaves[kernel].shape
+    if len(shape) < 2:
+        raise ValueError(f"{kernel} must have at least two axes, one of them its channels, got {shape}")
+    if not -len(shape) <= channel_axis < len(shape):
+        raise ValueError(f"channel_axis {channel_axis} is out of range for {kernel} of shape {shape}")
     return leaves
 
 
-def _checked_batch(features: Any, targets: Any, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """features (N, F) and targets (N, C) in the dtype of kernel (..., C), F its size / C. ValueError for others."""
-    x, y = jnp.asarray(features, kernel.dtype), jnp.asarray(targets, kernel.dtype)
-    width = kernel.size // kernel.shape[-1]
+def _checked_batch(features: Any, targets: Any, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """features (N, F) and targets (N, C) in the dtype of weights (F, C). ValueError for other shapes."""
+    x, y = jnp.asarray(features, weights.dtype), jnp.asarray(targets, weights.dtype)
+    width, channels = weights.shape
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"features must have shape (N, {width}), got {x.shape}")
-    if y.shape != (x.shape[0], kernel.shape[-1]):
-        raise ValueError(f"targets must have shape {(x.shape[0], kernel.shape[-1])}, got {y.shape}")
+    if y.shape != (x.shape[0], channels):
+        raise ValueError(f"targets must have shape {(x.shape[0], channels)}, got {y.shape}")
     return x, y
 
 

@@ -23,11 +23,14 @@ import numpy as np
 from jax import lax
 
 from qjax.formulate.affine import Digits
-from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix
+from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix, channel_rows, from_channel_rows
 from qjax.formulate.encodings import Encoding
 from qjax.formulate.leaves import select
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.quadratic import Quadratic
+from qjax.formulate.solve import factor
+
+_SHARED = (ChannelGram, ChannelFeatures)
 
 
 def sequential(
@@ -43,7 +46,8 @@ def sequential(
 
     Other leaves of q (a bias) are held at the encoding's params. temperature: in units of q, a scalar or one per read
     (num_reads,); at 0 rounding is deterministic (Babai's), and all reads are equal. damping: added to the diagonal of
-    H throughout, also for the minimiser. H must then be positive definite, else the states are no better than random.
+    H throughout, also for the minimiser. Where H is then singular, its minimiser of least norm is rounded, with the
+    factor L of a matrix near to H; where H is not positive semidefinite, without feedback (`qjax.formulate.solve`).
     After one factorisation of H the work is O(P^2 num_reads) for P parameters, O(F^2 C num_reads) for a shared Gram
     matrix (F, F), whose C channels are rounded in parallel.
     Errors: ValueError unless H is a shared Gram matrix or a matrix on one leaf, and the encoding is of that leaf alone,
@@ -57,26 +61,33 @@ def sequential(
     if heat.shape not in ((), (num_reads,)):
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
     alone = _restricted(quadratic, encoding, part.path)
-    target = select(minimiser(alone, encoding.params, damping=damping), [part.path])[part.path]
+    target = select(minimiser(alone, encoding.params, damping=damping).params, [part.path])[part.path]
+    steps = jnp.broadcast_to(part.step, target.shape)
     # The leaf as a matrix, rounded by rows, all columns at once: (F, C) for a Gram matrix, (P, 1) for a matrix on
     # the leaf.
-    rows = (matrix.shape[0], -1)
-    steps = jnp.broadcast_to(part.step, target.shape).reshape(rows)
+    axis = quadratic.curvature.channel_axis if isinstance(quadratic.curvature, _SHARED) else None
     damped = matrix + jnp.asarray(damping, dtype) * jnp.eye(matrix.shape[0], dtype=dtype)
     codes = _rounded(
         key,
         # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
         # the factor transposed and reversed back.
-        jnp.linalg.cholesky(damped[::-1, ::-1]).T[::-1, ::-1],
-        (target - part.origin).reshape(rows),
-        steps,
+        factor(damped[::-1, ::-1]).T[::-1, ::-1],
+        _as_rows(target - part.origin, axis),
+        _as_rows(steps, axis),
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
         jnp.broadcast_to(heat, (num_reads,)),
     )
-    bits = jnp.asarray(_patterns(part))[codes.reshape((*target.shape, num_reads))]  # (*leaf, reads, digits)
+    shape = target.shape
+    codes = codes.reshape(*shape, num_reads) if axis is None else from_channel_rows(codes, shape, axis)
+    bits = jnp.asarray(_patterns(part))[codes]  # (*leaf, reads, digits)
     # The order of an encoding's bits: channel, the leaf's other axes, digit.
-    channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), target.ndim, 1)
+    channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), 1 + part.channel_axis % target.ndim, 1)
     return channel_first.reshape(num_reads, -1)
+
+
+def _as_rows(leaf: jax.Array, axis: int | None) -> jax.Array:
+    """leaf as (F, C) with C its axis `axis`, or as (P, 1) for None."""
+    return leaf.reshape(-1, 1) if axis is None else channel_rows(leaf, axis)
 
 
 @jax.jit
@@ -123,7 +134,7 @@ def _problem(quadratic: Quadratic, encoding: Encoding) -> tuple[Digits, jax.Arra
         raise ValueError("sequential rounding needs an encoding of one part, in digits")
     if part.units != part.origin.shape or part.cardinality is not None:
         raise ValueError(f"sequential rounding needs free digits for every parameter of {part.path}")
-    if isinstance(curvature, ChannelGram | ChannelFeatures) and curvature.kernel == part.path:
+    if isinstance(curvature, _SHARED) and curvature.kernel == part.path:
         return part, curvature.kernel_gram
     if isinstance(curvature, Matrix) and tuple(quadratic.centre) == (part.path,):
         return part, curvature.matrix
@@ -136,7 +147,7 @@ def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadrati
     Its curvature is that block of H; its gradient is g + H d on the leaf, d = params - centre on the bias, 0 elsewhere.
     """
     curvature = quadratic.curvature
-    if not isinstance(curvature, ChannelGram | ChannelFeatures) or curvature.bias is None:
+    if not isinstance(curvature, _SHARED) or curvature.bias is None:
         return quadratic
     held = select(encoding.params, quadratic.centre)
     d = {name: leaf - quadratic.centre[name] for name, leaf in held.items()} | {
@@ -144,5 +155,5 @@ def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadrati
     }
     slope = quadratic.gradient[path] + curvature.product(d)[path]
     # The value is not updated: a minimiser does not depend on it.
-    gram = ChannelGram(curvature.kernel_gram, path)
+    gram = ChannelGram(curvature.kernel_gram, path, channel_axis=curvature.channel_axis)
     return Quadratic({path: quadratic.centre[path]}, quadratic.value, {path: slope}, gram)

@@ -42,7 +42,7 @@ def test_least_squares_is_exact_everywhere(route, with_bias):
         model = least_squares(PARAMS, "head/kernel", X, Y, bias=bias, ridge=RIDGE, keep_features=kept)
     for params in (PARAMS, ELSEWHERE):
         assert float(model(params)) == pytest.approx(float(_ridge_loss(params, with_bias)), rel=1e-4)
-    best = minimiser(model, PARAMS)
+    best = minimiser(model, PARAMS).params
     slope = jax.jit(jax.grad(lambda p: _ridge_loss(p, with_bias)))(best)
     np.testing.assert_allclose(slope["head"]["kernel"], 0, atol=1e-4)
     np.testing.assert_array_equal(best["other"], PARAMS["other"])
@@ -150,7 +150,7 @@ def test_fitted_recovers_a_quadratic():
     start = {"w": jnp.zeros(6)}
     model = fitted(jax.random.key(0), _bowl, start, 0.0, radius=1.0, num_samples=200, batch_size=64, shrinkage=0.0)
     np.testing.assert_allclose(model.curvature.matrix, A, atol=1e-3)
-    np.testing.assert_allclose(minimiser(model, start)["w"], CENTRE, atol=1e-3)
+    np.testing.assert_allclose(minimiser(model, start).params["w"], CENTRE, atol=1e-3)
     assert float(model({"w": CENTRE})) == pytest.approx(2.0, abs=1e-2)
 
 
@@ -159,7 +159,7 @@ def test_fitted_sees_the_bowl_under_ripples():
     ripple = 0.5
     assert float(jnp.abs(jax.grad(_bowl)({"w": CENTRE + 0.05}, ripple)["w"]).max()) > 5
     model = fitted(jax.random.key(1), _bowl, start, ripple, radius={"w": 2.0}, num_samples=20_000)
-    np.testing.assert_allclose(minimiser(model, start)["w"], CENTRE, atol=0.2)
+    np.testing.assert_allclose(minimiser(model, start).params["w"], CENTRE, atol=0.2)
     # The automatic shrinkage hardly changes a curvature that is so far from a multiple of I.
     np.testing.assert_allclose(model.curvature.matrix, A, atol=0.2)
 
@@ -193,7 +193,7 @@ def test_every_product_is_of_the_highest_precision():
     along = encode(PARAMS, Direction({"head/kernel": jnp.ones((2, F, C))}))
     start = {"w": jnp.zeros(6)}
     traced = [
-        jax.make_jaxpr(lambda params: kept(minimiser(kept, params)))(PARAMS),
+        jax.make_jaxpr(lambda params: kept(minimiser(kept, params).params))(PARAMS),
         jax.make_jaxpr(lambda bits: along.transpose(along.apply(bits)))(jnp.ones(along.num_bits)),
         jax.make_jaxpr(lambda x, v, g: fitted_from(x, v, g, start))(jnp.ones((9, 6)), jnp.ones(9), jnp.ones((9, 6))),
     ]
@@ -214,7 +214,7 @@ def test_conjugate_gradients_and_dense_solves_agree():
         jnp.eye(flat.size)
     )
     expected = flat - np.linalg.solve(dense, jax.flatten_util.ravel_pytree(product.gradient)[0])
-    found = qjax.formulate.leaves.select(minimiser(product, PARAMS), LEAVES)
+    found = qjax.formulate.leaves.select(minimiser(product, PARAMS).params, LEAVES)
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(found)[0], expected, atol=1e-4)
 
 

@@ -25,7 +25,7 @@ def _problem(seed=0, width=6, channels=3, samples=40, bits=2):
     targets = jnp.asarray(rng.normal(size=(samples, channels)), jnp.float32)
     params = {"kernel": jnp.zeros((width, channels)), "bias": jnp.zeros(channels)}
     quadratic = least_squares(params, "kernel", features, targets, ridge=1e-2)
-    solution = minimiser(quadratic, params)
+    solution = minimiser(quadratic, params).params
     return quadratic, encode(solution, {"kernel": FixedPoint(bits=bits)})
 
 
@@ -41,7 +41,7 @@ def _by_hand(quadratic, encoding):
     row of the upper triangular R up."""
     part = encoding.parts[0]
     gram = np.asarray(quadratic.curvature.gram, np.float64)
-    target = np.asarray(minimiser(quadratic, encoding.params)["kernel"], np.float64)
+    target = np.asarray(minimiser(quadratic, encoding.params).params["kernel"], np.float64)
     origin, step = np.asarray(part.origin, np.float64), np.broadcast_to(part.step, part.origin.shape)
     flipped = np.linalg.cholesky(gram[::-1, ::-1]).T  # H reversed = R'R: row 0 of H is its last unknown
     chosen = np.zeros_like(target)
@@ -76,7 +76,7 @@ def test_error_feedback_beats_plain_rounding():
     nearest, babai = [], []
     for seed in range(6):
         quadratic, encoding = _problem(seed, width=16, samples=80)
-        floor = quadratic(minimiser(quadratic, encoding.params))
+        floor = quadratic(minimiser(quadratic, encoding.params).params)
         states = jnp.stack(
             [encoding.nearest(encoding.params), _sequential(jax.random.key(seed), quadratic, encoding)[0]]
         )
