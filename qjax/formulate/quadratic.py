@@ -148,7 +148,8 @@ def gauss_newton(
     outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar; leaves: names, None for all.
     H is positive semidefinite for a loss convex in the predictions.
     Source: Schraudolph 2002, Fast curvature matrix-vector products.
-    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, or a loss that is no scalar.
+    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, a loss that is no scalar or fails
+    on outputs that are a tuple (predictions and a model's state, as a rule), or functions that change an nnx object.
     """
     return _local(_GaussNewton(outputs, loss), params, data, leaves, damping)
 
@@ -176,7 +177,16 @@ class _GaussNewton:
     loss: Callable[..., jax.Array]
 
     def value(self, params: Any, *data: Any) -> jax.Array:
-        return self.loss(self.outputs(params, *data), *data)
+        predictions = self.outputs(params, *data)
+        try:
+            return self.loss(predictions, *data)
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(predictions, tuple):  # what a flax model returns in training, on which an optax loss fails
+                raise ValueError(
+                    f"loss fails on the tuple of {len(predictions)} that outputs returns; of a model that returns its "
+                    f"state, too, outputs must return the predictions alone ({error})"
+                ) from error
+            raise
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
         def predict(leaves: Leaves) -> Any:
@@ -214,7 +224,15 @@ def _local(
     def objective(chosen: Leaves) -> jax.Array:
         return model.value(replace(params, chosen), *data)
 
-    shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    try:
+        shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":  # of flax, which is not imported here
+            raise ValueError(
+                "the loss writes to an nnx object outside of it, which no transformation of JAX can trace; "
+                f"qjax.interop.flax.nnx(model) makes pure functions of a model ({error})"
+            ) from error
+        raise
     if shape != ():
         raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
     value, gradient = jax.value_and_grad(objective)(centre)
