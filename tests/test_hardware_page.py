@@ -1,4 +1,4 @@
-"""The page on hardware runs: its code on a mock, and the processor's lines on the mock in the processor's place."""
+"""The code of docs/hardware.md runs on a mock, and the page names only what exists."""
 
 import re
 from pathlib import Path

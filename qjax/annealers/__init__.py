@@ -1,4 +1,8 @@
-"""Annealing processors, simulated: a chip's graph and its chains (`Chip`), its faults around any sampler (`Noisy`)."""
+"""Models of annealing processors, on classical computers; `qjax.interop.dwave` calls real ones.
+
+Chip     the couplers of a chip and the chains of a problem's bits
+Noisy    control and readout errors around any sampler
+"""
 
 from qjax.annealers.chains import Chip, MissingEdge
 from qjax.annealers.noise import Noisy

@@ -1,11 +1,13 @@
-"""A chip: which qubits are coupled, and which of them (a chain) stand for each bit of a problem.
+"""A chip: its couplers, and the chain of qubits that represents each bit of a problem.
 
-In spins, for chains C_i that touch over K_ij couplers:
+In spins, with C_i the chain of bit i and K_ij the number of couplers between C_i and C_j:
 
-    h_q = h_i / |C_i|,  q in C_i        J_pq = J_ij / K_ij over those couplers        J_pq = -strength inside a chain
+    h_q  = h_i / |C_i|      for every qubit q of C_i
+    J_pq = J_ij / K_ij      on every coupler between C_i and C_j
+    J_pq = -strength        on every coupler inside a chain
 
-so an unbroken state has the energy of its bits, less a constant. A coupling without a coupler raises: nothing is
-dropped.
+A state without broken chains then has the energy of its bits minus strength for every coupler inside a chain. A
+coupling J_ij with K_ij = 0 is an error: couplings are never dropped.
 """
 
 from __future__ import annotations
@@ -24,12 +26,19 @@ from qjax.energy.qubo import Qubo
 
 
 class MissingEdge(ValueError):
-    """A problem couples bits whose chains no coupler of the chip joins."""
+    """A coupling of the problem has no coupler between the chains of its two bits."""
 
 
 @dataclass(frozen=True)
 class Chip:
-    """Couplers and chains, held as bytes of int64 so that they hash once; made by `Chip.of`."""
+    """The couplers of a chip and the chains of a problem's n bits, made by `Chip.of`.
+
+    The fields are the bytes of int64 arrays, so that a Chip can be hashed and equal ones compile once.
+
+    edges      (couplers, 2): the two qubits of each coupler
+    qubits     (qubits,): the used qubits, chain after chain
+    lengths    (n,): the number of qubits in each chain
+    """
 
     edges: bytes
     qubits: bytes
@@ -37,8 +46,8 @@ class Chip:
 
     @staticmethod
     def of(edges: Iterable[tuple[int, int]], chains: Sequence[Iterable[int]] | int) -> Chip:
-        """edges: pairs of coupled qubits. chains: the qubits of each bit, or a number n of bits that are the qubits
-        0 .. n - 1 themselves.
+        """edges: pairs of coupled qubits. chains: for each of n bits, the qubits of its chain; or the number n, for
+        chains of one qubit each, 0 .. n - 1.
 
         Errors: ValueError for an empty or disconnected chain, or a qubit used twice.
         """
@@ -66,6 +75,7 @@ class Chip:
 
     @cached_property
     def chain_lengths(self) -> np.ndarray:
+        """(n,) int64: the number of qubits of each bit."""
         return np.frombuffer(self.lengths, np.int64)
 
     @property
@@ -74,12 +84,12 @@ class Chip:
 
     @cached_property
     def owner(self) -> np.ndarray:
-        """The bit of each used qubit, (qubits,), chain after chain."""
+        """(qubits,): the bit that each used qubit belongs to, chain after chain."""
         return np.repeat(np.arange(self.num_bits), self.chain_lengths)
 
     @cached_property
     def _couplers(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (2, couplers) among the used qubits: inside chains, and between them."""
+        """(inside chains, between chains), each (2, couplers): positions of a coupler's ends among the used qubits."""
         members = np.frombuffer(self.qubits, np.int64)
         pairs = np.frombuffer(self.edges, np.int64).reshape(-1, 2)
         top = int(max(members.max(initial=0), pairs.max(initial=0))) + 1
@@ -92,7 +102,7 @@ class Chip:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Couplers between the chains of each two bits, (n, n)."""
+        """(n, n): K_ij, the number of couplers between the chains of bits i and j; 0 on the diagonal."""
         counts = np.zeros((self.num_bits, self.num_bits), np.int64)
         rows, cols = self.owner[self._couplers[1]]
         np.add.at(counts, (rows, cols), 1)
@@ -100,8 +110,11 @@ class Chip:
         return counts
 
     def check(self, qubo: Qubo) -> None:
-        """Errors: ValueError for another number of bits; MissingEdge for a coupling that no coupler carries, or whose
-        value is not known because the call is traced."""
+        """Checks that the chip can represent a problem.
+
+        Errors: ValueError for another number of bits; MissingEdge for a coupling without a coupler, and for traced
+        couplings, which cannot be checked, unless all chains touch.
+        """
         if qubo.num_bits != self.num_bits:
             raise ValueError(f"the chip has chains for {self.num_bits} bits, the problem has {qubo.num_bits}")
         absent = self.counts == 0
@@ -126,7 +139,10 @@ class Chip:
             raise MissingEdge(f"no coupler joins the chains of {', '.join(named)} ({missing.sum()} couplings in all)")
 
     def spread(self, fields: jax.Array, couplings: jax.Array, strength: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(h, J) of the used qubits, (qubits,) and (qubits, qubits), from those of the bits, (n,) and (n, n)."""
+        """(h (qubits,), J (qubits, qubits)) of the used qubits, by the formula above.
+
+        fields (n,), couplings (n, n): those of the bits, in spins. strength (): of the chains.
+        """
         owner = self.owner
         h = fields[owner] / jnp.asarray(self.chain_lengths[owner], fields.dtype)
         inside, between = self._couplers
@@ -137,7 +153,10 @@ class Chip:
         return h, upper + upper.T
 
     def vote(self, key: jax.Array, bits: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Bits (reads, n) by majority of their chains, ties by a coin, and the broken fraction of chains, (reads,)."""
+        """(bits (reads, n) int8, fraction of broken chains (reads,)) of qubits' bits (reads, qubits).
+
+        Each chain gives the value of its majority; ties are broken at random.
+        """
         spins = (2 * bits - 1).astype(jnp.int32)
         sums = jnp.zeros((bits.shape[0], self.num_bits), jnp.int32).at[:, self.owner].add(spins)
         coin = jax.random.bernoulli(key, 0.5, sums.shape)
@@ -147,8 +166,11 @@ class Chip:
 
 
 def torque_strength(couplings: Any, prefactor: float = 1.414) -> jax.Array:
-    """prefactor * sqrt(mean degree) * rms(J), for couplings J (n, n): dwave-system's uniform torque compensation; 1
-    where there are none."""
+    """prefactor * sqrt(mean degree) * rms(J), (), for couplings J (n, n); 1 where all are 0.
+
+    The degree of a bit is the number of its couplings, rms runs over those that are not 0: the uniform torque
+    compensation of dwave-system.
+    """
     coupled = (couplings != 0).sum().astype(couplings.dtype)
     degree = coupled / couplings.shape[0]
     rms = jnp.sqrt((couplings**2).sum() / jnp.maximum(coupled, 1.0))

@@ -1,12 +1,14 @@
-"""What an annealer's analogue control does to a result, without an annealer: a noise model around any sampler.
+"""A noise model around any sampler: the errors of an annealer's analogue control and readout, without an annealer.
 
-    h, J                             the problem in spins, E = h.s + 1/2 s'Js
-    f = min(h_max/max|h|, j_max/max|J|)     the factor that fills the ranges of the device
-    h' = [f h]_b + sigma_h z,   J' = [f J]_b + sigma_j z      [.]_b: the nearest of 2^b - 1 levels of the range
-    the sampler anneals E' = (h'.s + 1/2 s'J's) / f;  each qubit is then misread with probability readout_error
+    E = h.s + 1/2 s'Js                          the problem in spins, less its constant
+    f = min(h_max / max|h|, j_max / max|J|)     the scale factor that fills the ranges of the device
+    h' = [f h]_b + sigma_h z                    [.]_b rounds to the nearest of 2^b - 1 levels of the range,
+    J' = [f J]_b + sigma_j z                    z is standard normal
+    E' = (h'.s + 1/2 s'J's) / f                 what the sampler anneals
 
-z is drawn once a programming, which is one call and one problem: all its reads share it. The draw of a coupling depends
-on the key and its two bits alone, so dense and sparse couplings get the same. Energies are those of the true Qubo.
+Each qubit is then misread with probability readout_error. z is drawn once per problem and call, as if the device were
+programmed once: all reads share it. The z of a coupling depends on the key and on its two bits only, so the dense and
+the sparse form of a problem get the same noise. Energies returned are those of the true Qubo.
 """
 
 from __future__ import annotations
@@ -26,21 +28,27 @@ from qjax.samplers.contract import check_call
 from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 
-# No read has this index, so the noise has a stream of its own; the sampler keeps the key that it has without noise.
+# Reads are counted from 0 and never reach this index: the noise has a random stream of its own, and the sampler gets
+# the key that it would get without noise.
 _STREAM = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class Noisy:
-    """`sampler` on a device with b-bit coefficients, noise and misreadings; with every field at its default, the
-    sampler itself, bit for bit on one problem.
+    """`sampler` on a device with b-bit coefficients, noise and readout errors.
 
-    precision_bits: b >= 2, or None for exact coefficients. sigma_h, sigma_j: standard deviations in device units,
-    those of h_max and j_max. readout_error: in [0, 1/2]. chip: chains and couplers (`qjax.annealers.Chip`); the sampler
-    then anneals its qubits, with chains of `chain_strength` (None: uniform torque compensation), and chains vote by
-    majority. info: scale_factor f, and chain_break_fraction by read where there is a chip, beside the sampler's own.
-    Errors: ValueError for fields out of range and couplings that are neither dense nor sparse; `MissingEdge` for a
-    coupling that the chip lacks.
+    With all fields at their defaults, the bits for one problem are those of `sampler` itself.
+
+    precision_bits    b >= 2; None for exact coefficients
+    sigma_h, sigma_j  standard deviations of the noise, in device units: those of h_max and j_max
+    readout_error     probability that a qubit is misread, in [0, 1/2]
+    h_max, j_max      the largest |h| and |J| of the device
+    chip              `qjax.annealers.Chip`: the sampler anneals its qubits, and bits are majority votes of their chains
+    chain_strength    in the units of the problem's J; None: uniform torque compensation
+
+    info: that of `sampler`, scale_factor () = f, and with a chip chain_break_fraction (reads,).
+    Errors: ValueError for fields out of range, and for couplings that are neither dense nor sparse; `MissingEdge` for a
+    coupling without a coupler on the chip.
     """
 
     sampler: Any
@@ -71,7 +79,10 @@ class Noisy:
         return bool(getattr(self.sampler, "is_host", False))
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """Samples as the contract has them. Problems of a batch are programmed one by one, noise of their own."""
+        """`Samples`, see `qjax.samplers.contract`; initial_states are of the problem's n bits, not of qubits.
+
+        The problems of a batch are programmed one by one, each with noise of its own.
+        """
         key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
         if not isinstance(qubo.couplings, Dense | Sparse):
             kind = type(qubo.couplings).__name__
@@ -108,7 +119,7 @@ class Noisy:
 def _programmed(
     noisy: Noisy, num_reads: int, key: jax.Array, qubo: Qubo, initial: jax.Array | None
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """One problem, programmed once: (bits (num_reads, n), info)."""
+    """(bits (num_reads, n), info) of one problem, programmed once. initial: (num_reads, n) or None."""
     device = replace(noisy, sampler=None)
     program, couplings, coin, flip = (jax.random.fold_in(jax.random.fold_in(key, _STREAM), k) for k in range(4))
     noised, factor = _analogue(device, program, couplings, qubo)
@@ -121,7 +132,7 @@ def _programmed(
 
 @partial(jax.jit, static_argnums=0)
 def _analogue(noisy: Noisy, program: jax.Array, couplings: jax.Array, qubo: Qubo) -> tuple[Qubo, jax.Array]:
-    """The problem that the device anneals, and f."""
+    """(the problem that the device anneals, f ()). program, couplings: keys of the noise of h and of J."""
     spins = _scaled(qubo)
     if noisy.chip is not None:
         spins = _embedded(noisy, spins)
@@ -131,7 +142,7 @@ def _analogue(noisy: Noisy, program: jax.Array, couplings: jax.Array, qubo: Qubo
     factor = jnp.where(jnp.isfinite(limits.min()), limits.min(), 1.0)
     if noisy.precision_bits is None and not noisy.sigma_h and not noisy.sigma_j:
         return qubo if noisy.chip is None else spins, factor
-    # Changes, not values: what is not quantised or noisy stays as it was to the last bit.
+    # Differences are added instead of replacing values, so that exact coefficients stay the same in every bit.
     normals = jax.random.normal(program, fields.shape)
     change_h = _change(noisy, fields, noisy.h_max / factor, noisy.sigma_h / factor, normals)
     change_j = _coupling_changes(noisy, coupled, factor, couplings)
@@ -141,7 +152,7 @@ def _analogue(noisy: Noisy, program: jax.Array, couplings: jax.Array, qubo: Qubo
 
 @partial(jax.jit, static_argnums=0)
 def _read_out(noisy: Noisy, coin: jax.Array, flip: jax.Array, bits: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-    """The bits as the device reports them, chains voted."""
+    """(bits (reads, n) with readout errors, after the votes of the chains, info) of qubits' bits (reads, qubits)."""
     wrong = jax.random.bernoulli(flip, noisy.readout_error, bits.shape)
     bits = jnp.where(wrong, 1 - bits, bits)
     if noisy.chip is None:
@@ -171,6 +182,7 @@ def _scaled(qubo: Qubo) -> Qubo:
 
 
 def _embedded(noisy: Noisy, qubo: Qubo) -> Qubo:
+    """The problem of scale 1 on the qubits of the chip, without its offset."""
     assert noisy.chip is not None
     fields, _ = _ising(qubo)
     logical = 0.25 * qubo.couplings.to_dense().astype(fields.dtype)
@@ -182,7 +194,7 @@ def _embedded(noisy: Noisy, qubo: Qubo) -> Qubo:
 
 
 def _ising(qubo: Qubo) -> tuple[jax.Array, Dense | Sparse]:
-    """(h, J) of a problem of scale 1, J in the form of its couplings."""
+    """(h (n,), J) of a problem of scale 1, J in the form of its couplings: M / 4."""
     match qubo.couplings:
         case Sparse() as c:
             coupled: Dense | Sparse = replace(c, weights=tuple(0.25 * w for w in c.weights))
@@ -192,6 +204,7 @@ def _ising(qubo: Qubo) -> tuple[jax.Array, Dense | Sparse]:
 
 
 def _largest(couplings: Dense | Sparse) -> jax.Array:
+    """max |J|, (); 0 where there are no couplings."""
     parts = couplings.weights if isinstance(couplings, Sparse) else (couplings.matrix,)
     return jnp.stack(
         [jnp.zeros(()), *(jnp.max(jnp.abs(p), initial=0.0).astype(jnp.zeros(0).dtype) for p in parts)]
@@ -199,11 +212,12 @@ def _largest(couplings: Dense | Sparse) -> jax.Array:
 
 
 def _ratio(limit: float, largest: jax.Array) -> jax.Array:
+    """limit / largest, (); infinity for largest = 0."""
     return jnp.where(largest > 0, limit / jnp.where(largest > 0, largest, 1.0), jnp.inf)
 
 
 def _change(noisy: Noisy, values: jax.Array, limit: jax.Array, sigma: jax.Array, normals: jax.Array) -> jax.Array:
-    """What quantisation and noise add to values that lie within +-limit."""
+    """What quantisation and noise add to values (...) within +-limit; normals (...): standard normal numbers."""
     change = jnp.zeros_like(values)
     if noisy.precision_bits is not None:
         step = (limit / (2 ** (noisy.precision_bits - 1) - 1)).astype(values.dtype)
@@ -212,11 +226,12 @@ def _change(noisy: Noisy, values: jax.Array, limit: jax.Array, sigma: jax.Array,
 
 
 def _coupling_changes(noisy: Noisy, couplings: Dense | Sparse, factor: jax.Array, key: jax.Array) -> Dense | Sparse:
+    """dJ, in the form of the couplings; 0 where they are 0."""
     limit, sigma = noisy.j_max / factor, noisy.sigma_j / factor
 
     def changed(values: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
         normals = _pair_normals(key, rows, cols) if noisy.sigma_j else jnp.zeros_like(values)
-        # Bits that are not coupled have no coupler to be noisy.
+        # A pair that is not coupled has no noise.
         return jnp.where(values != 0, _change(noisy, values, limit, sigma, normals), jnp.zeros_like(values))
 
     if isinstance(couplings, Dense):
@@ -233,7 +248,7 @@ def _coupling_changes(noisy: Noisy, couplings: Dense | Sparse, factor: jax.Array
 
 
 def _pair_normals(key: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
-    """A standard normal for each pair of sites, the same for (i, j) and (j, i)."""
+    """A standard normal number for each pair of sites, the same for (i, j) and (j, i). rows, cols: of equal shapes."""
     seed = streams.seeds(key, jnp.zeros(1, jnp.uint32), 1)
 
     def draw(low: jax.Array, high: jax.Array) -> jax.Array:
@@ -245,7 +260,7 @@ def _pair_normals(key: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array
 
 
 def _summed(couplings: Any, change: Dense | Sparse) -> Dense | Sparse:
-    """M + 4 dJ in one form."""
+    """M + 4 dJ, in the form of dJ."""
     if isinstance(change, Dense):
         return Dense(couplings.to_dense() + 4.0 * change.matrix)
     weights = tuple(w + 4.0 * d for w, d in zip(couplings.weights, change.weights, strict=True))

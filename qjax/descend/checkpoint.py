@@ -1,17 +1,19 @@
-"""Checkpoints: a flat dict of arrays and a JSON record, written by Orbax whole or not at all, read back only if intact.
+"""Checkpoints: a flat dict of arrays and a JSON record, saved by Orbax's CheckpointManager, restored only if intact.
 
-    folder/00000007/      the arrays, as Orbax writes them
-    folder/00000007.json  the manifest, written last: the record, and size and CRC-32 of every file in folder/00000007
+    folder/qjax-checkpoint_00000007/
+        content        the bytes of all arrays one after the other, then a CRC-32 of them and of the description
+        description    JSON: the record, and name, shape and dtype of every array
 
-Every save takes the next number, and the newest two are kept. So a process that is killed at any moment leaves a folder
-that `restore` can read, and a file that was damaged later is noticed before anything is read from it. Other files in
-the folder are left alone.
+A save takes the next number and its folder is renamed into place when complete; the newest two are kept. A process
+killed at any moment therefore leaves a folder that `restore` reads. Other files in the folder are left alone.
+
+Why one array: Orbax verifies its indices but not the numbers, and refuses arrays of no elements; when one of several
+arrays is damaged, the reads of the others fail later, in threads where nothing can catch the error.
 """
 
 import json
+import math
 import os
-import re
-import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +27,7 @@ Tree = Any
 Arrays = dict[str, np.ndarray]
 
 KEPT = 2
-
-# The names that a save makes: a number alone (arrays), or with the ending of a manifest, of a manifest half written, or
-# of arrays that Orbax has half written.
-_OWN = re.compile(r"([0-9]{8})(|\.json|\.json\.partial|\.orbax-checkpoint-tmp(?:-[0-9]+)?)")
+_PREFIX, _DIGITS = "qjax-checkpoint", 8
 
 
 class Restored(NamedTuple):
@@ -46,26 +45,23 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
     import orbax.checkpoint as ocp
 
     root = Path(folder).absolute()
-    stored = {name: array for name, array in arrays.items() if array.size}  # Orbax refuses arrays of no elements
-    empty = {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items() if not array.size}
+    listed = [[name, list(array.shape), str(array.dtype)] for name, array in arrays.items()]
+    description = {"record": dict(record), "arrays": listed}
+    content = b"".join(array.tobytes() for array in arrays.values())
+    content += _checksum(content, description)
+    items = {
+        "content": ocp.args.PyTreeSave({"bytes": np.frombuffer(content, np.uint8)}),
+        "description": ocp.args.JsonSave(description),
+    }
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        used = [int(own[1]) for path in root.iterdir() if (own := _OWN.fullmatch(path.name))]
-        target = root / f"{max(used, default=-1) + 1:08d}"
-        if stored:
-            ocp.PyTreeCheckpointer().save(target, stored)
-        _write_manifest(target, {"record": dict(record), "empty": empty, "files": _files(target)})
+        with _manager(root) as manager:
+            number = max(manager.all_steps(), default=-1) + 1
+            manager.save(number, args=ocp.args.Composite(**items))
     except OSError as error:
         raise OSError(error.errno, f"cannot write a checkpoint to {root}: {error}") from error
     except Exception as error:  # Orbax's storage reports a full disk as a ValueError
         raise OSError(f"cannot write a checkpoint to {root}: {error}") from error
-    kept = [path.stem for path in _manifests(root) if _ours(path)][-KEPT:]
-    for path in root.iterdir():  # deletes older ones, and what a killed process left unfinished
-        own = _OWN.fullmatch(path.name)
-        if own is None or (own[2] in ("", ".json") and (own[1] in kept or not _ours(path))):
-            continue
-        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
-    return target
+    return _path(root, number)
 
 
 def restore(folder: str | os.PathLike[str]) -> Restored | None:
@@ -75,17 +71,18 @@ def restore(folder: str | os.PathLike[str]) -> Restored | None:
     Errors: ValueError where there are checkpoints, but none is intact; NotADirectoryError where folder is a file.
     """
     root = Path(folder).absolute()
-    if root.exists() and not root.is_dir():
+    if not root.exists():
+        return None
+    if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder of checkpoints")
     discarded: list[str] = []
-    for manifest in reversed(_manifests(root)):
-        target = manifest.with_suffix("")
-        try:
-            arrays, record = _read(target)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            discarded.append(f"{target.name}: {error}")
-            continue
-        return Restored(target, arrays, record, tuple(discarded))
+    with _manager(root) as manager:
+        for number in sorted(manager.all_steps(), reverse=True):
+            path = _path(root, number)
+            try:
+                return Restored(path, *_read(manager, number), tuple(discarded))
+            except Exception as error:  # Orbax raises errors of many types for damaged files
+                discarded.append(f"{path.name}: {error}")
     if discarded:
         raise ValueError(f"{root}: no checkpoint can be read ({'; '.join(discarded)}); delete the folder to start anew")
     return None
@@ -124,51 +121,39 @@ def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
     return {name.removeprefix(prefix + "/"): array for name, array in arrays.items() if name.startswith(prefix + "/")}
 
 
-def _read(target: Path) -> tuple[Arrays, dict[str, Any]]:
-    """(arrays, record) of the checkpoint at target. ValueError where a file is damaged or missing."""
+def _manager(root: Path) -> Any:
+    """The CheckpointManager of a folder, which it makes."""
     import orbax.checkpoint as ocp
 
-    payload, _, checksum = target.with_suffix(".json").read_text().rpartition("\n")
-    if checksum != _checksum(payload.encode()):
-        raise ValueError(f"{target.name}.json is damaged")
-    manifest = json.loads(payload)
-    files = _files(target)
-    if wrong := sorted(name for name in manifest["files"] if files.get(name) != manifest["files"][name]):
-        raise ValueError(f"{target.name}/{wrong[0]} is damaged or missing")
-    arrays = {name: np.zeros(shape, jnp.dtype(dtype)) for name, (shape, dtype) in manifest["empty"].items()}
-    if files:
-        arrays |= {name: np.asarray(array) for name, array in ocp.PyTreeCheckpointer().restore(target).items()}
-    return arrays, manifest["record"]
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT, step_prefix=_PREFIX, step_format_fixed_length=_DIGITS, enable_async_checkpointing=False
+    )
+    return ocp.CheckpointManager(root, options=options)
 
 
-def _write_manifest(target: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest of the arrays at target, whole or not at all: JSON, then a line with its CRC-32."""
-    payload = json.dumps(manifest)
-    partial = target.with_suffix(".json.partial")
-    with open(partial, "w") as stream:
-        stream.write(payload + "\n" + _checksum(payload.encode()))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, target.with_suffix(".json"))
+def _path(root: Path, number: int) -> Path:
+    return root / f"{_PREFIX}_{number:0{_DIGITS}d}"
 
 
-def _files(target: Path) -> dict[str, list[Any]]:
-    """{path: [size, CRC-32]} of every file under target, by paths relative to it."""
-    contents = {path: path.read_bytes() for path in sorted(target.rglob("*")) if path.is_file()}
-    return {str(path.relative_to(target)): [len(data), _checksum(data)] for path, data in contents.items()}
+def _read(manager: Any, number: int) -> tuple[Arrays, dict[str, Any]]:
+    """(arrays, record) of a checkpoint. Errors: ValueError, or Orbax's own, where it is damaged."""
+    import orbax.checkpoint as ocp
+
+    items = {"content": ocp.args.PyTreeRestore(), "description": ocp.args.JsonRestore()}
+    found = manager.restore(number, args=ocp.args.Composite(**items))
+    content, description = found.content["bytes"].tobytes(), found.description
+    if content[-4:] != _checksum(content[:-4], description):
+        raise ValueError("the arrays or the record are not what was saved")
+    arrays, start = {}, 0
+    for name, shape, dtype in description["arrays"]:
+        flat = np.frombuffer(content, jnp.dtype(dtype), math.prod(shape), start)
+        arrays[name], start = flat.reshape(shape), start + flat.nbytes
+    return arrays, description["record"]
 
 
-def _manifests(root: Path) -> list[Path]:
-    return sorted(root.glob("[0-9]" * 8 + ".json")) if root.is_dir() else []
-
-
-def _ours(path: Path) -> bool:
-    """Whether the contents, too, are a checkpoint's: other files may have eight digits as their name, say a date."""
-    if path.is_dir():
-        return (path / "_CHECKPOINT_METADATA").exists()  # Orbax writes it first
-    start = b'{"record": '
-    with open(path, "rb") as stream:
-        return stream.read(len(start)) == start
+def _checksum(content: bytes, description: Mapping[str, Any]) -> bytes:
+    """CRC-32 of content and description, 4 bytes."""
+    return zlib.crc32(json.dumps(description, sort_keys=True).encode(), zlib.crc32(content)).to_bytes(4, "big")
 
 
 def _name(prefix: str, path: Any) -> str:
@@ -179,7 +164,3 @@ def _plain(leaf: Any) -> Any:
     """The leaf; of a random key, its key data."""
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf
-
-
-def _checksum(content: bytes) -> str:
-    return f"{zlib.crc32(content):08x}"

@@ -1,4 +1,4 @@
-"""The seam to other libraries: dimod both ways, D-Wave's processors, Qiskit, flax; each imported when first used.
+"""Where qjax meets other libraries: dimod, D-Wave, Qiskit, flax. Each is imported when it is first used.
 
 as_dimod(sampler)         a qjax sampler as a `dimod.Sampler`
 qjax.interop.dimod        dimod samplers as qjax samplers

@@ -1,5 +1,4 @@
-"""Any qjax sampler as a `dimod.Sampler`: what Ocean's composites and tools accept. Importing this module needs
-dimod."""
+"""Any qjax sampler as a `dimod.Sampler`, for D-Wave's Ocean composites and tools. Importing this module needs dimod."""
 
 from __future__ import annotations
 
@@ -17,13 +16,17 @@ from qjax.interop.bqm import from_bqm
 class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
     """`sample(bqm, num_reads=64, seed=None, initial_states=None, **hyperparameters)` for a qjax sampler.
 
-    hyperparameters: fields of the sampler, replaced for this call. seed: an integer below 2^31; None draws one, and
-    `info["seed"]` says which. initial_states: whatever `dimod.as_samples` reads, one state or one a read, spins or
-    bits. Energies are those of the model itself in float64; `info["timing"]` has preprocessing_ns, sampling_ns (the
-    first call of a shape compiles in it) and postprocessing_ns. Errors: ValueError for a parameter that there is not.
+    bqm               a `dimod.BinaryQuadraticModel`, spin or binary
+    seed              an integer below 2^31; None draws one. `info["seed"]` is the seed used
+    initial_states    anything that `dimod.as_samples` reads: one state, or one per read; spins or bits
+    hyperparameters   fields of the sampler, replaced for this call
+
+    Returns a `dimod.SampleSet` with the energies of the model itself, in float64. `info["timing"]` has
+    preprocessing_ns, sampling_ns (which includes compiling, in the first call of a shape) and postprocessing_ns.
+    Errors: ValueError for an unknown parameter, or for initial_states that lack a variable.
     """
 
-    # dimod declares both as abstract properties; each instance gets its own.
+    # dimod declares both as abstract properties; every instance sets its own.
     parameters: dict[str, list[str]] = {}  # noqa: RUF012
     properties: dict[str, Any] = {}  # noqa: RUF012
 
@@ -61,6 +64,7 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
 
 
 def _states(initial: Any, bqm: Any) -> np.ndarray:
+    """Bits (states, n) in the model's order of variables."""
     values, names = dimod.as_samples(initial)
     place = {name: column for column, name in enumerate(names)}
     missing = [v for v in bqm.variables if v not in place]

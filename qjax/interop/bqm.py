@@ -1,4 +1,4 @@
-"""Qubo <-> dimod.BinaryQuadraticModel, vectorised both ways. dimod is imported when first called."""
+"""Qubo <-> dimod.BinaryQuadraticModel, vectorised in both directions. dimod is imported on the first call."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
 from qjax.samplers.samples import Samples
 
-# Above this share of coupled pairs a matrix is both smaller and faster than an edge list.
+# Where more than this share of all pairs is coupled, a matrix is both smaller and faster than a list of edges.
 _DENSE_SHARE = 0.1
 _BLOCK = 256
 
 
 def to_bqm(qubo: Qubo) -> Any:
-    """The same energy as a binary `dimod.BinaryQuadraticModel` in float64, its variables named by the Qubo's labels.
+    """E(x) as a binary `dimod.BinaryQuadraticModel` in float64, its variables named by the Qubo's labels.
 
-    Errors: ValueError for a batch of problems.
+    The Qubo's scale is multiplied in. Errors: ValueError for a batch of problems.
     """
     import dimod
 
@@ -52,10 +52,10 @@ def to_bqm(qubo: Qubo) -> Any:
 
 
 def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
-    """The Qubo of a binary or spin model; bits are in the model's variable order and labelled with its variables.
+    """The Qubo of a binary or spin model: bits in the model's order of variables, labelled with them.
 
-    form: "dense", "sparse" or None (dense where more than a tenth of all pairs are coupled).
-    Errors: ValueError for another form or NaN or infinite biases.
+    form: "dense", "sparse", or None: dense where more than a tenth of all pairs are coupled.
+    Errors: ValueError for another form, and for biases that are not finite.
     """
     binary = bqm.change_vartype("BINARY", inplace=False) if bqm.vartype.name != "BINARY" else bqm
     n = binary.num_variables
@@ -73,11 +73,12 @@ def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
 
 
 def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) -> Any:
+    """The symmetric matrix (n, n) of edges rows, cols, weights (E,), every edge listed once."""
     import jax.numpy as jnp
 
     matrix = np.zeros((n, n), jnp.zeros(0).dtype)
     matrix[rows, cols] = weights
-    # Mirrored in blocks that fit the cache: at n = 4000 the transposed sum of the whole takes twice as long.
+    # In blocks that fit the processor's cache: at n = 4000, M + M' of the whole matrix takes twice as long.
     for i in range(0, n, _BLOCK):
         for j in range(0, i + 1, _BLOCK):
             here, there = np.s_[i : i + _BLOCK, j : j + _BLOCK], np.s_[j : j + _BLOCK, i : i + _BLOCK]
@@ -87,9 +88,9 @@ def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) 
 
 
 def to_sampleset(qubo: Qubo, samples: Samples) -> Any:
-    """Reads of one problem as a binary `dimod.SampleSet` named by the Qubo's labels, energies in float64.
+    """The reads of one problem as a binary `dimod.SampleSet`, variables named by the Qubo's labels, float64 energies.
 
-    `info["chain_break_fraction"]` becomes a vector of the set; other info is left behind.
+    `info["chain_break_fraction"]` (reads,) is kept as a data vector; other info is dropped.
     Errors: ValueError for a batch of problems.
     """
     import dimod

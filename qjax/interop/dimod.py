@@ -1,8 +1,8 @@
-"""dimod samplers as qjax samplers; dimod and dwave-samplers are imported when first needed.
+"""dimod samplers as qjax samplers; dimod and dwave-samplers are imported on the first call.
 
 DimodSampler(sampler)   any `dimod.Sampler`: simulated annealing, tabu, path integral, tree decomposition, OpenJij, ...
-Neal(...)               the simulated annealing of dwave-samplers, so wrapped
-AsDimod(sampler)        the other way round (qjax.interop.as_dimod)
+Neal(...)               the simulated annealing of dwave-samplers
+AsDimod(sampler)        the other direction: a qjax sampler as a `dimod.Sampler` (qjax.interop.as_dimod)
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from qjax.interop.host import HostSampler
 
 
 class _BqmSampler(HostSampler):
-    """A host sampler that hands a model to a dimod sampler in this process."""
+    """Base of the host samplers that call a dimod sampler in this process."""
 
     def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
-        """(dimod sampler, its keyword arguments, the names that it knows) for a model."""
-        raise TypeError(f"{type(self).__name__} does not say its dimod sampler")
+        """(dimod sampler, keyword arguments for its `sample`, the names of all that it takes) for a model."""
+        raise TypeError(f"{type(self).__name__} has no _solver")
 
     def _reads(
         self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
@@ -50,9 +50,10 @@ class _BqmSampler(HostSampler):
 
 
 def checked(answer: Any, n: int, num_reads: int, name: str) -> np.ndarray:
-    """Bits (num_reads, n) of a dimod sample set, in the order of the Qubo.
+    """Bits (num_reads, n) int8 of a dimod sample set, in the order of the Qubo's bits.
 
-    Errors: ValueError for other variables than 0 .. n - 1, values that are no bits, no sample at all.
+    Aggregated samples are repeated by their number of occurrences. name: of the sampler, for messages.
+    Errors: ValueError for variables other than 0 .. n - 1, values other than bits or spins, and an empty sample set.
     """
     if set(answer.variables) != set(range(n)):
         found = sorted(map(str, answer.variables))[:8]
@@ -67,34 +68,36 @@ def checked(answer: Any, n: int, num_reads: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} answered with no sample at all")
     reads = np.repeat(rows, counts, axis=0)
     if reads.shape[0] != num_reads:
-        # A solver without num_reads decides itself: keep its lowest states, repeat them where there are too few.
+        # A solver without num_reads chooses their number itself: its lowest states are taken, repeated if too few.
         order = np.argsort(np.repeat(np.asarray(binary.record.energy), counts), kind="stable")
         reads = reads[np.resize(order, num_reads)]
     return reads.astype(np.int8)
 
 
 def _known(sampler: Any) -> frozenset[str]:
-    """Names of the keyword arguments of a dimod sampler: those it declares and those its `sample` spells out."""
-    # OpenJij declares three of its parameters and takes a dozen.
+    """Names of the keyword arguments of a dimod sampler: those in `parameters` and in the signature of `sample`."""
+    # OpenJij lists three in `parameters`, and its `sample` takes a dozen.
     spelled = inspect.signature(sampler.sample).parameters.values()
     named = {p.name for p in spelled if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     return frozenset(sampler.parameters) | (named - {"bqm"})
 
 
 def _repeats_itself(sampler: Any) -> bool:
-    # OpenJij gives every read of a seeded call the same random numbers: one read a call, each with its own seed.
+    # OpenJij uses the same random numbers for every read of a seeded call: it gets one call per read, each with a seed.
     return type(sampler).__module__.split(".")[0] == "openjij"
 
 
 @dataclass(frozen=True)
 class DimodSampler(_BqmSampler):
-    """Any `dimod.Sampler` as a qjax sampler. parameters: keyword arguments of its `sample`, a tuple of (name, value)
-    pairs.
+    """Any `dimod.Sampler` as a qjax sampler.
 
-    `num_reads` is passed where the sampler knows it, `seed` (derived from the key, < 2^31) likewise, unless given
-    here. Reads that it aggregates are counted out again. A sampler that takes a seed may be called inside jit and
-    vmap; `deterministic` says so of one that takes none and yet always answers alike (exact solvers).
-    Errors: ValueError for a parameter that the sampler does not know (some ignore those in silence).
+    sampler         the `dimod.Sampler`
+    parameters      keyword arguments for its `sample`, as a tuple of (name, value) pairs
+    deterministic   True for a sampler without a seed that always gives the same answer, such as an exact solver
+
+    num_reads and seed (below 2^31, from the key) are passed where the sampler takes them, unless they are among the
+    parameters. Samplers that take a seed and deterministic ones may be called inside jit and vmap.
+    Errors: ValueError for a parameter that the sampler does not take (some samplers ignore those without a warning).
     """
 
     sampler: Any
@@ -121,8 +124,9 @@ class DimodSampler(_BqmSampler):
 
 @dataclass(frozen=True)
 class Neal(_BqmSampler):
-    """Simulated annealing of dwave-samplers (once dwave-neal), on one CPU thread. Fields as in its `sample`.
+    """The simulated annealing of dwave-samplers (formerly dwave-neal), on one CPU thread.
 
+    Fields: the arguments of `dwave.samplers.SimulatedAnnealingSampler.sample` of the same names.
     Errors: ImportError where dwave-samplers is not installed.
     """
 
@@ -145,7 +149,7 @@ class Neal(_BqmSampler):
         vectors = bqm.to_numpy_vectors()
         flat = not np.any(vectors.linear_biases) and not np.any(vectors.quadratic.biases)
         if flat and self.beta_range is None and self.beta_schedule is None:
-            # Left to itself the solver warns that all energies are equal, then takes this range.
+            # What the solver chooses itself, but with a warning that all energies are equal.
             arguments["beta_range"] = (0.1, 1.0)
         solver = SimulatedAnnealingSampler()
         return solver, arguments, frozenset(solver.parameters)

@@ -1,10 +1,11 @@
-"""The call of a host sampler: the one place where a Qubo leaves the device, and bits come back.
+"""Host samplers, and the one place where a Qubo is copied from the device to the host and bits are copied back.
 
-    eager    device -> numpy -> solver, one problem of a batch after another -> Samples
-    traced   the same through a pure callback, for samplers whose bits are a function of problem and seed (`seeded`);
-             any other raises
+    eager call     device -> NumPy -> solver, for the problems of a batch one after another -> Samples
+    traced call    the same in a `jax.pure_callback`, for samplers whose bits are a function of problem and seed
+                   (`seeded`); an error for others
 
-A subclass writes `_reads(seed, qubo, num_reads, initial)`: numpy in, numpy out, no JAX (it may run in a callback).
+A subclass implements `_reads(seed, qubo, num_reads, initial)` with NumPy arrays in and out, and without JAX, since it
+may run in a callback.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from qjax.samplers.samples import Samples
 
 
 class HostSampler:
-    """Base of the samplers that run on the host."""
+    """Base class of the samplers that run on the host."""
 
     couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
     batches: ClassVar[bool] = True
@@ -33,24 +34,24 @@ class HostSampler:
 
     @property
     def seeded(self) -> bool:
-        """Whether equal problems and seeds give equal bits, so that a call may be traced."""
+        """Whether bits are a function of problem and seed, so that calls may be traced."""
         return False
 
     def _reads(
         self, seed: int, qubo: Qubo, num_reads: int, initial: np.ndarray | None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(bits (num_reads, n), info) of one problem over bits 0 .. n - 1, n > 0, its leaves on the host.
+        """(bits (num_reads, n), info) of one problem with n > 0 bits, labelled 0 .. n - 1, its leaves NumPy arrays.
 
-        seed: below 2^31. initial: bits (num_reads, n) or None.
+        seed: below 2^31. initial: bits (num_reads, n), or None.
         """
-        raise TypeError(f"{type(self).__name__} does not say how it samples")
+        raise TypeError(f"{type(self).__name__} has no _reads")
 
     def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """Samples as the contract has them; energies are recomputed from the Qubo.
+        """`Samples`, see `qjax.samplers.contract`; energies are recomputed from the Qubo.
 
-        Eager calls bring info along: arrays by problem and read, and tables of numbers summed over a batch. Traced
-        calls bring none. Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and
-        for answers that do not fit the problem.
+        info of an eager call: arrays (*batch, ...), and tables {name: number} summed over the batch; of a traced call:
+        none. Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and for answers
+        that do not fit the problem.
         """
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states)))
         if traced and not self.seeded:
@@ -59,7 +60,7 @@ class HostSampler:
                 "traced: call it outside jit, vmap and grad"
             )
         key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
-        # Labels are left behind: the seam speaks of bits 0 .. n - 1.
+        # Solvers get bits labelled 0 .. n - 1, whatever the Qubo's labels are.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
         if not isinstance(qubo.couplings, Dense | Sparse):
             bare = replace(bare, couplings=Dense(qubo.couplings.to_dense()))
@@ -73,7 +74,7 @@ class HostSampler:
             return self._batch(num_reads, *jax.tree.map(np.asarray, leaves))[0]
 
         shape = jax.ShapeDtypeStruct((*qubo.batch_shape, num_reads, qubo.num_bits), jnp.int8)
-        # Bits do not vary smoothly with the problem: gradients flow through the energies alone.
+        # Bits have no gradient with respect to the problem; energies, computed below, have one.
         fixed = jax.tree.map(jax.lax.stop_gradient, leaves)
         bits = jax.pure_callback(host, shape, fixed, vmap_method="sequential")
         return Samples(bits, qubo.energies(bits), {})
@@ -92,14 +93,17 @@ class HostSampler:
 
 
 def _seeds(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
-    """A seed below 2^31 for each problem, (*batch,): what dimod's solvers take."""
+    """A seed for each problem, (*batch,), below 2^31, the limit of dimod's solvers."""
     count = int(np.prod(batch))
     draw: Any = jax.vmap(lambda p: jax.random.bits(jax.random.fold_in(key, p), (), jnp.uint32) >> 1)
     return draw(jnp.arange(count, dtype=jnp.uint32)).reshape(batch)
 
 
 def _gathered(infos: list[dict[str, Any]], batch: tuple[int, ...]) -> dict[str, Any]:
-    """The info of all problems: tables summed, arrays stacked to (*batch, ...); what one of them lacks is left out."""
+    """The info of a batch from those of its problems: tables summed, arrays stacked to (*batch, ...).
+
+    Entries that some problem lacks are dropped.
+    """
     gathered: dict[str, Any] = {}
     for name in infos[0] if infos else ():
         if not all(name in info for info in infos):

@@ -1,11 +1,11 @@
-"""QAOA's circuit on Qiskit: its simulators, and IBM's processors. Qiskit is imported when called (`qjax[qiskit]`).
+"""QAOA's circuit on Qiskit's simulators and IBM's processors. Qiskit (`qjax[qiskit]`) is imported on the first call.
 
-    Z_i |x> = (1 - 2 x_i) |x>, so s_i = -Z_i and c = - sum h_i Z_i + sum_{i<j} J_ij Z_i Z_j
-    exp(-i g c)          rz(-2 g h_i) on every qubit with a field, rzz(2 g J_ij) on every coupled pair
-    exp(i b sum X_i)     rx(-2 b)
+    Z_i |x> = (1 - 2 x_i) |x>, so s_i = -Z_i and c = - sum_i h_i Z_i + sum_{i<j} J_ij Z_i Z_j
+    exp(-i g c)          rz(-2 g h_i) on every qubit with h_i != 0, rzz(2 g J_ij) on every coupled pair
+    exp(i b sum_i X_i)   rx(-2 b) on every qubit
 
-Bit i of the Qubo is qubit i, and amplitudes are numbered alike: `circuit` makes the state of
-`qjax.samplers.gates.statevector`, phase included.
+Bit i of the Qubo is qubit i. `circuit` prepares the state of `qjax.samplers.gates.statevector`, with the same order of
+amplitudes and the same global phase.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ BACKENDS = ("statevector", "aer", "ibm")
 
 
 def circuit(qubo: Qubo, angles: Any) -> Any:
-    """The `QuantumCircuit` of angles (2, p), as `QAOA` trains them, without measurements.
+    """The `QuantumCircuit` of p layers, without measurements, on one qubit per bit.
 
+    angles (2, p): gamma and beta of each layer, as in `info["angles"]` of `QAOA`.
     Errors: ValueError for a batch of problems; ImportError where Qiskit is not installed.
     """
     from qiskit import QuantumCircuit
@@ -51,16 +52,18 @@ def circuit(qubo: Qubo, angles: Any) -> Any:
 
 @dataclass(frozen=True)
 class Qiskit(HostSampler):
-    """Shots of QAOA's circuit by Qiskit, with angles that `qaoa` trains here on its exact statevector.
+    """Shots of QAOA's circuit on Qiskit, with angles that `qaoa` trains on its exact statevector in JAX.
 
-    backend: "statevector" (Qiskit's own), "aer" (qiskit-aer), "ibm" (a processor, through the account that
-        qiskit-ibm-runtime has saved or finds in its environment: there is no field for a token), or any object with the
-        `run` of a Qiskit sampler (version 2), such as a simulator with noise.
-    device: IBM's name of a processor; None takes the least busy that has the qubits. optimization_level: of Qiskit's
-        transpiler, for a processor.
-    Problems that a statevector cannot hold need angles from elsewhere, published or transferred: QAOA(num_steps=0).
-    A read is one shot, or its initial state where that is lower; qaoa.shots_per_read is not used. Never inside a trace.
-    Errors: ImportError where a package is missing; what Qiskit raises passes through.
+    qaoa                the number of layers, and how angles are trained
+    backend             "statevector" (Qiskit's own), "aer" (qiskit-aer), "ibm" (a processor, by the account that
+                        qiskit-ibm-runtime has saved or finds in its environment; there is no field for a token), or an
+                        object with the `run` of Qiskit's SamplerV2, such as a simulator with noise
+    device              IBM's name of a processor; None: the least busy one with enough qubits
+    optimization_level  of Qiskit's transpiler, for a processor
+
+    Problems too large for a statevector need angles that are published or transferred: QAOA(num_steps=0).
+    A read is one shot, or its initial state where that has lower energy; qaoa.shots_per_read is not used. Calls cannot
+    be traced. info: angles (2, p). Errors: ImportError where a package is missing; Qiskit's own are passed on.
     """
 
     qaoa: QAOA = QAOA()  # noqa: RUF009 (frozen)
@@ -79,7 +82,7 @@ class Qiskit(HostSampler):
         """The angles (2, p) of one problem."""
         if self.qaoa.num_steps == 0:
             return np.asarray(self.qaoa.first_angles())
-        # A key decides shots, and the angles not at all.
+        # Shots depend on the key, the angles do not.
         return np.asarray(self.qaoa(jax.random.key(0), qubo, 1).info["angles"])
 
     def _reads(
@@ -91,7 +94,7 @@ class Qiskit(HostSampler):
         measured.measure_all()
         sampler, measured = self._sampler(seed, measured)
         counted = sampler.run([measured], shots=num_reads).result()[0].data.meas
-        # Qiskit writes qubit 0 last.
+        # Qiskit's bit strings begin with the last qubit.
         bits = np.array([[c == "1" for c in text[::-1]] for text in counted.get_bitstrings()], np.int8)
         if initial is not None:
             lower = np.asarray(qubo.energies(initial) < qubo.energies(bits))
@@ -99,7 +102,7 @@ class Qiskit(HostSampler):
         return bits, {"angles": angles}
 
     def _sampler(self, seed: int, measured: Any) -> tuple[Any, Any]:
-        """(a Qiskit sampler, the circuit as it takes it)."""
+        """(a Qiskit sampler, the circuit, transpiled where it is a processor's)."""
         if not isinstance(self.backend, str):
             return self.backend, measured
         if self.backend == "statevector":

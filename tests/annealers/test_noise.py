@@ -1,4 +1,4 @@
-"""The noise model: what it changes, what it leaves alone, and that no coupling is ever dropped."""
+"""The noise model: what it changes and what it does not, its chains, and that no coupling is ever dropped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRIANGLE_ON_SQUARE = Chip.of([(0, 1), (1, 2), (2, 3), (3, 0)], [[0], [1], [2, 3]
 
 @dataclass(frozen=True)
 class Recorder:
-    """Keeps the problem that was programmed, and answers with all ones."""
+    """Keeps the problems that it is called with, and returns bits that are all 1."""
 
     is_host: ClassVar[bool] = True
 
@@ -66,8 +66,8 @@ def test_coefficients_fill_the_ranges_and_lie_on_levels() -> None:
     assert np.abs(h - exact_h).max() <= 2.0 / 7 + 1e-4 and np.abs(j - exact_j).max() <= 0.5 / 7 + 1e-4
 
 
-def test_noise_has_its_deviation_and_is_drawn_once_a_programming() -> None:
-    """400 biases and 79800 couplings: mean within 5 standard errors (false failure below 1e-5), deviation within 5."""
+def test_noise_has_its_deviation_and_is_drawn_once_per_call() -> None:
+    """400 fields, 79800 couplings: mean and standard deviation within 5 standard errors, false failure below 1e-5."""
     rng = np.random.default_rng(0)
     matrix = np.triu(rng.choice([-1.0, 1.0], (400, 400)), 1).astype(np.float32)
     qubo = Qubo.from_terms(rng.normal(size=400).astype(np.float32), matrix + matrix.T)
@@ -95,8 +95,8 @@ def test_dense_and_sparse_get_the_same_noise_and_no_new_couplings() -> None:
     np.testing.assert_array_equal(j != 0, np.asarray(dense.couplings.matrix) != 0)
 
 
-def test_misread_bits_and_true_energies() -> None:
-    """12000 bits misread with p = 0.2: the count within 5 deviations of its mean, false failure below 1e-6."""
+def test_bits_are_misread_and_energies_are_true() -> None:
+    """Of 12000 bits, misread with p = 0.2: their number within 5 standard deviations, false failure below 1e-6."""
     qubo = problems.qubo("dense", n=60)
     samples = Noisy(Recorder(), sigma_j=0.3, readout_error=0.2)(jax.random.key(0), qubo, 200)
     wrong = int((np.asarray(samples.bits) == 0).sum())
@@ -126,7 +126,7 @@ def test_batches_are_programmed_one_by_one() -> None:
 
 
 def test_a_chip_keeps_the_energy_of_unbroken_states() -> None:
-    """E_chip(chains of x) - E(x) is one constant over all states, and a broken chain costs 2 strength more."""
+    """E_chip(chains of x) - E(x) is the same for all states x; the chain's coupling is -strength."""
     qubo = problems.qubo("dense", n=3)
     Noisy(Recorder(), chip=TRIANGLE_ON_SQUARE, chain_strength=7.0)(jax.random.key(0), qubo, 1)
     states = problems.all_states(3)

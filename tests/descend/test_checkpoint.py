@@ -17,14 +17,21 @@ class Moments(NamedTuple):
     mean: dict[str, jax.Array]
 
 
-def arrays_of(value: float) -> dict[str, np.ndarray]:
-    return {"state/w": np.full((40, 50), value, np.float32), "state/step": np.asarray(int(value), np.int32)}
+def arrays_of(value: int) -> dict[str, np.ndarray]:
+    """Noise, which compression stores as it is: an overwritten byte then decodes without an error."""
+    noise = np.random.default_rng(value).normal(size=(40, 50)).astype(np.float32)
+    return {"state/w": noise, "state/step": np.asarray(value, np.int32)}
+
+
+def numbered(folder: Path, number: int) -> Path:
+    return folder / f"qjax-checkpoint_{number:08d}"
 
 
 def damage(folder: Path, how: str) -> None:
-    """Truncate, overwrite or delete the largest file under `folder`, or truncate the manifest beside it."""
+    """Truncate, overwrite or delete the largest file of a checkpoint, or truncate its JSON."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    victim = folder.with_suffix(".json") if how == "manifest" else max(files, key=lambda path: path.stat().st_size)
+    largest = max(files, key=lambda path: path.stat().st_size)
+    victim = folder / "description" / "metadata" if how == "json" else largest
     if how == "deleted":
         victim.unlink()
         return
@@ -64,41 +71,34 @@ def test_newest_wins_and_only_two_are_kept(tmp_path: Path) -> None:
         save(tmp_path, arrays_of(value), {})
     found = restore(tmp_path)
     assert found is not None and int(found.arrays["state/step"]) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "00000002",
-        "00000002.json",
-        "00000003",
-        "00000003.json",
-    ]
+    assert sorted(tmp_path.iterdir()) == [numbered(tmp_path, 2), numbered(tmp_path, 3)]
 
 
-@pytest.mark.parametrize("how", ["truncated", "overwritten", "deleted", "manifest"])
+@pytest.mark.parametrize("how", ["truncated", "overwritten", "deleted", "json"])
 def test_damage_falls_back_to_the_one_before_and_then_is_refused(tmp_path: Path, how: str) -> None:
     for value in range(2):
         save(tmp_path, arrays_of(value), {})
-    damage(tmp_path / "00000001", how)
+    damage(numbered(tmp_path, 1), how)
     found = restore(tmp_path)
     assert found is not None and int(found.arrays["state/step"]) == 0
-    assert len(found.discarded) == 1 and found.discarded[0].startswith("00000001: ")
-    damage(tmp_path / "00000000", how)
+    assert len(found.discarded) == 1 and found.discarded[0].startswith("qjax-checkpoint_00000001: ")
+    damage(numbered(tmp_path, 0), how)
     with pytest.raises(ValueError, match="no checkpoint can be read"):
         restore(tmp_path)
 
 
 def test_a_save_that_was_cut_off_is_ignored_and_cleared(tmp_path: Path) -> None:
-    save(tmp_path, arrays_of(1), {})
-    unfinished = [tmp_path / "00000001.orbax-checkpoint-tmp", tmp_path / "00000002"]  # before and after the renaming
-    for partial in unfinished:
-        partial.mkdir()
-        (partial / "_CHECKPOINT_METADATA").write_text("half")
-    (tmp_path / "00000002.json.partial").write_text("")
+    """Cut off before the new folder is renamed, or while the one that is no longer kept is being removed."""
+    for value in range(2):
+        save(tmp_path, arrays_of(value), {})
+    (tmp_path / "qjax-checkpoint_00000002.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    damage(numbered(tmp_path, 0), "deleted")
     found = restore(tmp_path)
     assert found is not None and found.discarded == () and int(found.arrays["state/step"]) == 1
     save(tmp_path, arrays_of(2), {})
     found = restore(tmp_path)
     assert found is not None and int(found.arrays["state/step"]) == 2
-    assert not any(partial.exists() for partial in unfinished)
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(tmp_path.iterdir()) == [numbered(tmp_path, 1), numbered(tmp_path, 2)]
 
 
 def test_files_and_folders_of_others_are_left_alone(tmp_path: Path) -> None:
@@ -110,6 +110,10 @@ def test_files_and_folders_of_others_are_left_alone(tmp_path: Path) -> None:
         "12345678-notes.txt",
         "00000001",
         "20250102.json",
+        "qjax-checkpoint_1/log",
+        "qjax-checkpoint_00000001.txt",
+        "qjax-checkpoint_baseline/log",
+        "model.orbax-checkpoint-tmp/log",
     ]
     for name in strangers:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -119,7 +123,7 @@ def test_files_and_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in strangers] == strangers
     found = restore(tmp_path)
     assert found is not None and int(found.arrays["state/step"]) == 3
-    assert len(list(tmp_path.iterdir())) == len(strangers) + 4
+    assert len(list(tmp_path.iterdir())) == len(strangers) + 2
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ KEY = jax.random.key(5)
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 DATA = {"x": X, "y": X @ np.arange(3, dtype=np.float32) + 1}
 PARAMS = {"w": jnp.zeros((3,)), "b": jnp.zeros(())}
+JSON = "qjax-checkpoint_*/description/metadata"
 
 
 def squares(params: Any, batch: Any) -> jax.Array:
@@ -67,13 +68,13 @@ def test_how_a_run_ended_is_remembered(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(tmp_path: Path) -> None:
     run(30, tmp_path)
-    newest = sorted(tmp_path.glob("*.json"))[-1]
+    newest = max(tmp_path.glob(JSON))
     newest.write_text(newest.read_text()[:-20])
     resumed = run(47, tmp_path)
     assert resumed.info["resumed_at"] == 20 and len(resumed.info["discarded"]) == 1
     assert same(resumed, run(47, None))
-    for manifest in tmp_path.glob("*.json"):
-        manifest.write_text("{")
+    for path in tmp_path.glob(JSON):
+        path.write_text("{")
     with pytest.raises(ValueError, match="no checkpoint can be read"):
         run(47, tmp_path)
 
@@ -95,6 +96,11 @@ def test_a_folder_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
         run(10, tmp_path / "file" / "inside")
 
 
+def newest_of(folder: Path) -> str:
+    """The name of the newest complete checkpoint, empty where there is none."""
+    return max((path.name for path in folder.glob("qjax-checkpoint_" + "[0-9]" * 8)), default="")
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -110,12 +116,12 @@ def test_killed_at_random_moments_the_numbers_are_the_same(tmp_path: Path) -> No
     newest = ""
     for delay in np.random.default_rng(3).uniform(0.0, 0.4, size=2):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        while process.poll() is None and max((p.name for p in (tmp_path / "run").glob("*.json")), default="") <= newest:
+        while process.poll() is None and newest_of(tmp_path / "run") <= newest:
             time.sleep(0.002)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        newest = max(path.name for path in (tmp_path / "run").glob("*.json"))
+        newest = newest_of(tmp_path / "run")
     finished = run(250, tmp_path / "run")
     assert finished.info["resumed_at"] > 0 and same(finished, run(250, None))
 

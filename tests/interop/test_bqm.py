@@ -1,4 +1,4 @@
-"""Qubo <-> dimod: the same energies on all states, both vartypes, both forms, odd labels."""
+"""Qubo <-> dimod: equal energies in all states, for both vartypes, both forms and labels of any type."""
 
 import itertools
 
@@ -14,7 +14,7 @@ STATES = np.array(list(itertools.product([0, 1], repeat=5)), np.int8)
 
 @pytest.mark.parametrize("form", ["dense", "sparse", None])
 @pytest.mark.parametrize("vartype", ["SPIN", "BINARY"])
-def test_there_and_back(form, vartype):
+def test_conversion_and_back(form, vartype):
     bqm = dimod.generators.gnp_random_bqm(5, 0.6, vartype, random_state=3)
     bqm.offset = 1.25
     bqm.relabel_variables(dict(enumerate(["a", ("b", 1), 7, "d", "e"])))

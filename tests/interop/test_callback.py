@@ -1,4 +1,4 @@
-"""Seeded software samplers inside jit and vmap: the same bits as outside, in the right shapes."""
+"""Seeded samplers of other libraries inside jit and vmap: the same bits as outside, in the right shapes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEEDED = {
     "simulated": DimodSampler(SimulatedAnnealingSampler(), (("num_sweeps", 10), ("beta_range", (0.1, 3.0)))),
     "path_integral": DimodSampler(PathIntegralAnnealingSampler(), (("num_sweeps", 10),)),
     "descent": DimodSampler(SteepestDescentSampler()),
-    # A limit in time would make the answer depend on the machine: restarts are counted instead.
+    # Limited by restarts: with a limit on time the answer would depend on the machine.
     "tabu": DimodSampler(TabuSampler(), (("num_restarts", 1), ("timeout", 10_000))),
     "tree": DimodSampler(TreeDecompositionSampler()),
     "tree_solver": DimodSampler(TreeDecompositionSolver(), deterministic=True),
@@ -48,26 +48,26 @@ def test_traced_and_eager_calls_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("form", problems.FORMS)
-def test_every_form_of_couplings_enters(form: str) -> None:
+def test_every_form_of_couplings_works(form: str) -> None:
     qubo = problems.qubo(form, n=6)
     inside = jax.jit(lambda key, problem: neal(num_sweeps=20)(key, problem, 3))(jax.random.key(0), qubo)
     np.testing.assert_array_equal(inside.bits, neal(num_sweeps=20)(jax.random.key(0), qubo, 3).bits)
 
 
 def test_mapped_over_problems_and_starts() -> None:
-    """vmap over linear terms and initial states: each lane is its own problem."""
+    """vmap over linear terms and initial states: every element is a problem of its own."""
     base = problems.qubo("dense", n=6)
     linear = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6)), jnp.float32)
     starts = jnp.asarray(np.random.default_rng(1).integers(0, 2, (3, 6)), jnp.int8)
     sampler = DimodSampler(SteepestDescentSampler())
-    lanes = jax.vmap(lambda h, s: sampler(jax.random.key(2), replace(base, linear=h), 2, s))(linear, starts)
-    for lane in range(3):
-        alone = sampler(jax.random.key(2), replace(base, linear=linear[lane]), 2, starts[lane])
-        np.testing.assert_array_equal(lanes.bits[lane], alone.bits)
+    mapped = jax.vmap(lambda h, s: sampler(jax.random.key(2), replace(base, linear=h), 2, s))(linear, starts)
+    for i in range(3):
+        alone = sampler(jax.random.key(2), replace(base, linear=linear[i]), 2, starts[i])
+        np.testing.assert_array_equal(mapped.bits[i], alone.bits)
 
 
 def test_gradients_flow_through_the_energies() -> None:
-    """dE/dlinear at the sampled bits is the bits themselves (scale 1)."""
+    """For scale 1, dE/dlinear at the sampled bits is equal to the bits."""
     base = Qubo.from_terms(np.array([1.0, -2.0, 0.5], np.float32), np.zeros((3, 3), np.float32))
 
     def lowest(linear: jax.Array) -> jax.Array:
@@ -84,7 +84,7 @@ def test_empty_problems_and_timing() -> None:
 
 
 class _RepeatsItself(dimod.Sampler):
-    """OpenJij's face: few declared parameters, and the same read again and again under one seed."""
+    """Behaves as OpenJij does: lists few of its parameters, and all reads of a seeded call are equal."""
 
     parameters: ClassVar[dict[str, Any]] = {"beta_min": []}
     properties: ClassVar[dict[str, Any]] = {}
@@ -95,6 +95,6 @@ class _RepeatsItself(dimod.Sampler):
 
 
 def test_reads_of_openjij_each_get_a_seed() -> None:
-    face = type("Face", (_RepeatsItself,), {"__module__": "openjij.sampler"})
-    samples = DimodSampler(face())(jax.random.key(0), problems.qubo("dense", n=30), 6)
+    alike = type("Alike", (_RepeatsItself,), {"__module__": "openjij.sampler"})
+    samples = DimodSampler(alike())(jax.random.key(0), problems.qubo("dense", n=30), 6)
     assert len({row.tobytes() for row in np.asarray(samples.bits)}) == 6

@@ -1,4 +1,4 @@
-"""Every registered sampler, seen as a dimod sampler, passes dimod's own tests, and works under dimod's composites."""
+"""Every registered sampler, as a dimod sampler, passes dimod's own tests and works in composites of dimod and Ocean."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import qjax.samplers as samplers
 from qjax.interop import as_dimod
 from qjax.interop.bqm import from_bqm, to_sampleset
 
-# Short settings: conformance is about interfaces and energies, and each size of problem compiles once.
+# Short settings: conformance is about interfaces and energies, and every size of problem compiles anew.
 SETTINGS: dict[str, dict[str, Any]] = {
     "anneal": {"num_sweeps": 5},
     "bifurcation": {"num_steps": 10},
@@ -67,7 +67,7 @@ def test_energies_timing_and_serialisation(name: str, vartype: str) -> None:
     assert back == answer and back.info == answer.info
 
 
-def test_composites_of_dimod_and_ocean_take_it() -> None:
+def test_composites_of_dimod_and_ocean_accept_it() -> None:
     ground = dimod.ExactSolver().sample(BQM).first.energy
     sampler = adapted("exact")
     cell = dwave.graphs.chimera_graph(1)

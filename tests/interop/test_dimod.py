@@ -1,4 +1,4 @@
-"""The dimod seam, both ways."""
+"""dimod samplers as qjax samplers, and qjax samplers as dimod samplers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.samplers import problems
 
 
 class Recorder(dimod.Sampler):
-    """A dimod sampler that keeps what it was asked, and answers with a prepared sample set or all ones."""
+    """A dimod sampler that keeps its arguments, and returns the sample set of `answer`, or values that are all 1."""
 
     parameters: ClassVar[dict[str, Any]] = {}
     properties: ClassVar[dict[str, Any]] = {}
@@ -59,7 +59,7 @@ def test_seeds_and_parameters_reach_the_solver() -> None:
     assert recorder.calls[2]["seed"] == one["seed"]
 
 
-def test_aggregated_reads_are_counted_out_and_short_answers_repeated() -> None:
+def test_aggregated_reads_are_expanded_and_short_answers_repeated() -> None:
     def answer(bqm: Any) -> Any:
         return dimod.SampleSet.from_samples_bqm(([[1, 0], [0, 1]], [0, 1]), bqm, num_occurrences=[2, 1])
 
@@ -69,7 +69,7 @@ def test_aggregated_reads_are_counted_out_and_short_answers_repeated() -> None:
     assert DimodSampler(Recorder(("num_reads",), answer))(jax.random.key(0), qubo, 7).bits.shape == (7, 2)
 
 
-def test_answers_are_checked_at_the_seam() -> None:
+def test_answers_are_checked() -> None:
     qubo, key = problems.qubo("dense", n=3), jax.random.key(0)
 
     def other_variables(bqm: Any) -> Any:
@@ -139,8 +139,8 @@ def test_adapter_takes_seeds_states_and_hyperparameters() -> None:
 
 
 @pytest.mark.parametrize("name", ["exact", "greedy"])
-def test_both_ways_round(name: str) -> None:
-    """A qjax sampler seen as a dimod sampler seen as a qjax sampler gives the energies of the original."""
+def test_a_sampler_converted_to_dimod_and_back(name: str) -> None:
+    """A qjax sampler as a dimod sampler as a qjax sampler gives the energies of the original."""
     qubo = problems.qubo("dense", n=6)
     inner = samplers.get(name)
     outer = DimodSampler(as_dimod(inner))(jax.random.key(0), qubo, 4)

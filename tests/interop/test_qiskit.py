@@ -1,4 +1,4 @@
-"""QAOA's circuit on Qiskit against the statevector in JAX. Skipped where Qiskit is not installed."""
+"""QAOA's circuit on Qiskit, compared with the statevector in JAX. Skipped where Qiskit is not installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT = QAOA(num_layers=3, num_steps=20)
 
 
 class Canned:
-    """A Qiskit sampler that measures 0b0011 always, and counts."""
+    """A Qiskit sampler that always measures 0011, and keeps the numbers of shots."""
 
     def __init__(self) -> None:
         self.shots: list[int] = []
@@ -48,7 +48,7 @@ def test_the_state_is_that_of_jax(form: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("backend", ["statevector", "aer"])
-def test_shots_are_of_the_problem(backend: str) -> None:
+def test_shots_have_the_expected_energy_of_the_statevector(backend: str) -> None:
     pytest.importorskip("qiskit")
     if backend == "aer":
         pytest.importorskip("qiskit_aer")
@@ -58,12 +58,12 @@ def test_shots_are_of_the_problem(backend: str) -> None:
     assert samples.bits.shape == (2, 400, 8) and samples.info["angles"].shape == (2, 2, 3)
     np.testing.assert_array_equal(samples.bits, sampler(key, qubo, 400).bits)
     exact = SHORT(key, qubo, 1).info["expected_energy"]
-    # The mean of 400 shots, against six of its standard errors.
+    # The mean of 400 shots, within six standard errors.
     error = 6 * np.asarray(samples.energies).std(-1) / 20
     assert (abs(np.asarray(samples.energies.mean(-1) - exact)) < error).all()
 
 
-def test_a_sampler_of_ones_own_bits_in_order_and_initial_states() -> None:
+def test_a_given_sampler_the_order_of_bits_and_initial_states() -> None:
     pytest.importorskip("qiskit")
     own = Canned()
     qubo = Qubo.from_terms(np.array([-1.0, -1.0, 1.0, 1.0], np.float32), np.zeros((4, 4), np.float32))
@@ -77,8 +77,8 @@ def test_a_sampler_of_ones_own_bits_in_order_and_initial_states() -> None:
     np.testing.assert_array_equal(sampler(jax.random.key(0), higher, 2, np.array([0, 0, 1, 1])).bits[0], [0, 0, 1, 1])
 
 
-def test_a_processor_gets_a_transpiled_circuit_by_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """qiskit-ibm-runtime replaced by a stand-in: the service is asked for the device, the circuit fits its gates."""
+def test_a_processor_gets_a_transpiled_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fake of qiskit-ibm-runtime: the service is asked for the device, and the circuit has only its gates."""
     pytest.importorskip("qiskit")
     from qiskit.providers.fake_provider import GenericBackendV2
 

@@ -1,7 +1,7 @@
-"""D-Wave's processors and hybrid solvers behind the contract of every sampler; dwave-system is imported when called.
+"""D-Wave's processors and hybrid solvers as qjax samplers; dwave-system is imported on the first call.
 
-QPU(...)     a quantum processor, through a minor embedding that is found once a graph
-Leap(...)    Leap's hybrid solver, by time limit
+QPU(...)     a quantum processor, with a minor embedding that is searched once per graph
+Leap(...)    Leap's hybrid solver, with a time limit
 """
 
 from qjax.interop.dwave.cache import forget

@@ -1,10 +1,10 @@
-"""Submissions: sent together, answered one by one, retried where that can help, journaled before anything else.
+"""Submissions to a device: all sent first, then waited for one after another; retried, and written to the journal.
 
-Seconds are this machine's wall-clock:
+Every answer is in the journal before anything else is done with it. Seconds are wall-clock of this machine:
 
-    program   until the client has taken a submission (encoding, upload); nothing for a device that answers at once
-    wait      from then until its answer is here: network, queue and the processor's own time
-    anneal    the whole call of a device that computes its answer in place, such as a mock
+    program   until the client has accepted a submission: encoding, upload; 0 for a device that answers immediately
+    wait      from then until its answer has arrived: network, queue, and the processor's own time
+    anneal    the whole call of a device that computes its answer in this process, such as a mock
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ _POLL = 0.05
 
 @dataclass(frozen=True)
 class Retry:
-    """Tries of one submission where the fault may pass: `attempts` in all, with delays first, first * factor, ... up
-    to longest, in seconds."""
+    """How often a submission is tried when it fails by a fault that may pass (`DWaveError.transient`).
+
+    attempts    in all
+    delays      min(first * factor^k, longest) seconds before retry k = 0, 1, ...
+
+    Errors: ValueError for attempts < 1, first < 0 or factor < 1.
+    """
 
     attempts: int = 4
     first: float = 1.0
@@ -40,11 +45,18 @@ class Retry:
             raise ValueError(f"retry needs attempts >= 1, first >= 0 and factor >= 1, got {self}")
 
     def delay(self, attempt: int) -> float:
+        """Seconds to wait after attempt 0, 1, ... has failed."""
         return min(self.first * self.factor**attempt, self.longest)
 
 
 class Request(NamedTuple):
-    """A model, the keyword arguments of the device's `sample`, the reads asked for (None: its own choice), a digest."""
+    """A submission to be made.
+
+    model         the `dimod.BinaryQuadraticModel` to submit
+    parameters    keyword arguments of the device's `sample`
+    num_reads     the number of reads requested; None: the device chooses
+    digest        the name of the submission in the journal
+    """
 
     model: Any
     parameters: dict[str, Any]
@@ -53,7 +65,7 @@ class Request(NamedTuple):
 
 
 def digest_of(text: str, vectors: Any) -> str:
-    """What names a submission in the journal: a text, and the coefficients of the model as vectors."""
+    """The name of a submission in the journal: a digest of a text and of the model's coefficients, as NumPy vectors."""
     digest = hashlib.sha256(text.encode())
     for part in (vectors.linear_biases, *vectors.quadratic):
         digest.update(np.ascontiguousarray(part).tobytes())
@@ -61,14 +73,14 @@ def digest_of(text: str, vectors: Any) -> str:
 
 
 class Answer(NamedTuple):
-    """sampleset as returned; replayed: it came from the journal and was not paid for now."""
+    """A sample set as the device returned it; replayed: whether it is from the journal, and so cost nothing now."""
 
     sampleset: Any
     replayed: bool
 
 
 class Desk:
-    """One call's dealings with one device."""
+    """All submissions of one sampler call to one device, and their seconds."""
 
     def __init__(
         self,
@@ -88,13 +100,13 @@ class Desk:
         self._earlier = set(self._ids)
 
     def booked(self, **seconds: float) -> dict[str, float]:
-        """The seconds by phase, with those that passed outside."""
+        """{phase: seconds}, with the given seconds, measured by the caller, added."""
         return {phase: self.seconds.get(phase, 0.0) + seconds.get(phase, 0.0) for phase in {**self.seconds, **seconds}}
 
     def answers(self, requests: list[Request]) -> list[list[Answer]]:
-        """The sample sets of every request; more than one where an answer came in parts.
+        """The sample sets of each request: more than one where missing reads had to be requested again.
 
-        Errors: DWaveError with everything that arrived in `.answers`.
+        Errors: DWaveError, with all sample sets that did arrive in its `.answers`.
         """
         pending: list[Any] = []
         for request in requests:
@@ -114,7 +126,7 @@ class Desk:
         return collected
 
     def _submitted(self, request: Request) -> Any:
-        """A sample set, perhaps not yet resolved, or the fault."""
+        """Submits a request: a sample set, which may still be a future; an `Answer` from the journal; or the fault."""
         if request.digest in self._known:
             return Answer(self._known[request.digest], True)
         if request.digest in self._ids:
@@ -135,8 +147,10 @@ class Desk:
         return sampleset
 
     def _fetched(self, problem_id: str) -> Any:
-        """The sample set of a problem that was submitted before, or a fault that may pass; None where it cannot be had,
-        and must be submitted anew."""
+        """The sample set of a problem that was submitted before, as a future, or a transient fault.
+
+        None where it cannot be fetched, so that the problem has to be submitted again.
+        """
         retrieve = getattr(getattr(self.device, "client", None), "retrieve_answer", None)
         if retrieve is None:
             return None
@@ -145,16 +159,19 @@ class Desk:
 
             return dimod.SampleSet.from_future(retrieve(problem_id), lambda future: future.sampleset)
         except Exception as error:
-            # A fault that may pass is tried again: to submit anew would be to pay twice.
+            # After a transient fault the fetch is retried: a new submission would be paid for again.
             trouble = fault(error, self._secrets)
             return trouble if trouble.transient else None
 
     def _named(self, request: Request, begun: Any) -> Any:
-        """The same, its problem id noted: whatever happens from here on, the answer can be fetched by it."""
+        """Waits for the problem id of a submission and journals it: the answer can then be fetched by it later.
+
+        Returns begun. No error where no id comes.
+        """
         if isinstance(begun, Answer | DWaveError) or request.digest in self._ids or begun.done():
             return begun
         started, problem_id = time.perf_counter(), None
-        # Without an id the answer can still be waited for; what is wrong shows then.
+        # Without an id the answer is still waited for, and an error shows then.
         with contextlib.suppress(Exception):
             problem_id = begun.wait_id(timeout=self.timeout)
         self.seconds["wait"] += time.perf_counter() - started
@@ -166,7 +183,7 @@ class Desk:
         return begun
 
     def _resolved(self, request: Request, begun: Any) -> tuple[Any, DWaveError | None]:
-        """(the sample set, or None where none came; the fault). The journal is written before anything else."""
+        """(the sample set or None, the fault or None), after the answer has arrived and has been journaled."""
         if isinstance(begun, DWaveError):
             return None, begun
         started, trouble = time.perf_counter(), None
@@ -188,6 +205,7 @@ class Desk:
         return begun, None
 
     def _wait(self, sampleset: Any, started: float) -> None:
+        """Returns when the answer is there. Errors: AnswerTimeout."""
         if self.timeout is None:
             return
         while not sampleset.done():
@@ -196,14 +214,17 @@ class Desk:
             self.sleep(_POLL)
 
     def _completed(self, request: Request, begun: Any, final: bool) -> tuple[list[Answer], DWaveError | None]:
-        """All reads of a request, tried again while the fault may pass; `final`: another request has failed, so only
-        what has been paid for is taken in."""
+        """(sample sets with all reads of a request, the fault or None), retried after transient faults.
+
+        final: another request has failed for good, so nothing is submitted again: only answers already paid for are
+        taken.
+        """
         if isinstance(begun, Answer):
             answers, missing = [begun], _missing(begun.sampleset, request.num_reads)
         else:
             answers, missing = [], request.num_reads
         trouble: DWaveError | None = None
-        # Fetching what an earlier process submitted is a try of its own.
+        # Fetching the answer to an earlier process's submission counts as an attempt of its own.
         attempts = self.retry.attempts + (request.digest in self._earlier)
         for attempt in range(attempts):
             if not isinstance(begun, Answer):
@@ -215,7 +236,7 @@ class Desk:
                 return answers, None
             gone = trouble is not None and not trouble.transient and request.digest in self._earlier
             if gone and not final:
-                # What an earlier process submitted cannot be had any more: submit it anew.
+                # The answer to an earlier process's submission is no longer available: submit again.
                 self._earlier.discard(request.digest)
                 self._ids.pop(request.digest, None)
                 trouble, begun = None, self._named(request, self._submitted(request))
@@ -224,7 +245,7 @@ class Desk:
                 break
             self.sleep(self.retry.delay(attempt))
             if trouble is None and request.num_reads is not None:
-                # Only what is missing is asked for again, under a name of its own.
+                # Only the missing reads are requested again, with a digest of their own.
                 parameters = {**request.parameters, "num_reads": missing}
                 request = Request(request.model, parameters, missing, f"{request.digest}+{missing}")
             begun = self._named(request, self._submitted(request))
@@ -237,16 +258,24 @@ class Desk:
 
 
 def _missing(sampleset: Any, wanted: int | None) -> int | None:
+    """The number of reads that a sample set lacks."""
     if wanted is None:
-        # A solver that decides the number itself: one sample will do.
+        # The solver chooses the number of reads: at least one is needed.
         return None if len(sampleset) else 1
     return max(0, wanted - int(np.sum(sampleset.record.num_occurrences)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote(HostSampler):
-    """The fields of every sampler that submits to a device. timeout: seconds to wait for an answer, None for as long
-    as it takes; journal: a file, see journal.py. Errors: ValueError for a negative timeout."""
+    """Base class of the samplers that submit problems to a device.
+
+    retry      see `Retry`
+    timeout    seconds to wait for an answer; None: no limit
+    journal    path of a file that keeps every answer (journal.py); None: no journal
+    sleep      called to wait, with seconds
+
+    Errors: ValueError for a negative timeout.
+    """
 
     retry: Retry = Retry()
     timeout: float | None = None

@@ -1,4 +1,4 @@
-"""From a problem's graph to chains of qubits: a search, or the known layout of a clique."""
+"""Minor embeddings: from the graph of a problem to chains of qubits, by a search or by the known layout of a clique."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from qjax.interop.dwave.cache import Chains
 from qjax.interop.dwave.errors import NoEmbedding
 
 METHODS = ("auto", "clique", "search")
-# From this share of coupled pairs on the graph counts as complete: one layout then serves all biases.
+# Where more than this share of all pairs is coupled, the complete graph is embedded: its layout serves all problems of
+# that size.
 _DENSE_SHARE = 0.5
 
 
 class Embedded(NamedTuple):
-    """chains of every bit; where they came from ("memory", "disk", "search", "given"); seconds that took."""
+    """chains: of each bit; origin: "memory", "disk", "search" or "given"; seconds: spent on embedding."""
 
     chains: Chains
     origin: str
@@ -28,7 +29,10 @@ class Embedded(NamedTuple):
 
 
 def graph(qubo: Qubo) -> np.ndarray:
-    """Coupled pairs (m, 2) of a problem; sparse couplings by their structure, so that a bias of 0 changes nothing."""
+    """The coupled pairs (m, 2) of a problem.
+
+    Of sparse couplings, all pairs of their structure: a coupling whose value is 0 keeps the graph, and the embedding.
+    """
     if isinstance(qubo.couplings, Sparse):
         order, pairs, start = np.asarray(qubo.couplings.order), [np.zeros((0, 2), np.int64)], 0
         for index in qubo.couplings.neighbours:
@@ -42,15 +46,18 @@ def graph(qubo: Qubo) -> np.ndarray:
 
 
 def embed(qubo: Qubo, device: Any, method: str | Chains, seed: int, folder: str | None) -> Embedded:
-    """Chains of the device's qubits for the bits of a problem. Errors: NoEmbedding; ValueError for given chains that
-    do not carry it."""
+    """Chains of the device's qubits for the bits of a problem.
+
+    method: of `METHODS`, or the chains themselves. folder: of the cache, or None.
+    Errors: NoEmbedding; ValueError for given chains that are not an embedding of the problem.
+    """
     started = time.perf_counter()
     n, source = qubo.num_bits, graph(qubo)
     edges = np.asarray(device.edgelist, np.int64).reshape(-1, 2)
     if not isinstance(method, str):
         chains = tuple(tuple(int(q) for q in chain) for chain in method)
         if len(chains) != n or not _carries(chains, edges, source):
-            raise ValueError("embedding: the given chains do not carry the problem on this device")
+            raise ValueError("embedding: the given chains are no embedding of the problem on this device")
         return Embedded(chains, "given", time.perf_counter() - started)
     complete = source.shape[0] > _DENSE_SHARE * n * (n - 1) / 2
     clique = method == "clique" or (method == "auto" and complete and n > 1)
@@ -70,6 +77,7 @@ def embed(qubo: Qubo, device: Any, method: str | Chains, seed: int, folder: str 
 def _found(
     device: Any, source: np.ndarray, n: int, edges: np.ndarray, clique: bool, method: str | Chains, seed: int
 ) -> Chains:
+    """Chains by minorminer: the layout of a clique where asked for, else a search. Errors: NoEmbedding."""
     from minorminer import find_embedding
     from minorminer.busclique import find_clique_embedding
 
@@ -78,10 +86,10 @@ def _found(
         try:
             found = find_clique_embedding(n, device.to_networkx_graph(), seed=seed)
         except (ValueError, AttributeError):
-            # Larger than any clique of the chip, or a graph that is none of D-Wave's families.
+            # More bits than the largest clique of the chip, or a graph of none of D-Wave's topologies.
             found = {}
     if not found and method != "clique":
-        loops = [(i, i) for i in range(n)]  # bits without couplings need a qubit too
+        loops = [(i, i) for i in range(n)]  # so that bits without couplings get a qubit
         found = find_embedding([*map(tuple, source.tolist()), *loops], [*map(tuple, edges.tolist())], random_seed=seed)
     chains = tuple(tuple(sorted(int(q) for q in found.get(i, ()))) for i in range(n))
     if not found or not _carries(chains, edges, source):
@@ -91,9 +99,12 @@ def _found(
 
 
 def _carries(chains: Chains, edges: np.ndarray, source: np.ndarray) -> bool:
-    """Whether chains are connected, share no qubit, and touch wherever bits are coupled."""
+    """Whether chains are connected, share no qubit, and touch wherever bits are coupled.
+
+    edges (couplers, 2): of the chip; source (m, 2): of the problem.
+    """
     try:
-        # Plain rows: Chip sets up its own integers.
+        # As lists: Chip.of would iterate over the rows of an array, which is slow.
         counts = Chip.of(edges.tolist(), chains).counts
     except ValueError:
         return False

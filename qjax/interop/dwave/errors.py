@@ -1,7 +1,7 @@
-"""What can go wrong between a problem and its answer: one type a fault, each saying what to do next.
+"""What can go wrong between a problem and its answer: one type per fault, whose message says what to do next.
 
-`fault(error, secrets)` turns whatever a client raised into one of these. Its text is redacted, and callers raise it
-outside the `except` block, so that neither the message nor a chained traceback can show a token.
+`fault(error, secrets)` turns an exception of a client into one of these, with tokens removed from its text. Callers
+raise it outside the `except` block, so that a chained traceback cannot show a token either.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-# What Leap's tokens look like: a prefix of letters and 40 hexadecimal digits.
+# The form of Leap's tokens: a prefix of letters and 40 hexadecimal digits.
 _TOKEN = re.compile(r"\b[A-Za-z]{2,8}-[0-9a-fA-F]{32,}\b")
 
 
 class DWaveError(RuntimeError):
-    """Base. answers: the raw sample sets that had already arrived in the same call, paid for and not lost."""
+    """Base class. answers: the raw sample sets that the call had already received, and paid for, before the fault.
+
+    transient: whether the fault may pass, so that a retry makes sense. advice: what to do, part of the message.
+    """
 
     transient: ClassVar[bool] = False
     advice: ClassVar[str] = "see the message; the call may be repeated"
@@ -53,7 +56,7 @@ class ConnectionLost(DWaveError):
 
 class TimeLimitExceeded(DWaveError):
     advice = (
-        "the run would take longer than the solver or the account allows: fewer reads a submission, a shorter "
+        "the run would take longer than the solver or the account allows: fewer reads per submission, a shorter "
         "annealing_time or time_limit, or more solver access time"
     )
 
@@ -66,12 +69,12 @@ class NoEmbedding(DWaveError):
 
 
 class PartialAnswer(DWaveError):
-    advice = "fewer reads than were asked for; those that came are in .answers and in the journal: repeat the call"
+    advice = "fewer reads than requested; those that arrived are in .answers and in the journal: repeat the call"
 
 
 class BrokenChains(PartialAnswer):
     advice = (
-        "every read has a broken chain and was to be discarded: raise chain_strength or choose another "
+        "every read has a broken chain and is therefore discarded: raise chain_strength or choose another "
         "chain_break_method; the reads are in .answers, and with a journal they are not paid for again"
     )
 
@@ -88,7 +91,7 @@ class DeviceError(DWaveError):
     advice = "the device or its client refused the problem; the message above says why"
 
 
-# Names instead of classes: the client's modules are not imported to say that something else went wrong.
+# By name, so that D-Wave's client need not be imported here.
 _KINDS: tuple[tuple[type[DWaveError], frozenset[str]], ...] = (
     (
         TokenRefused,
@@ -107,7 +110,7 @@ _LIMITS = re.compile(r"time.?limit|run.?duration|quota|insufficient|access time|
 
 
 def fault(error: BaseException, secrets: Iterable[str] = ()) -> DWaveError:
-    """The typed, redacted form of what a client raised."""
+    """The `DWaveError` for an exception of a client, with tokens removed from its message."""
     if isinstance(error, DWaveError):
         return error
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -122,7 +125,7 @@ def fault(error: BaseException, secrets: Iterable[str] = ()) -> DWaveError:
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without tokens: those given, the environment's, and whatever looks like one."""
+    """The text without tokens: those in secrets, DWAVE_API_TOKEN, and anything of the form of a token."""
     for secret in (*secrets, os.environ.get("DWAVE_API_TOKEN", "")):
         if secret:
             text = text.replace(secret, "[token]")
@@ -130,6 +133,6 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def secrets_of(device: Any) -> tuple[str, ...]:
-    """Tokens that a device's client holds, so that they can be taken out of texts."""
+    """The tokens that a device's client holds, to be removed from texts."""
     token = getattr(getattr(device, "client", None), "token", None)
     return (token,) if isinstance(token, str) else ()

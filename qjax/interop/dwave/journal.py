@@ -1,40 +1,36 @@
-"""The journal: every sample set is on disk before anything else touches it.
+"""The journal: a file to which every sample set is written before anything else is done with it.
 
-One JSON line a fact, appended under a lock and forced to disk:
+One JSON line per event, appended under a lock (the file PATH.lock) and flushed to disk:
 
-    {"digest": ..., "problem_id": ...}     a submission was taken by the solver
+    {"digest": ..., "problem_id": ...}     the solver has accepted a submission
     {"digest": ..., "answer": ...}         its sample set, as dimod serialises it
 
-The digest names the problem as programmed, its parameters and the seed. A call that finds its digest answered takes
-that answer and pays nothing; one that finds only a problem id fetches the answer by it. Lines that a killed process
-left unfinished are passed over.
+The digest names a submission: its physical model, its parameters and the seed. A call whose digest has an answer takes
+that answer and pays nothing; a call whose digest has only a problem id fetches the answer by that id. Lines that a
+killed process left incomplete are skipped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from qjax.interop.dwave.errors import redacted
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: appends are then not protected from other processes
-    fcntl = None  # type: ignore[assignment]
-
 
 class Journal:
+    """The journal at a path; tokens among secrets never enter it."""
+
     def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:
         self.path, self._secrets = os.fspath(path), tuple(secrets)
 
     def check(self) -> None:
-        """Errors: OSError where it could not be written: better now than when an answer has been paid for."""
-        with open(self.path, "ab"):
+        """Errors: OSError where the file cannot be written, before anything is paid for."""
+        with open(self.path, "ab"), self._lock():
             pass
 
     def submitted(self, digest: str, problem_id: str) -> None:
@@ -44,7 +40,7 @@ class Journal:
         self._append({"digest": digest, "answer": answer.to_serializable()})
 
     def read(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """(sample sets, problem ids) by digest."""
+        """({digest: sample set}, {digest: problem id})."""
         import dimod
 
         answers, ids = {}, {}
@@ -61,32 +57,25 @@ class Journal:
 
     def _append(self, fact: dict[str, Any]) -> None:
         line = redacted(json.dumps(fact, default=_plain), self._secrets) + "\n"
-        with open(self.path, "a+b") as stream, locked(stream):
+        with open(self.path, "a+b") as stream, self._lock():
             size = stream.seek(0, os.SEEK_END)
             if size:
                 stream.seek(size - 1)
-                # A process killed while writing leaves half a line: this one must not be glued to it.
+                # A process killed while writing leaves an incomplete line; the new one must not continue it.
                 line = line if stream.read(1) == b"\n" else "\n" + line
             stream.write(line.encode())
             stream.flush()
             os.fsync(stream.fileno())
 
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.path + ".lock")
+
 
 def recover(path: str | os.PathLike[str]) -> list[Any]:
-    """All sample sets of a journal, as the devices returned them (physical qubits), oldest first."""
+    """All sample sets of a journal as the devices returned them, that is of physical qubits; oldest first."""
     return list(Journal(path).read()[0].values())
-
-
-@contextlib.contextmanager
-def locked(stream: Any) -> Iterator[None]:
-    """An exclusive lock on an open file, across processes."""
-    if fcntl is not None:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _lines(path: str) -> list[bytes]:

@@ -19,12 +19,17 @@ from qjax.interop.dwave.reported import is_mock, reported
 
 @dataclass(frozen=True)
 class Leap(Remote):
-    """The best state that Leap finds in `time_limit` seconds (None: its minimum for the problem), never traced.
+    """The best states that Leap's hybrid solver finds in `time_limit` seconds.
 
-    One call of one problem is one submission; Leap returns few samples (mostly one), which are repeated up to
-    num_reads: `info["returned"]` says how many there were. Initial states are not taken. device: a
-    `LeapHybridSampler`; None makes one from `client`. retry, timeout, journal: see `Remote`.
-    info: returned, replayed, `seconds` by ledger phase, `reported` by Leap (none for a mock).
+    time_limit    seconds; None: Leap's minimum for the problem
+    device        a `LeapHybridSampler`; None: one made from `client`
+    client        (name, value) pairs for `LeapHybridSampler`
+    retry, timeout, journal: see `Remote`
+
+    Every problem is one submission. Leap returns few samples, mostly one, which are repeated up to num_reads. Initial
+    states are refused, and calls cannot be traced.
+    info: returned (), the number of samples from Leap; replayed (), 1 for an answer from the journal; `seconds` by
+    ledger phase; `reported`, seconds by Leap's own names (not for a mock).
     Errors: ValueError for a time_limit below Leap's minimum; TimeLimitExceeded above its maximum; those of errors.py.
     """
 
@@ -60,6 +65,7 @@ class Leap(Remote):
         return bits, info
 
     def _limit(self, device: Any, bqm: Any) -> float:
+        """The time limit in seconds, within Leap's own."""
         least = float(device.min_time_limit(bqm))
         limit = least if self.time_limit is None else self.time_limit
         if limit < least:

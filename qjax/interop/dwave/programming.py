@@ -1,9 +1,9 @@
-"""What a processor is told: chains, gauges, a scale that fits its ranges, and its schedule.
+"""Programming a processor: chains, gauges, a scale that fits its ranges, and anneal schedules.
 
-physical    h_q = h_i/|C_i|, J_pq = J_ij/K_ij between chains, -strength inside them (see qjax.annealers.chains)
-gauge       whole chains flipped, s_i -> g_i s_i: couplings inside chains stay negative
-scale       the largest f with every f h in h_range, f J in j_range (or extended_j_range), and the sum of f J at
-            every qubit in per_qubit_coupling_range
+physical model    h_q = h_i/|C_i|, J_pq = J_ij/K_ij between chains, -strength inside chains (see qjax.annealers.chains)
+gauge             whole chains are flipped, s_i -> g_i s_i with g_i = +-1; couplings inside chains stay negative
+scale             the largest f with all f h in h_range, all f J in j_range (or extended_j_range), and the sum of f J
+                  over the couplers of each qubit in per_qubit_coupling_range
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ _PREFACTORS = {"uniform_torque_compensation": 1.414, "scaled": 1.0}
 
 
 class Programmed(NamedTuple):
-    """models: one physical spin model a gauge, scaled; gauges (G, n) of +-1; strength in the problem's own units.
+    """A problem as it is submitted.
 
-    factor: f. weakest: the smallest coefficient that is not 0, in device units; precision_bits: log2 of its range over
-    it, the bits that the device's control must have to tell it from 0.
+    models            one physical spin model per gauge, scaled by factor
+    gauges            (G, n), values +-1
+    strength          of the chains, in the problem's own units
+    factor            f
+    weakest           the smallest nonzero |coefficient| in device units, 0 where all are 0
+    precision_bits    log2(range / weakest): the bits that the device's control needs to tell it from 0
     """
 
     models: list[Any]
@@ -46,7 +50,11 @@ def program(
     auto_scale: bool,
     extended_range: bool,
 ) -> Programmed:
-    """spin: a dimod model in spins over bits 0 .. n - 1. Errors: OutOfRange without auto_scale."""
+    """The physical models of a problem, one per gauge.
+
+    spin: a dimod model in spins, with variables 0 .. n - 1. rule, prefactor: as in `chain_strength`. gauges (G, n):
+    values +-1. Errors: OutOfRange where coefficients exceed the ranges and auto_scale is off.
+    """
     from dwave.embedding import EmbeddedStructure
 
     strength = chain_strength(spin, rule, prefactor)
@@ -57,7 +65,7 @@ def program(
         for bit in np.flatnonzero(gauge < 0):
             flipped.flip_variable(int(bit))
         models.append(structure.embed_bqm(flipped, chain_strength=strength))
-    # One factor for all gauges: reads of one call are then of one temperature.
+    # One factor for all gauges, so that all reads of a call are at the same effective temperature.
     factor = min(fitting_factor(model, device.properties, extended_range) for model in models)
     factor = factor if math.isfinite(factor) else 1.0
     if not auto_scale:
@@ -71,7 +79,8 @@ def program(
 
 
 def chain_strength(spin: Any, rule: str | float, prefactor: float | None) -> float:
-    """By rule of dwave.embedding.chain_strength, or a number in the problem's own units."""
+    """The strength of the chains in the problem's own units: rule, where it is a number, else by the function of that
+    name in dwave.embedding.chain_strength."""
     if not isinstance(rule, str):
         return float(rule)
     from dwave.embedding import chain_strength as rules
@@ -80,7 +89,7 @@ def chain_strength(spin: Any, rule: str | float, prefactor: float | None) -> flo
 
 
 def fitting_factor(model: Any, properties: Any, extended_range: bool) -> float:
-    """The largest scale that the ranges allow; infinity for a model without coefficients."""
+    """The largest factor f that the device's ranges allow; infinity for a model whose coefficients are all 0."""
     vectors = model.to_numpy_vectors()
     couplings = np.asarray(vectors.quadratic.biases)
     limits = []
@@ -100,15 +109,17 @@ def fitting_factor(model: Any, properties: Any, extended_range: bool) -> float:
     for values, (low, high) in limits:
         if values.size:
             factor = min(factor, _ratio(high, values.max()), _ratio(-low, -values.min()))
-    # A hair less: the product of factor and coefficient is rounded, and the device knows no tolerance.
+    # Slightly less, since factor * coefficient is rounded and the device has no tolerance.
     return factor * (1.0 - 2.0**-40)
 
 
 def _ratio(limit: float, largest: float) -> float:
+    """limit / largest; infinity where no coefficient has that sign."""
     return float(limit / largest) if largest > 0 else math.inf
 
 
 def _precision(model: Any, properties: Any) -> tuple[float, float]:
+    """(weakest, precision_bits) of `Programmed`."""
     vectors = model.to_numpy_vectors()
     weakest, bits = math.inf, 0.0
     for values, name in ((vectors.linear_biases, "h_range"), (vectors.quadratic.biases, "j_range")):
@@ -122,19 +133,25 @@ def _precision(model: Any, properties: Any) -> tuple[float, float]:
 
 
 def pause(annealing_time: float, at: float, duration: float) -> tuple[tuple[float, float], ...]:
-    """A forward schedule of (microseconds, s) points that rests at s = `at` for `duration`."""
+    """A forward schedule with a pause: (microseconds, s) points that stay at s = `at` for `duration` microseconds.
+
+    annealing_time: microseconds of the schedule without the pause.
+    """
     reached = annealing_time * at
     return (0.0, 0.0), (reached, at), (reached + duration, at), (annealing_time + duration, 1.0)
 
 
 def reverse(ramp: float, to: float, hold: float) -> tuple[tuple[float, float], ...]:
-    """A reverse schedule: from s = 1 down to `to` in `ramp` microseconds, `hold`, and back."""
+    """A reverse schedule of (microseconds, s) points: from s = 1 down to `to` in `ramp`, stay for `hold`, and back."""
     return (0.0, 1.0), (ramp, to), (ramp + hold, to), (2 * ramp + hold, 1.0)
 
 
 def check_schedule(schedule: tuple[tuple[float, float], ...], properties: Any, from_states: bool) -> None:
-    """Errors: ValueError for points that no processor takes, for initial states without a reverse schedule, and for
-    a reverse schedule without them."""
+    """Checks (microseconds, s) points. from_states: whether the call has initial states.
+
+    Errors: ValueError for points that no processor accepts, for initial states without a reverse schedule, and for a
+    reverse schedule without initial states.
+    """
     times, fractions = [t for t, _ in schedule], [s for _, s in schedule]
     if len(schedule) < 2 or times[0] != 0 or any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError(f"anneal_schedule must begin at 0 us and go forward in time, got {schedule}")

@@ -1,9 +1,10 @@
 """A quantum processor as a qjax sampler.
 
-embed      chains for the problem's graph, from the cache where the graph has been seen (embedding.py, cache.py)
-program    chains, gauges and scale (programming.py); reads split over gauges, initial states and the device's limit
-submit     all submissions, answers journaled, faults typed and retried (desk.py)
-decode     gauges undone, chains resolved by rule (unembed.py)
+embed      chains for the problem's graph, from the cache if it has them (embedding.py, cache.py)
+program    chains, gauges and scale (programming.py); reads are split by gauge, initial state and the device's limit
+           (submissions.py)
+submit     all submissions are sent, answers journaled, faults typed and retried (desk.py)
+decode     gauges are undone and broken chains resolved by a rule (unembed.py)
 """
 
 from __future__ import annotations
@@ -29,23 +30,33 @@ from qjax.samplers.contract import one_of
 
 @dataclass(frozen=True)
 class QPU(Remote):
-    """Reads from a D-Wave processor (or a mock of one), by the call of every sampler; never inside a trace.
+    """Reads from a D-Wave processor, or from a mock of one. Calls cannot be traced.
 
-    device: a structured dimod sampler; None makes `DWaveSampler(**client)`, whose token comes from D-Wave's own
-        configuration and is never a field here. client: (name, value) pairs, such as (("solver", "Advantage2"),).
-    embedding: "auto" (the clique layout where more than half of all pairs are coupled, else a search), "clique",
-        "search", or the chains of every bit. cache: a folder for embeddings, shared by processes; None: memory only.
-    chain_strength: a rule, with its prefactor, or a number in the problem's own units. chain_break_method: a rule of
-        `unembed`. auto_scale: fill the device's ranges; without it coefficients out of range raise.
-    annealing_time: microseconds. anneal_schedule: (microseconds, s) points, see `pause` and `reverse`; initial states
-        need a reverse one, and every distinct one is a submission. num_spin_reversals: gauges the reads are split
-        over. parameters: further ones of the device. max_submissions: a call that takes more raises before it costs.
-    retry, timeout, journal: see `Remote`.
+    device              a structured dimod sampler; None: `DWaveSampler(**client)`, whose token comes from D-Wave's own
+                        configuration
+    client              (name, value) pairs, such as (("solver", "Advantage2"),); a token is refused
+    embedding           "auto" (the clique layout where more than half of all pairs are coupled, else a search),
+                        "clique", "search", or the chain of every bit
+    embedding_seed      of the search
+    cache               a folder for embeddings, which processes may share; None: in memory only
+    chain_strength      a rule, "uniform_torque_compensation" or "scaled", or a number in the problem's own units
+    chain_strength_prefactor  of the rule; None: 1.414 for the first, 1 for the second
+    chain_break_method  "majority_vote", "weighted_random", "minimize_energy" or "discard", see unembed.py
+    auto_scale          scale the problem to fill the device's ranges; if False, coefficients out of range are an error
+    extended_range      use the device's extended_j_range
+    annealing_time      microseconds
+    anneal_schedule     (microseconds, s) points, see `pause` and `reverse`; initial states need a reverse one, and each
+                        distinct state is a submission of its own
+    num_spin_reversals  the number of gauges that the reads are split over; 0: none
+    parameters          (name, value) pairs for the device's `sample`
+    max_submissions     a call that needs more is an error, before anything is paid for
+    retry, timeout, journal: see `Remote`
 
-    info: chain_break_fraction (reads,), chain_breaks (n,) the share of reads that broke each bit's chain,
-        chain_length (n,), chain_strength, scale_factor, weakest_coefficient, precision_bits, submissions, replayed,
-        embedding_searches, intact_reads; `seconds` by ledger phase, and `reported` by the processor (none for a mock).
-    Errors: ValueError for fields; the types of errors.py for what happens outside.
+    info: chain_break_fraction (reads,): broken chains of each read. Of each bit, (n,): chain_breaks, the share of reads
+    in which its chain was broken, and chain_length. Scalars: chain_strength, scale_factor, weakest_coefficient,
+    precision_bits (see `Programmed`), submissions, replayed (answers from the journal), embedding_searches,
+    intact_reads. `seconds` by ledger phase, and `reported`, seconds by the processor's own names (not for a mock).
+    Errors: ValueError for fields; the types of errors.py for everything outside this machine.
     """
 
     device: Any = None
@@ -131,6 +142,7 @@ class QPU(Remote):
         return (states[kept] > 0).astype(np.int8), info
 
     def _check(self, device: Any, from_states: bool) -> None:
+        """Errors: ValueError for fields that this device does not accept."""
         known = device.parameters
         for name, _ in self.parameters:
             if name not in known:
@@ -151,22 +163,21 @@ class QPU(Remote):
         num_reads: int,
         draw: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(spins (reads, n), broken (reads, n)) in the order of the reads."""
+        """(spins (reads, n), whether chains were broken (reads, n)), in the order of the reads."""
         order = [q for chain in chains for q in chain]
         lengths = np.array([len(chain) for chain in chains])
         states = np.zeros((num_reads, len(chains)), np.int8)
         broken = np.zeros(states.shape, bool)
-        rule = "majority_vote" if self.chain_break_method == "discard" else self.chain_break_method
         for piece, parts in zip(pieces, answers, strict=True):
             qubits = np.concatenate([_qubits(answer.sampleset, order) for answer in parts])[: piece.reads.size]
-            # Back in the problem's own gauge before chains are resolved: their fields are then those of the problem.
+            # The gauge is undone first, since minimize_energy takes the fields of the problem as it was given.
             gauge = programmed.gauges[piece.gauge]
             turned = qubits * np.repeat(gauge, lengths)
-            states[piece.reads], broken[piece.reads] = unembedded(rule, turned, lengths, spin, draw)
+            states[piece.reads], broken[piece.reads] = unembedded(self.chain_break_method, turned, lengths, spin, draw)
         return states, broken
 
     def _kept(self, states: np.ndarray, broken: np.ndarray, answers: list[list[Answer]]) -> tuple[np.ndarray, int]:
-        """Indices (reads,) of the reads that are handed out, and the number of intact ones."""
+        """(indices (reads,) of the reads to return, number of reads without a broken chain). Errors: BrokenChains."""
         whole = np.flatnonzero(~broken.any(1))
         if self.chain_break_method != "discard":
             return np.arange(states.shape[0]), whole.size
@@ -177,7 +188,7 @@ class QPU(Remote):
 
 
 def _qubits(sampleset: Any, order: list[int]) -> np.ndarray:
-    """Spins (reads, qubits) in the order of the chains. Errors: DeviceError for missing qubits or other values."""
+    """Spins (reads, qubits) in the given order of qubits. Errors: DeviceError for missing qubits, or other values."""
     spins = sampleset if sampleset.vartype.name == "SPIN" else sampleset.change_vartype("SPIN", inplace=False)
     place = {v: column for column, v in enumerate(spins.variables)}
     missing = [q for q in order if q not in place]
@@ -185,5 +196,5 @@ def _qubits(sampleset: Any, order: list[int]) -> np.ndarray:
         raise DeviceError(f"the answer has no value for the qubits {missing[:8]}", (sampleset,))
     rows = np.asarray(spins.record.sample)[:, [place[q] for q in order]]
     if not np.isin(rows, (-1, 1)).all():
-        raise DeviceError("the answer has values that are no spins", (sampleset,))
+        raise DeviceError("the answer has values other than -1 and 1", (sampleset,))
     return np.repeat(rows, np.asarray(spins.record.num_occurrences), axis=0)

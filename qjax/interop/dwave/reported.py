@@ -1,4 +1,4 @@
-"""What a processor says of its own time, in seconds: a table beside the ledger, never in its phases."""
+"""The times that a processor reports, in seconds: a table beside the phases of the ledger, with which they overlap."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _HYBRID = ("run_time", "charge_time", "qpu_access_time")
 
 
 def is_mock(device: Any) -> bool:
-    """Whether a device only looks like a processor: its timings are constants then, and enter no table."""
+    """Whether a device is a mock of a processor: the times that it reports are constants and are not recorded."""
     named = any(kind.__name__.startswith("Mock") for kind in type(device).__mro__)
     return named or any(is_mock(child) for child in getattr(device, "children", ()))
 
 
 def reported(sampleset: Any) -> dict[str, float]:
-    """Seconds by name from the microseconds of `info["timing"]`; what is said per sample is counted by the reads."""
+    """{name: seconds} from the microseconds in `info["timing"]`; times per sample are multiplied by the reads."""
     timing = sampleset.info.get("timing", {})
     reads = int(np.sum(sampleset.record.num_occurrences))
     table: dict[str, float] = {}
@@ -34,14 +34,15 @@ def reported(sampleset: Any) -> dict[str, float]:
 
 
 def summed(tables: list[dict[str, float]]) -> dict[str, float]:
+    """{name: sum over the tables}."""
     names = sorted({name for table in tables for name in table})
     return {name: sum(table.get(name, 0.0) for table in tables) for name in names}
 
 
 def chains_by_label(qubo: Qubo, samples: Samples) -> dict[Any, tuple[int, float]]:
-    """(length of its chain, share of reads that broke it) of every bit of one problem, by the Qubo's labels.
+    """{label: (length of its chain, share of reads in which it was broken)} for the bits of one problem.
 
-    Errors: ValueError for a batch, or samples that come from no processor.
+    Errors: ValueError for a batch, and for samples without chains.
     """
     lengths, breaks = (np.asarray(samples.info.get(name, ())) for name in ("chain_length", "chain_breaks"))
     if lengths.shape != (qubo.num_bits,):

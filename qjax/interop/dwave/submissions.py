@@ -1,4 +1,4 @@
-"""The reads of one call as submissions, and what each of them says to the device. `qpu` is the sampler (qpu.py)."""
+"""How the reads of one call are split into submissions, and the arguments of each. `qpu` is the sampler (qpu.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from qjax.interop.dwave.reported import is_mock
 
 
 class Piece(NamedTuple):
-    """One submission: which gauge, which reads (indices)."""
+    """The part of a call that is one submission.
+
+    gauge: row of `Programmed.gauges`. reads (reads of the submission,): indices among those of the call.
+    """
 
     gauge: int
     reads: np.ndarray
@@ -22,7 +25,10 @@ class Piece(NamedTuple):
 def split(
     qpu: Any, device: Any, num_reads: int, num_gauges: int, initial: np.ndarray | None, num_qubits: int
 ) -> list[Piece]:
-    """The reads of a call as submissions: of one gauge, one initial state, and no more reads than allowed."""
+    """The submissions of a call: each of one gauge and one initial state, with at most as many reads as allowed.
+
+    initial: bits (num_reads, n), or None. Errors: ValueError for more than max_submissions; TimeLimitExceeded.
+    """
     groups = [np.arange(num_reads)]
     if initial is not None:
         _, member = np.unique(initial, axis=0, return_inverse=True)
@@ -41,6 +47,7 @@ def split(
 
 
 def _most_reads(qpu: Any, device: Any, num_qubits: int) -> int:
+    """The reads allowed in one submission, halved until they fit into the device's limit on time."""
     most = int(device.properties.get("num_reads_range", (1, 10**9))[1])
     longest = device.properties.get("problem_run_duration_range", (0.0, np.inf))[1]
     anneal = qpu.annealing_time if qpu.annealing_time is not None else device.properties.get("default_annealing_time")
@@ -50,7 +57,7 @@ def _most_reads(qpu: Any, device: Any, num_qubits: int) -> int:
 
     def microseconds(reads: int) -> float:
         if estimate is None:
-            return float(reads * (anneal or 0.0))  # without programming and readout: a lower bound
+            return float(reads * (anneal or 0.0))  # a lower bound: without programming and readout
         schedule = {} if qpu.anneal_schedule is None else {"anneal_schedule": list(qpu.anneal_schedule)}
         timed = {} if qpu.annealing_time is None else {"annealing_time": qpu.annealing_time}
         return float(estimate(num_qubits, num_reads=reads, **schedule, **timed))
@@ -69,7 +76,7 @@ def request(
     arguments: dict[str, Any] = dict(qpu.parameters)
     arguments["num_reads"] = max(piece.reads.size, int(device.properties.get("num_reads_range", (1,))[0]))
     for name, value in (("answer_mode", "raw"), ("auto_scale", False)):
-        # A mock warns of what it does not imitate, and scales nothing anyway.
+        # A mock never scales, and warns of arguments that it does not imitate.
         if name in known and not (name == "auto_scale" and is_mock(device)):
             arguments[name] = value
     if qpu.annealing_time is not None:

@@ -1,4 +1,4 @@
-"""Devices that need neither token nor network: a mock of D-Wave's, and a recording fake that faults by script."""
+"""Devices that need neither token nor network: D-Wave's mock, and a fake that fails as its script says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKEN = "DEV-0123456789abcdef0123456789abcdef01234567"
 
 
 def mock(topology: str = "pegasus", shape: list[int] | None = None, sweeps: int = 100) -> Any:
-    """A mock whose reads repeat, and whose first read is not overwritten by an exact solver."""
+    """D-Wave's mock, with seeded simulated annealing and without the exact solver that replaces its first read."""
     shapes = {"chimera": [2, 2, 4], "pegasus": [2], "zephyr": [1, 4]}
     return MockDWaveSampler(
         topology_type=topology,
@@ -25,7 +25,7 @@ def mock(topology: str = "pegasus", shape: list[int] | None = None, sweeps: int 
 
 
 class Solved:
-    """What a cloud client's future shows: an id at once, an answer when resolved."""
+    """The future of a cloud client: it has an id immediately, and an answer when it is resolved."""
 
     def __init__(self, answer: Any, problem_id: str, ready: bool = False) -> None:
         self.answer, self.problem_id, self.ready = answer, problem_id, ready
@@ -44,7 +44,7 @@ class Solved:
 
 
 class Client:
-    """Holds a token, and every answer by its problem id."""
+    """A cloud client with a token, and every answer by its problem id."""
 
     def __init__(self) -> None:
         self.token, self.answers, self.retrieved = TOKEN, {}, []
@@ -55,11 +55,15 @@ class Client:
 
 
 class Fake(dimod.Sampler, dimod.Structured):
-    """A small chimera chip that enforces its limits as a processor does, and keeps what it was asked.
+    """A small Chimera chip that enforces its limits as a processor does, and keeps every submission in `calls`.
 
-    script: what happens to the next submissions, in turn: an exception raised when submitted, ("late", exception) when
-    resolved, ("lost", exception) likewise while the answer stays to be had by its id, ("short", k) for k reads only,
-    None for an answer. remote: answers are futures.
+    script    what happens to each submission in turn:
+              an exception            raised on submission
+              ("late", exception)     raised when the answer is resolved
+              ("lost", exception)     the same, but the answer can still be fetched by its id
+              ("short", k)            only k reads are returned
+              None                    an answer; also after the end of the script
+    remote    whether answers are futures
     """
 
     def __init__(self, script: tuple[Any, ...] = (), remote: bool = True, **properties: Any) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings on disk: found once, shared by processes, found anew where a file is bad."""
+"""Embeddings on disk: searched once, shared by processes, searched again where a file is damaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _no_memory() -> None:
     forget()
 
 
-def test_disk_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_on_disk_are_used_without_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, folder = mock("chimera"), str(tmp_path / "embeddings")
     first = QPU(device, cache=folder)(KEY, RING, 4)
     forget()
@@ -42,7 +42,7 @@ def test_disk_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not json", "another key", "wrong chains", "not a list"])
-def test_a_bad_file_is_found_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_replaced_by_a_new_search(tmp_path: Path, damage: str) -> None:
     device = mock("chimera")
     QPU(device, cache=str(tmp_path))(KEY, RING, 4)
     (path,) = tmp_path.glob("*.json")
@@ -63,7 +63,7 @@ def test_a_bad_file_is_found_anew(tmp_path: Path, damage: str) -> None:
 
 
 def test_two_processes_search_once(tmp_path: Path) -> None:
-    """Both ask at once: one searches, the other waits for its file."""
+    """Two processes start together: one searches, the other waits for its file."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
         subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True)
@@ -75,7 +75,7 @@ def test_two_processes_search_once(tmp_path: Path) -> None:
     assert all("((0, 4), (1,))" in text for text in said)
 
 
-def test_keys_tell_graphs_chips_and_methods_apart() -> None:
+def test_keys_differ_by_graph_chip_method_and_seed() -> None:
     edges, chip, nodes = np.array([[0, 1], [1, 2]]), np.array([[0, 1], [1, 2], [2, 3]]), np.arange(4)
     base = cache.key_of(edges, 3, chip, nodes, "search", 0)
     assert base == cache.key_of(edges[::-1, ::-1], 3, chip[::-1], nodes, "search", 0)

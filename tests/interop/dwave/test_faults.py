@@ -1,8 +1,9 @@
-"""Every fault, injected: a typed error that says what to do, or recovery; answers kept; no token anywhere."""
+"""Every fault, injected: a typed error that says what to do, or a retry; no answer is lost, no token is shown."""
 
 from __future__ import annotations
 
 import json
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from dwave.cloud import exceptions as cloud
+from filelock import FileLock
 
 from qjax.interop.dwave import (
     QPU,
@@ -38,7 +40,7 @@ LEAK = f"refused for token {TOKEN}"
 
 
 class Naps(list):
-    """A sleep that only counts."""
+    """A `sleep` that returns immediately and keeps its arguments."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
@@ -71,7 +73,7 @@ def test_lasting_faults_are_typed_and_not_retried(
     assert type(caught.value) is expected and not naps
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
     assert TOKEN not in shown and caught.value.__context__ is None
-    # What had been submitted beside it was paid for, and is handed over.
+    # The other submissions of the call have been paid for, and their answers come with the error.
     assert len(caught.value.answers) == (0 if when == "submitted" else 2)
 
 
@@ -86,7 +88,7 @@ def test_passing_faults_are_retried_with_growing_delays(raised: Exception, when:
     assert samples.bits.shape == (8, 8)
     assert naps == ([0.5, 1.0] if when == "submitted" else [0.5])
     if when == "lost":
-        # Already computed, it is fetched by its id, not submitted and paid again.
+        # The computed answer is fetched by its id, instead of being submitted and paid for again.
         assert device.client.retrieved == ["problem-1"] and len(device.calls) == 1
 
 
@@ -112,7 +114,7 @@ def test_retries_end() -> None:
     assert len(naps) == 2 and len(device.script) == 6
 
 
-def test_a_wait_of_ones_own_ends_in_a_timeout() -> None:
+def test_a_timeout_ends_the_wait() -> None:
     with pytest.raises(AnswerTimeout, match="raise timeout"):
         sampler(Fake(), timeout=0.0, retry=Retry(attempts=1))(KEY, RING, 8)
 
@@ -154,12 +156,12 @@ def test_journaled_answers_are_not_paid_for_twice(tmp_path: Path) -> None:
     assert len(device.calls) == 4 and int(replayed.info["replayed"]) == 3 and not replayed.info["reported"]
     np.testing.assert_array_equal(replayed.bits, again.bits)
     sampler(device, journal=journal)(jax.random.key(9), RING, 8)
-    assert len(device.calls) == 5, "another key is another question"
+    assert len(device.calls) == 5, "another key gives another submission"
     text = Path(journal).read_text()
     assert TOKEN not in text and "[token]" in text
 
 
-def test_an_answer_is_on_disk_before_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_on_disk_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qjax.interop.dwave import qpu
 
     def killed(*arguments: Any) -> None:
@@ -174,7 +176,7 @@ def test_an_answer_is_on_disk_before_it_is_looked_at(tmp_path: Path, monkeypatch
 
 
 def test_a_killed_process_is_resumed_by_problem_id(tmp_path: Path) -> None:
-    """The first process dies while it waits: the second fetches the answer instead of submitting again."""
+    """The first process is killed while it waits; the second fetches the answer instead of submitting again."""
     journal = tmp_path / "answers.jsonl"
     device = Fake((("lost", TimeoutError()),))
     with pytest.raises(AnswerTimeout):
@@ -182,14 +184,14 @@ def test_a_killed_process_is_resumed_by_problem_id(tmp_path: Path) -> None:
     assert not recover(journal) and json.loads(journal.read_text())["problem_id"] == "problem-1"
     samples = sampler(device, journal=str(journal))(KEY, RING, 8)
     assert len(device.calls) == 1 and samples.bits.shape == (8, 8) and len(recover(journal)) == 1
-    # An id whose answer cannot be had any more is submitted anew.
+    # A problem whose answer is no longer available is submitted again.
     journal.write_text(journal.read_text().splitlines()[0] + "\n")
     device.client.answers["problem-1"] = cloud.SolverFailureError("cancelled")
     assert sampler(device, journal=str(journal))(KEY, RING, 8).bits.shape == (8, 8)
     assert len(device.calls) == 2
 
 
-def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_skipped(tmp_path: Path) -> None:
     journal = tmp_path / "answers.jsonl"
     sampler(Fake(), journal=str(journal))(KEY, RING, 16)
     whole = journal.read_bytes()
@@ -200,11 +202,23 @@ def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
     assert len(recover(journal)) == 2
 
 
+def test_a_line_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.touch()
+    with FileLock(f"{path}.lock"):
+        writing = threading.Thread(target=Journal(path).submitted, args=("digest", "problem-1"))
+        writing.start()
+        writing.join(0.3)
+        assert writing.is_alive() and not path.read_bytes()
+    writing.join(60)
+    assert Journal(path).read() == ({}, {"digest": "problem-1"})
+
+
 def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Fake()
     with pytest.raises(OSError):
         sampler(device, journal=str(tmp_path / "missing" / "answers.jsonl"))(KEY, RING, 8)
-    assert not device.calls, "found out before anything was paid for"
+    assert not device.calls, "the error comes before anything is paid for"
 
     def full(*arguments: Any) -> None:
         raise OSError("no space left")
@@ -215,7 +229,7 @@ def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert [len(answer) for answer in caught.value.answers] == [8, 8] and len(device.calls) == 2
 
 
-def test_tokens_are_taken_out_of_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_are_removed_from_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DWAVE_API_TOKEN", "an odd token")
     assert "odd" not in str(fault(RuntimeError("bad: an odd token")))
     assert "secret" not in str(fault(RuntimeError("bad secret"), ("secret",)))

@@ -1,4 +1,4 @@
-"""Leap's hybrid solver behind the contract, on a fake."""
+"""Leap's hybrid solver as a sampler, with a fake in place of Leap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = jax.random.key(0)
 
 
 class Hybrid(dimod.Sampler):
-    """One exact state a problem, and Leap's times in microseconds."""
+    """One exact minimum per problem, with Leap's times in microseconds."""
 
     parameters: ClassVar[dict[str, Any]] = {"time_limit": [], "label": []}
     properties: ClassVar[dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""A processor as a sampler, on mocks and on a fake that enforces its limits."""
+"""A processor as a sampler, with D-Wave's mock and with a fake that enforces the limits of a processor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import dimod
 import jax
 import numpy as np
 import pytest
+from dwave.embedding import chain_breaks
 from dwave.system import EmbeddingComposite, FixedEmbeddingComposite
 
 import qjax
@@ -50,7 +51,7 @@ def _no_memory() -> None:
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 @pytest.mark.parametrize("topology", ["chimera", "pegasus", "zephyr"])
 def test_mock_end_to_end(topology: str, form: str) -> None:
-    """The minimum of 6 bits is found on every topology; seeds are fixed."""
+    """The minimum of a problem of 6 bits is found on every topology; seeds are fixed."""
     qubo = replace(problems.qubo(form, n=6), labels=Labels((("w", (2, 3)),)))
     samples = QPU(mock(topology))(KEY, qubo, 12)
     assert samples.bits.shape == (12, 6)
@@ -58,7 +59,7 @@ def test_mock_end_to_end(topology: str, form: str) -> None:
     np.testing.assert_allclose(samples.energies, qubo.energies(samples.bits))
     assert samples.info["chain_break_fraction"].shape == (12,)
     assert samples.info["chain_length"].shape == samples.info["chain_breaks"].shape == (6,)
-    assert "reported" not in samples.info, "a mock's constants are no measurement"
+    assert "reported" not in samples.info, "the times of a mock are constants, not measured"
     assert chains_by_label(qubo, samples)["w", (1, 2)][0] == int(samples.info["chain_length"][5])
     named = to_sampleset(qubo, samples)
     assert ("w", (1, 2)) in named.variables and "chain_break_fraction" in named.record.dtype.names
@@ -83,8 +84,8 @@ def test_a_second_call_on_the_same_graph_embeds_nothing(monkeypatch: pytest.Monk
     assert len(searches) == 3, "another chip, another embedding"
 
 
-def test_it_agrees_with_the_real_composite() -> None:
-    """The same chains, strength and device under dwave-system's own composite: the same spins, up to ties of chains."""
+def test_it_agrees_with_the_composite_of_dwave_system() -> None:
+    """With the same chains, strength and device: the same broken chains, and the same spins in reads without any."""
     qubo, device = problems.qubo("dense", n=5), mock("chimera", sweeps=3)
     chains = embedding.embed(qubo, device, "clique", 0, None).chains
     ours = QPU(device, embedding=chains, chain_strength=0.5)(KEY, qubo, 40)
@@ -142,8 +143,24 @@ def test_rules_on_known_chains() -> None:
     assert abs(weighted.mean() - 0.5) < 5 * np.sqrt(0.75 / 400)
 
 
+def test_rules_agree_with_those_of_dwave_embedding() -> None:
+    """On random couplings and chains of odd length, where no vote is tied."""
+    draw = np.random.default_rng(3)
+    lengths = draw.choice([1, 3, 5], size=9)
+    columns = np.split(np.arange(lengths.sum()), np.cumsum(lengths)[:-1])
+    spin = dimod.BinaryQuadraticModel(draw.normal(size=9), np.triu(draw.normal(size=(9, 9)), 1), "SPIN")
+    qubits = draw.choice(np.array([-1, 1], np.int8), size=(50, lengths.sum()))
+    voted, broken = unembedded("majority_vote", qubits, lengths, spin, draw)
+    np.testing.assert_array_equal(broken, chain_breaks.broken_chains(qubits, columns))
+    np.testing.assert_array_equal(voted, chain_breaks.majority_vote(qubits, columns)[0])
+    theirs = chain_breaks.MinimizeEnergy(spin, {v: column.tolist() for v, column in enumerate(columns)})
+    settled, _ = unembedded("minimize_energy", qubits, lengths, spin, draw)
+    np.testing.assert_array_equal(settled, theirs(qubits, columns)[0])
+    assert broken.mean() > 0.3 and np.any(settled != voted)
+
+
 def test_ranges_are_kept_and_filled() -> None:
-    """The fake asserts its ranges; scaled up or down, some limit is reached."""
+    """The fake asserts its ranges; problems of any size are scaled until some limit is reached."""
     for size in (1e-3, 1.0, 1e3):
         device = Fake()
         info = QPU(device)(KEY, size * problems.qubo("dense", n=6), 4).info
@@ -191,7 +208,7 @@ def test_gauges_flip_whole_chains_and_are_undone() -> None:
     np.testing.assert_allclose(samples.best_energy, problems.lowest(qubo), rtol=1e-6)
 
 
-def test_reverse_annealing_takes_one_state_a_submission() -> None:
+def test_reverse_annealing_takes_one_state_per_submission() -> None:
     device = Fake()
     states = np.array([[0] * 8, [1] * 8, [0, 1] * 4, [1] * 8, [0] * 8])
     schedule = reverse(5.0, 0.4, 10.0)
@@ -258,7 +275,7 @@ def test_a_trace_is_refused() -> None:
         jax.vmap(lambda key: sampler(key, RING, 2).bits)(KEY[None])
 
 
-def test_seconds_go_to_phases_and_reports_to_a_table_of_their_own() -> None:
+def test_seconds_go_to_phases_and_reported_times_to_another_table() -> None:
     batch = problems.qubo("dense", n=5, batch=(2,))
     samples, ledger = Ledger().sample(QPU(Fake()), KEY, batch, 10)
     assert samples.bits.shape == (2, 10, 5) and samples.info["chain_strength"].shape == (2,)
@@ -272,7 +289,7 @@ def test_seconds_go_to_phases_and_reports_to_a_table_of_their_own() -> None:
 
 
 def test_an_outer_loop_embeds_once_and_books_every_phase() -> None:
-    """Two rounds of `hybrid` on a mock: new biases, one graph, one search."""
+    """Two rounds of `hybrid` on a mock: other coefficients on the same graph, so one search."""
     features = jax.random.normal(jax.random.key(1), (20, 4))
     targets = features @ np.array([1.0, -1.0, 1.0, 1.0], np.float32)
     params = {"w": np.zeros((4, 1), np.float32)}
