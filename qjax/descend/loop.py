@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend import checkpoint as checkpoints
-from qjax.descend.descent import FAULTS, Descent, State, leaf_name, strong
+from qjax.descend.descent import Descent
+from qjax.descend.leaves import Tree, leaf_name, strong
+from qjax.descend.step import FAULTS, State
 from qjax.spelling import unknown
 
-Tree = Any
 Metrics = dict[str, np.ndarray]
 Callback = Callable[[int, Metrics, Tree], bool | None]
 Path = str | os.PathLike[str]
@@ -49,7 +50,7 @@ class Refined(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """The two jitted or compiled functions of a run, `descent.start` and `descent.advance` with their static arguments:
+    """The two jitted or compiled functions of a run, `step.start` and `step.advance` with their static arguments:
     start(params) and advance(state, data, key, stop)."""
 
     start: Callable[[Tree], tuple[State, jax.Array]]

@@ -3,7 +3,7 @@
     result = refine(jax.random.key(0), loss, params, data, optax.adam(1e-3), 1000, batch_size=256)
     result.params, result.metrics["loss"]
 
-qjax.descend.descent defines a step; qjax.descend.loop runs the steps from the host.
+qjax.descend.descent gives the law of a run, qjax.descend.step its steps; qjax.descend.loop runs them from the host.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,10 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from qjax.descend.descent import Descent, advance, start, strong
-from qjax.descend.loop import Callback, Path, Programs, Refined, Tree, check_names, drive, num_rows
+from qjax.descend.descent import Descent
+from qjax.descend.leaves import Tree, strong
+from qjax.descend.loop import Callback, Path, Programs, Refined, check_names, drive, num_rows
+from qjax.descend.step import advance, start
 from qjax.spelling import unknown
 
 __all__ = ["Compiled", "Refine", "Refined", "refine"]
