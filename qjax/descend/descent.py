@@ -3,6 +3,9 @@
     loss_t, g_t = value and gradient of loss(params_t, augment(batch_t))         on the trainable leaves
     params_{t+1}, optimizer_{t+1} = optimizer(g_t, optimizer_t, params_t)
 
+A model may have a state that steps change and no gradient touches (batch statistics, dropout counters). Then the loss
+is loss(params_t, state_t, augment(batch_t)), and returns state_{t+1} as well.
+
 Batch t is a pure function of (key, t). For N rows and batches of B, an epoch has L = N // B steps. Epoch e = t // L
 takes the rows in the order permutation(fold_in(fold_in(key, 0), e)), and batch t is slice t mod L of it (N mod B rows
 are left out, different ones in every epoch). Augmentation draws from fold_in(fold_in(key, 1), t), a stochastic loss
@@ -26,23 +29,26 @@ class Descent:
     """The static options of a training loop: hashable, so that two equal ones compile once.
 
     loss             loss(params, batch), or loss(params, batch, key) where `stochastic`: returns a scalar, or (scalar,
-                     dict of arrays), where the arrays are recorded at every step under their names
+                     dict of arrays), where the arrays are recorded at every step under their names. For a run
+                     with a state: loss(params, state, batch[, key]), returning (scalar, (new state, dict of arrays))
     optimizer        any optax transformation; schedules count steps from 0; line searches get value and value_fn
     batch_size       rows per step; None: every step takes all rows, in order
     augment          augment(key, batch) -> batch, inside jit
     stochastic       whether the loss takes a key as its third argument
     trainable        names of the leaves or subtrees to train ("head", "head/kernel"); None: every floating-point leaf
     compute_dtype    what floating-point parameters and batches are cast to before the loss (say jnp.bfloat16);
-                     parameters, gradients and optimizer state keep their own precision
-    mesh             the batch is sharded over all axes of the mesh, everything else is replicated; None: one device
+                     parameters, gradients, optimizer state and the model's state keep their own precision
+    mesh             the batch is sharded over all axes of the mesh, everything else is replicated: a mean
+                     over rows inside the loss is one over the whole batch. None: one device
     microbatch_size  rows per gradient; a step takes the mean of its microbatches' gradients. Saves memory, and keeps
-                     activations in a CPU's cache. For losses that are means over rows; metrics are averaged, too
+                     activations in a CPU's cache. For losses that are means over rows; metrics are averaged, too, and
+                     the model's state goes through the microbatches in order
     chunk_size       steps per compiled call: callbacks and checkpoints come between chunks. Results do not depend on it
     resident         True: the data are in device memory. False: they stay in host memory, and each chunk is sent its
                      batches
-    on_nonfinite     where the loss, its gradient or the new parameters are not finite, the update is dropped, and the
-                     run ends with the last finite parameters ("stop"), raises FloatingPointError ("raise") or continues
-                     ("skip")
+    on_nonfinite     where the loss, its gradient, the new parameters or the model's new state are not finite, the
+                     update is dropped, and the run ends with the last finite parameters ("stop"), raises
+                     FloatingPointError ("raise") or continues ("skip")
     """
 
     loss: Callable[..., Any]

@@ -10,16 +10,17 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend.descent import Descent
-from qjax.descend.gradient import checked, mean_gradient
+from qjax.descend.gradient import objective, slope
 from qjax.descend.leaves import Tree, cast, is_finite, merge, select, split, strong
 
-FAULTS = (None, "loss", "gradient", "parameters")
+FAULTS = (None, "loss", "gradient", "parameters", "state")
 
 
 class State(NamedTuple):
     """What the next step needs."""
 
     params: Tree
+    model: Tree  # the model's state, None where it has none
     optimizer: Tree  # the state of the optax optimizer
     order: jax.Array  # (N,) int32: the current epoch's permutation of the rows, (0,) where none is used
     step: jax.Array  # () int32: steps done
@@ -27,19 +28,20 @@ class State(NamedTuple):
     fault: jax.Array  # () int32: index in FAULTS of what ended the run
 
 
-def start(descent: Descent, params: Tree, size: int) -> tuple[State, jax.Array]:
-    """(the state before step 0, as copies, so that it can be donated; which leaves of params are finite, (leaves,)).
+def start(descent: Descent, params: Tree, model: Tree, size: int) -> tuple[State, jax.Array]:
+    """(the state before step 0, as copies, so that it can be donated; which leaves are finite, those of params, then
+    those of model, (leaves,)).
 
-    size: the number N of rows.
+    model: the model's first state, None where it has none; size: the number N of rows.
     """
-    params = jax.tree.map(jnp.copy, params)
+    params, model = jax.tree.map(jnp.copy, (params, model))
     free, _ = split(params, descent.trainable)
     zero = jnp.zeros((), jnp.int32)
     with _optax_promotion():
         optimizer = jax.tree.map(lambda leaf: jnp.copy(strong(leaf)), descent.optimizer.init(free))
     order = jnp.zeros((size if descent.shuffled else 0,), jnp.int32)  # `advance` fills it: step 0 begins an epoch
-    state = State(params, optimizer, order, zero, zero, zero)
-    finite = [is_finite(leaf) for leaf in jax.tree.leaves(params)]
+    state = State(params, model, optimizer, order, zero, zero, zero)
+    finite = [is_finite(leaf) for leaf in jax.tree.leaves((params, model))]
     return _replicated(descent, state), jnp.stack(finite) if finite else jnp.ones((0,), bool)
 
 
@@ -92,23 +94,22 @@ def step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[S
     if descent.augment is not None:
         batch = descent.augment(augment_key, batch)
     batch = _sharded(descent, cast(batch, descent.compute_dtype))
+    (loss, gradient, metrics), model = slope(descent, free, frozen, state.model, batch, loss_key)
 
-    def objective(free: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        params = cast(merge(free, frozen), descent.compute_dtype)
-        value = descent.loss(params, batch, key) if descent.stochastic else descent.loss(params, batch)
-        return checked(value)
+    def value(free: Tree) -> jax.Array:
+        return objective(descent, free, frozen, state.model, batch, loss_key)[0]
 
-    (loss, metrics), gradient = mean_gradient(descent, objective, free, batch, loss_key)
     optimizer = optax.with_extra_args_support(descent.optimizer)
-    line_search = {"value": loss, "grad": gradient, "value_fn": lambda free: objective(free, batch, loss_key)[0]}
+    line_search = {"value": loss, "grad": gradient, "value_fn": value}
     with _optax_promotion():
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, free, **line_search)
         new = optax.apply_updates(free, updates)
     # The index in FAULTS of the first that is not finite.
-    fault = jnp.select([~is_finite(loss), ~is_finite(gradient), ~is_finite(new)], [1, 2, 3], 0).astype(jnp.int32)
+    faults = [~is_finite(tree) for tree in (loss, gradient, new, model)]
+    fault = jnp.select(faults, list(range(1, 5)), 0).astype(jnp.int32)
     good = fault == 0
-    new, optimizer_state = select(good, (new, optimizer_state), (free, state.optimizer))
-    kept = state._replace(params=merge(new, frozen), optimizer=optimizer_state)
+    new, model, optimizer_state = select(good, (new, model, optimizer_state), (free, state.model, state.optimizer))
+    kept = state._replace(params=merge(new, frozen), model=model, optimizer=optimizer_state)
     if descent.on_nonfinite == "skip":
         kept = kept._replace(step=state.step + 1, skipped=state.skipped + (~good).astype(jnp.int32))
     else:
