@@ -33,8 +33,16 @@ def numpy_qubo(lines: list[str]) -> None:
     assert 1 <= numbers(lines[1])[0] <= 100
 
 
+def model(lines: list[str]) -> None:
+    before, annealed = numbers(lines[0])
+    descended, accuracy = numbers(lines[1])
+    assert annealed < before
+    assert descended < 0.1 * annealed
+    assert accuracy > 85
+
+
 # What each prints, checked; a new example needs its entry.
-CHECKS = {"numpy_qubo": numpy_qubo, "own_sampler": own_sampler}
+CHECKS = {"equinox_model": model, "numpy_qubo": numpy_qubo, "own_sampler": own_sampler}
 
 
 def test_every_example_is_checked() -> None:

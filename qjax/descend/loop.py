@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend import checkpoint as checkpoints
-from qjax.descend.descent import FAULTS, Descent, State, leaf_name, strong
+from qjax.descend.descent import Descent
+from qjax.descend.leaves import Tree, leaf_name, strong
+from qjax.descend.step import FAULTS, State
 from qjax.spelling import unknown
 
-Tree = Any
 Metrics = dict[str, np.ndarray]
 Callback = Callable[[int, Metrics, Tree], bool | None]
 Path = str | os.PathLike[str]
@@ -29,11 +30,12 @@ class Refined(NamedTuple):
     """The result of a run.
 
     params     the last finite parameters
+    state      the model's state with them, None for a run without one
     optimizer  the state of the optimizer
     step       steps done
     metrics    {"loss": (steps,), name: (steps, ...)}: what every step recorded, as NumPy arrays
     info       status      "finished", "stopped" (by the callback), "nonfinite"
-               fault       None, or what was not finite at step `step`: "loss", "gradient", "parameters"
+               fault       None, or what was not finite at step `step`: "loss", "gradient", "parameters", "state"
                skipped     number of updates dropped because they were not finite (on_nonfinite="skip")
                resumed_at  step of the checkpoint from which the run was resumed, or None
                discarded   one line per newer checkpoint that could not be read
@@ -41,6 +43,7 @@ class Refined(NamedTuple):
     """
 
     params: Tree
+    state: Tree
     optimizer: Tree
     step: int
     metrics: Metrics
@@ -49,10 +52,10 @@ class Refined(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """The two jitted or compiled functions of a run, `descent.start` and `descent.advance` with their static arguments:
-    start(params) and advance(state, data, key, stop)."""
+    """The two jitted or compiled functions of a run, `step.start` and `step.advance` with their static arguments:
+    start(params, model) and advance(state, data, key, stop)."""
 
-    start: Callable[[Tree], tuple[State, jax.Array]]
+    start: Callable[[Tree, Tree], tuple[State, jax.Array]]
     advance: Callable[[State, Tree, jax.Array, np.int32], tuple[State, dict[str, jax.Array]]]
 
 
@@ -66,10 +69,11 @@ def drive(
     callback: Callback | None,
     folder: Path | None,
     save_every: float,
+    model: Tree,
 ) -> Refined:
     """The run that `qjax.descend.refine.Refine.__call__` describes, by programs compiled for descent.
 
-    folder, save_every: its checkpoint and checkpoint_every.
+    folder, save_every, model: its checkpoint, checkpoint_every and state.
     """
     if num_steps < 0:
         raise ValueError(f"num_steps must not be negative, got {num_steps}")
@@ -79,11 +83,11 @@ def drive(
     metrics: list[Metrics] = []
     with _timed(seconds, "refine"):
         key = placed(descent, key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key))
-        state, finite = programs.start(placed(descent, params))
-        _check_finite(params, np.asarray(finite))
+        state, finite = programs.start(placed(descent, params), placed(descent, model))
+        _check_finite(params, model, np.asarray(finite))
         on_device = placed(descent, data) if descent.resident else None
     with _timed(seconds, "checkpoint"):
-        identity = {} if folder is None else _identity(descent, key, params, data)
+        identity = {} if folder is None else _identity(descent, key, params, model, data)
         found = None if folder is None else checkpoints.restore(folder)
         if found is not None:
             state = _resumed(descent, found, state, key, size, identity, num_steps)
@@ -116,7 +120,7 @@ def drive(
         raise FloatingPointError(f"step {done}: the {FAULTS[fault]} is not finite")
     info: dict[str, Any] = {"status": status, "fault": FAULTS[fault], "skipped": int(state.skipped)}
     info |= {"resumed_at": resumed_at, "discarded": discarded, "seconds": seconds}
-    return Refined(state.params, state.optimizer, done, _joined(metrics), info)
+    return Refined(state.params, state.model, state.optimizer, done, _joined(metrics), info)
 
 
 def placed(descent: Descent, tree: Tree) -> Tree:
@@ -150,31 +154,38 @@ def check_names(descent: Descent, params: Tree) -> None:
             raise unknown("trainable leaf", part, names)
 
 
-def _check_finite(params: Tree, finite: np.ndarray) -> None:
-    """ValueError naming the leaves for which finite (leaves,) is False."""
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    bad = [leaf_name(path) or "params" for path, good in zip(paths, finite, strict=True) if not good]
-    if bad:
-        raise ValueError(f"params are not finite at {', '.join(bad)}")
+def _check_finite(params: Tree, model: Tree, finite: np.ndarray) -> None:
+    """ValueError naming the leaves for which finite, as returned by `step.start`, is False."""
+    count = len(jax.tree.leaves(params))
+    for tree, good, what in ((params, finite[:count], "params are"), (model, finite[count:], "state is")):
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+        if bad := [leaf_name(path) or what.split()[0] for path, fine in zip(paths, good, strict=True) if not fine]:
+            raise ValueError(f"{what} not finite at {', '.join(bad)}")
 
 
-def _identity(descent: Descent, key: jax.Array, params: Tree, data: Tree) -> dict[str, Any]:
+def _identity(descent: Descent, key: jax.Array, params: Tree, model: Tree, data: Tree) -> dict[str, Any]:
     """What a checkpoint must share with a run that resumes from it, for JSON.
 
     Functions (loss, optimizer, augment) are left out: they cannot be compared.
     """
-    checksum = 0
-    for name, leaf in sorted(checkpoints.flatten(params, "params").items()):
-        checksum = zlib.crc32(leaf.tobytes(), zlib.crc32(name.encode(), checksum))
     return {
         "key": np.asarray(jax.random.key_data(key)).ravel().tolist(),
-        "first params": checksum,
+        "first params": _checksum(params),
+        "first state": None if model is None else _checksum(model),
         "shapes of data": [list(np.shape(leaf)) for leaf in jax.tree.leaves(data)],
         "batch_size": descent.batch_size,
         "microbatch_size": descent.microbatch_size,
         "compute_dtype": None if descent.compute_dtype is None else str(jnp.dtype(descent.compute_dtype)),
         "trainable": None if descent.trainable is None else list(descent.trainable),
     }
+
+
+def _checksum(tree: Tree) -> int:
+    """CRC-32 of the names and numbers of the leaves."""
+    checksum = 0
+    for name, leaf in sorted(checkpoints.flatten(tree, "leaf").items()):
+        checksum = zlib.crc32(leaf.tobytes(), zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def _resumed(

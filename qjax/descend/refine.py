@@ -3,7 +3,7 @@
     result = refine(jax.random.key(0), loss, params, data, optax.adam(1e-3), 1000, batch_size=256)
     result.params, result.metrics["loss"]
 
-qjax.descend.descent defines a step; qjax.descend.loop runs the steps from the host.
+qjax.descend.descent gives the law of a run, qjax.descend.step its steps; qjax.descend.loop runs them from the host.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,10 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from qjax.descend.descent import Descent, advance, start, strong
-from qjax.descend.loop import Callback, Path, Programs, Refined, Tree, check_names, drive, num_rows
+from qjax.descend.descent import Descent
+from qjax.descend.leaves import Tree, strong
+from qjax.descend.loop import Callback, Path, Programs, Refined, check_names, drive, num_rows
+from qjax.descend.step import advance, start
 from qjax.spelling import unknown
 
 __all__ = ["Compiled", "Refine", "Refined", "refine"]
@@ -34,15 +36,15 @@ class Refine(Descent):
     it ahead of time, so that the seconds of that can be measured separately.
     """
 
-    def compile(self, params: Tree, data: Tree = None) -> "Compiled":
-        """Compile for parameters and data of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct)."""
+    def compile(self, params: Tree, data: Tree = None, state: Tree = None) -> "Compiled":
+        """Compile for parameters, data and state of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct)."""
         size = num_rows(self, data)
         check_names(self, params)
         rows = None if self.resident or self.batch_size is None else self.chunk_size * self.batch_size
         key = _shapes(self, jax.eval_shape(lambda: jax.random.key(0)))
-        first = _start.lower(self, _shapes(self, params), size=size)
-        state, batches = _shapes(self, first.out_info[0]), _shapes(self, data, rows)
-        chunk = _advance.lower(self, state, batches, key, np.int32(0), size=size)
+        first = _start.lower(self, _shapes(self, params), _shapes(self, state), size=size)
+        before, batches = _shapes(self, first.out_info[0]), _shapes(self, data, rows)
+        chunk = _advance.lower(self, before, batches, key, np.int32(0), size=size)
         return Compiled(self, size, Programs(first.compile(), chunk.compile()))
 
     def __call__(
@@ -54,6 +56,7 @@ class Refine(Descent):
         callback: Callback | None = None,
         checkpoint: Path | None = None,
         checkpoint_every: float = 10.0,
+        state: Tree = None,
     ) -> Refined:
         """`num_steps` steps from `params` on `data`.
 
@@ -63,11 +66,13 @@ class Refine(Descent):
         callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...);
                           returning True ends the run. `params` is valid until it returns: copy what is to be kept
         checkpoint        folder of checkpoints. Where it holds one of this run, the run is resumed from there, with the
-                          same numbers, bit for bit. A run is known by its key, first parameters, shapes of data,
-                          batch_size, microbatch_size, compute_dtype and trainable. The loss, the optimizer (its
-                          learning rate) and augment are functions, which cannot be compared: in a sweep over them,
-                          each run needs a folder of its own
+                          same numbers, bit for bit. A run is known by its key, first parameters and state, shapes
+                          of data, batch_size, microbatch_size, compute_dtype and trainable. The loss, the optimizer
+                          (its learning rate) and augment are functions, which cannot be compared: in a sweep over
+                          them, each run needs a folder of its own
         checkpoint_every  seconds between saves, which come at the ends of chunks; the end of the run is always saved
+        state             pytree that the loss takes and returns anew at every step, of the same structure, shapes and
+                          dtypes (batch statistics, counters, keys); None: the model has none
 
         Errors: ValueError for shapes, names or sizes that do not fit, or a checkpoint that is unreadable or of another
         run; OSError where the folder cannot be written; FloatingPointError for what is not finite, with
@@ -76,7 +81,7 @@ class Refine(Descent):
         size = num_rows(self, data)
         check_names(self, params)
         programs = Programs(partial(_start, self, size=size), partial(_advance, self, size=size))
-        return drive(self, programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+        return drive(self, programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every, state)
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,14 @@ class Compiled:
         callback: Callback | None = None,
         checkpoint: Path | None = None,
         checkpoint_every: float = 10.0,
+        state: Tree = None,
     ) -> Refined:
         """As `Refine.__call__`, without compiling. Errors: also ValueError for data with another number of rows."""
         if (size := num_rows(self.program, data)) != self.size:
             raise ValueError(f"compiled for {self.size} rows of data, got {size}")
-        return drive(self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+        return drive(
+            self.program, self.programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every, state
+        )
 
 
 def refine(
@@ -114,15 +122,20 @@ def refine(
     callback: Callback | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: float = 10.0,
+    state: Tree = None,
     **options: Any,
 ) -> Refined:
-    """Train `params` on `data`: `Refine(loss, optimizer, **options)` called once. Options: the fields of `Descent`."""
+    """Train `params` on `data`: `Refine(loss, optimizer, **options)` called once. Options: the fields of `Descent`.
+
+    With a `state`, such as batch statistics, the loss is loss(params, state, batch) -> (scalar, (new state, metrics)),
+    and the result has the last `.state`.
+    """
     known = [field.name for field in fields(Refine)]
     for name in options:
         if name not in known:
             raise unknown("option", name, known[2:])
     program = Refine(loss, optimizer, **options)
-    return program(key, params, data, num_steps, callback, checkpoint, checkpoint_every)
+    return program(key, params, data, num_steps, callback, checkpoint, checkpoint_every, state)
 
 
 def _shapes(descent: Descent, tree: Tree, rows: int | None = None) -> Tree:

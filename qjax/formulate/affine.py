@@ -113,11 +113,12 @@ class Digits:
         units = digits.reshape(_channel_first(self.units, self.channel_axis))
         units = _from_channel_first(units, self.channel_axis)
         shape = self.origin.shape
-        return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step, shape)}
+        return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step.astype(units.dtype), shape)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
-        scaled = leaves[self.path] * jnp.broadcast_to(self.step, self.origin.shape)
+        leaf = leaves[self.path]
+        scaled = leaf * jnp.broadcast_to(self.step.astype(leaf.dtype), self.origin.shape)
         units = self._flat(scaled.sum(self._shared, keepdims=True))
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
@@ -207,7 +208,8 @@ class Selection:
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
         slots = self._slots(leaves[self.path])
-        return jnp.matmul(slots, self.atoms.reshape(self.atoms.shape[0], -1).T, precision="highest").reshape(-1)
+        atoms = self.atoms.reshape(self.atoms.shape[0], -1).astype(slots.dtype)
+        return jnp.matmul(slots, atoms.T, precision="highest").reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
         """The bits (n,) int8 that give every slot its nearest atom; ties take the first."""
@@ -270,7 +272,7 @@ class Combination:
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
         flat = [
-            jnp.tensordot(d, leaves[name], axes=leaves[name].ndim, precision="highest")
+            jnp.tensordot(d.astype(leaves[name].dtype), leaves[name], axes=leaves[name].ndim, precision="highest")
             for name, d in self.directions.items()
         ]
         along = sum(flat[1:], flat[0]) * self.step

@@ -55,6 +55,17 @@ def known_finite(tree: Any) -> bool:
     return True
 
 
+def cast(leaves: Leaves, like: Leaves) -> Leaves:
+    """The leaves, each in the dtype of the leaf of that name in like."""
+    return {name: jnp.asarray(leaf, jnp.result_type(like[name])) for name, leaf in leaves.items()}
+
+
+def wide(leaves: Leaves) -> Leaves:
+    """The leaves in float32, where their precision is lower, else unchanged."""
+    dtypes = {name: np.promote_types(jnp.result_type(leaf), np.float32) for name, leaf in leaves.items()}
+    return {name: jnp.asarray(leaf, dtypes[name]) for name, leaf in leaves.items()}
+
+
 def check(name: str, existing: Iterable[str]) -> str:
     """name, where it exists. Errors: as `select`."""
     listed = list(existing)

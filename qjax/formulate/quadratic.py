@@ -27,7 +27,7 @@ from qjax.formulate.curvature import (
     join_rows,
     split_rows,
 )
-from qjax.formulate.leaves import Leaves, floating, names, replace, select
+from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -48,7 +48,7 @@ class Quadratic:
 
     def __call__(self, params: Any) -> jax.Array:
         """q(params), (), for a pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
-        d = {name: leaf - self.centre[name] for name, leaf in select(params, self.centre).items()}
+        d = {name: leaf - self.centre[name] for name, leaf in cast(select(params, self.centre), self.centre).items()}
         image = self.curvature.product(d)
         dot = partial(jnp.vdot, precision="highest")
         terms = [dot(self.gradient[k], d[k]) + 0.5 * dot(d[k], image[k]) for k in d]
@@ -167,9 +167,11 @@ def gauss_newton(
     """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, at the current params; matrix-free.
 
     outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar; leaves: names, None for all.
-    H is positive semidefinite for a loss convex in the predictions.
+    H is positive semidefinite for a loss convex in the predictions. In q, leaves of lower precision are float32; the
+    functions get them as they are.
     Source: Schraudolph 2002, Fast curvature matrix-vector products.
-    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, or a loss that is no scalar.
+    Errors: ValueError for an unknown or not floating-point leaf, a negative damping, a loss that is no scalar or fails
+    on outputs that are a tuple (predictions and a model's state, as a rule), or functions that change an nnx object.
     """
     return _local(_GaussNewton(outputs, loss), params, data, leaves, damping)
 
@@ -183,7 +185,7 @@ def hessian(
 ) -> Quadratic:
     """q with H = d2 loss / d leaves2 + damping I at the current params, for loss(params, *data) -> scalar; matrix-free.
 
-    leaves: names, None for all. Errors: as `gauss_newton`.
+    leaves: names, None for all; their precision and the errors: as of `gauss_newton`.
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
     return _local(_Hessian(loss), params, data, leaves, damping)
@@ -197,16 +199,26 @@ class _GaussNewton:
     loss: Callable[..., jax.Array]
 
     def value(self, params: Any, *data: Any) -> jax.Array:
-        return self.loss(self.outputs(params, *data), *data)
+        predictions = self.outputs(params, *data)
+        try:
+            return self.loss(predictions, *data)
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(predictions, tuple):  # what a flax model returns in training, on which an optax loss fails
+                raise ValueError(
+                    f"loss fails on the tuple of {len(predictions)} that outputs returns; of a model that returns its "
+                    f"state, too, outputs must return the predictions alone ({error})"
+                ) from error
+            raise
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
         def predict(leaves: Leaves) -> Any:
-            return self.outputs(replace(params, leaves), *data)
+            return self.outputs(replace(params, cast(leaves, own)), *data)
 
-        predictions, tangent = jax.jvp(predict, (select(params, v),), (v,))
+        own = select(params, v)
+        predictions, tangent = jax.jvp(predict, (cast(own, v),), (v,))
         slope = jax.grad(lambda z: self.loss(z, *data))
         _, bent = jax.jvp(slope, (predictions,), (tangent,))
-        _, transpose = jax.vjp(predict, select(params, v))
+        _, transpose = jax.vjp(predict, cast(own, v))
         return _damped(transpose(bent)[0], v, damping)
 
 
@@ -220,22 +232,32 @@ class _Hessian:
         return self.loss(params, *data)
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
-        slope = jax.grad(lambda leaves: self.loss(replace(params, leaves), *data))
-        return _damped(jax.jvp(slope, (select(params, v),), (v,))[1], v, damping)
+        own = select(params, v)
+        slope = jax.grad(lambda leaves: self.loss(replace(params, cast(leaves, own)), *data))
+        return _damped(jax.jvp(slope, (cast(own, v),), (v,))[1], v, damping)
 
 
 def _local(
     model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
 ) -> Quadratic:
     """The Quadratic at params with value and gradient of model.value, and model as its curvature."""
-    centre = floating(select(params, names(params) if leaves is None else leaves))
+    own = floating(select(params, names(params) if leaves is None else leaves))
+    centre = wide(own)
     if not isinstance(damping, jax.core.Tracer) and damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
 
     def objective(chosen: Leaves) -> jax.Array:
-        return model.value(replace(params, chosen), *data)
+        return model.value(replace(params, cast(chosen, own)), *data)
 
-    shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    try:
+        shape = getattr(jax.eval_shape(objective, centre), "shape", None)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":  # of flax, which is not imported here
+            raise ValueError(
+                "the loss writes to an nnx object outside of it, which no transformation of JAX can trace; "
+                f"qjax.interop.flax.nnx(model) makes pure functions of a model ({error})"
+            ) from error
+        raise
     if shape != ():
         raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
     value, gradient = jax.value_and_grad(objective)(centre)

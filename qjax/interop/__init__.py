@@ -1,8 +1,9 @@
-"""Where problems leave JAX for other libraries: dimod, D-Wave, Qiskit. Each is imported when it is first used.
+"""Where qjax meets other libraries: dimod, D-Wave, Qiskit, flax. Each is imported when it is first used.
 
 as_dimod(sampler)         a qjax sampler as a `dimod.Sampler`
 qjax.interop.dimod        dimod samplers as qjax samplers
 qjax.interop.dwave        quantum processors and Leap's hybrid solvers
+qjax.interop.flax         flax models, linen and nnx, as pure functions of parameters and state
 qjax.interop.qiskit       QAOA's circuit on Qiskit's simulators and IBM's processors
 qjax.interop.bqm          Qubo <-> BinaryQuadraticModel, Samples -> SampleSet
 """
