@@ -60,7 +60,7 @@ def test_a_ridge_or_damping_beyond_int32_does_not_wrap(number):
     flat = layer_gram(PARAMS, "head/kernel", 0 * X)
     best = minimiser(
         qjax.Quadratic(flat.centre, flat.value, {"head/kernel": jnp.ones((F, C))}, flat.curvature), PARAMS, damping=big
-    )
+    ).params
     np.testing.assert_allclose(best["head"]["kernel"], PARAMS["head"]["kernel"] - np.float32(1 / big), rtol=1e-6)
 
 
