@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ def constraints(qubo: Qubo, groups: Iterable[tuple[Any, int]], weight: Any | Non
     groups: pairs (indices (G, K), required), such as `encoding.constraints`; each row of indices is a group of K bits.
     No pairs: the zero Qubo. weight: a positive scalar, or None for `flip_range`.
     Errors: ValueError for indices that are out of range or repeated inside a group, a required number outside 0 .. K, a
-    weight that is not positive and finite, or a batch whose scales differ in sign.
+    weight that is not positive and finite, or a batch whose scales differ in sign (traced: NaN).
     """
     pairs = [_checked(qubo, indices, required) for indices, required in groups]
     if weight is not None and not isinstance(weight, jax.core.Tracer) and not 0 < weight < math.inf:
@@ -108,13 +109,13 @@ def flip_bound(qubo: Qubo) -> jax.Array:
     match qubo.couplings:
         case Dense(matrix):
             above, below = jnp.maximum(matrix, 0).sum(-1), jnp.minimum(matrix, 0).sum(-1)
-        case Sparse():
-            rows, cols, weights = qubo.couplings.edges()
-            signed = np.zeros((2, qubo.num_bits))
-            for ends in (rows, cols):
-                np.add.at(signed[0], ends, np.maximum(weights, 0))
-                np.add.at(signed[1], ends, np.minimum(weights, 0))
-            above, below = jnp.asarray(signed[0], dtype), jnp.asarray(signed[1], dtype)
+        case Sparse() as held:
+            weights = [w.astype(dtype) for w in held.weights]
+            positive, negative = (tuple(cut(w, 0.0) for w in weights) for cut in (jnp.maximum, jnp.minimum))
+            above, below = (
+                replace(held, weights=part, integer_dtype=None, levels=None).matvec(jnp.ones(qubo.num_bits, dtype))
+                for part in (positive, negative)
+            )
         case _:
             raise ValueError("flip_bound needs dense or sparse couplings: others do not hold their entries")
     above, below = (jnp.broadcast_to(side, qubo.linear.shape).astype(dtype) for side in (above, below))
@@ -122,12 +123,19 @@ def flip_bound(qubo: Qubo) -> jax.Array:
     return jnp.maximum(most.max(initial=0.0), float(np.finfo(dtype).tiny))
 
 
-def _sign(qubo: Qubo) -> jax.Array:
-    """The sign of the scale, () of -1 or 1, which times the scale is |scale|. ValueError for scales of both signs."""
-    negative = qubo.scale < 0
-    if not isinstance(negative, jax.core.Tracer) and negative.any() and not negative.all():
+def _sign(qubo: Qubo) -> Any:
+    """The sign of the scale, () of -1 or 1, which times the scale is |scale|; of the host unless the scale is traced.
+
+    Scales of both signs: ValueError, and NaN where they are traced.
+    """
+    if isinstance(qubo.scale, jax.core.Tracer):
+        negative = qubo.scale < 0
+        sign = jnp.where(negative.any(), jnp.where(negative.all(), -1.0, jnp.nan), 1.0)
+        return sign.astype(qubo.linear.dtype)
+    below = np.asarray(qubo.scale) < 0
+    if below.any() and not below.all():
         raise ValueError("scale must have one sign in the whole batch: its problems share the penalty's couplings")
-    return jnp.where(negative.any(), -1.0, 1.0).astype(qubo.linear.dtype)
+    return np.asarray(-1.0 if below.any() else 1.0, qubo.linear.dtype)
 
 
 def _term(qubo: Qubo, constant: Any, linear: jax.Array, couplings: Couplings) -> Qubo:
@@ -140,14 +148,17 @@ def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -
     """M with sign(scale) * 2 * strength for every pair of bits in a group, in a form that adds well to that of `qubo`.
 
     groups: arrays (G, K), one group per row; strength (). Sparse and Dense have their like, Gram and Implicit a Gram
-    (an Implicit around it for a negative scale).
+    (an Implicit around it for a scale that is negative, or traced: A'A has no other sign).
     """
     n, dtype, sign = qubo.num_bits, qubo.linear.dtype, _sign(qubo)
     if isinstance(qubo.couplings, Sparse):
         pairs = [np.triu_indices(indices.shape[1], 1) for indices in groups]
         rows = np.concatenate([indices[:, a].reshape(-1) for indices, (a, _) in zip(groups, pairs, strict=True)])
         cols = np.concatenate([indices[:, b].reshape(-1) for indices, (_, b) in zip(groups, pairs, strict=True)])
-        return Sparse.from_edges(n, rows, cols, np.full(rows.size, 2.0 * float(sign * strength)))
+        pair = 2.0 * sign * strength
+        if isinstance(pair, jax.core.Tracer):
+            return scaled(Sparse.from_edges(n, rows, cols, np.ones(rows.size)), pair)
+        return Sparse.from_edges(n, rows, cols, np.full(rows.size, float(pair)))
     member = np.zeros((sum(len(indices) for indices in groups), n), np.float32)  # (groups, n): 1 for bits of the group
     row = 0
     for indices in groups:
@@ -156,10 +167,9 @@ def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -
     factor = jnp.sqrt(2.0 * strength) * jnp.asarray(member, dtype)
     if isinstance(qubo.couplings, Dense):
         return Dense(sign * zero_diagonal(jnp.matmul(factor.T, factor, precision="highest")))
-    # The sign of a traced scale is not known, and taken to be positive: A'A has no other.
-    if isinstance(sign, jax.core.Tracer) or float(sign) > 0:
+    if not isinstance(sign, jax.core.Tracer) and float(sign) > 0:
         return Gram(factor)
-    return scaled(Gram(factor), sign)
+    return scaled(Gram(factor), jnp.asarray(sign))
 
 
 def _checked(qubo: Qubo, indices: Any, required: int) -> tuple[np.ndarray, int]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, streams, swaps, sweeps
+from qjax.samplers.moves import acceptance, running, streams, swaps, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 
@@ -21,9 +21,9 @@ class _Prepared(NamedTuple):
 
 class _State(NamedTuple):
     inner: Any
-    energy: jax.Array  # (C,) E/|scale| since the start
+    energy: jax.Array  # (C,) E/|scale|, up to a constant: that of the start at first, the offset from a refresh on
     best: Any
-    best_energy: jax.Array  # (C,)
+    best_energy: jax.Array  # (C,), up to the same constant
 
 
 @dataclass(frozen=True)
@@ -96,19 +96,25 @@ class Anneal(Sampler):
 
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        weights = task.per_column(prepared.betas[t] * task.qubo.scale)
-        inner, change = prepared.sweeper.sweep(state.inner, rule, weights, task.seeds, task.steps_before(t) + 1)
+        weights, number = task.per_column(prepared.betas[t] * task.qubo.scale), task.steps_before(t) + 1
+        inner, change = prepared.sweeper.sweep(state.inner, rule, weights, task.seeds, number)
         if self.return_states == "last":
             return state._replace(inner=inner)
-        energy = state.energy + change * jnp.sign(task.per_column(task.qubo.scale))
-        lower = energy < state.best_energy
+        sign = jnp.sign(task.per_column(task.qubo.scale))
+        energy, best_energy = state.energy, state.best_energy
+        if task.repeats is not None or self.num_sweeps >= running.EVERY:
+            energy, best_energy = running.refreshed(
+                prepared.sweeper, number, (state.inner,), state.best, (energy, best_energy), (sign, sign)
+            )
+        energy = energy + change * sign
+        lower = energy < best_energy
         new = prepared.sweeper.snapshot(inner)
 
         def keep() -> Any:
             return jax.tree.map(lambda a, b: jnp.where(lower[None, :], a, b), new, state.best)
 
         best = lax.cond(jnp.any(lower), keep, lambda: state.best)
-        return _State(inner, energy, best, jnp.minimum(energy, state.best_energy))
+        return _State(inner, energy, best, jnp.minimum(energy, best_energy))
 
     def finish(self, task: Task, prepared: _Prepared, state: _State) -> Outcome:
         last = prepared.sweeper.unload(prepared.sweeper.snapshot(state.inner))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, replicas, streams, sweeps
+from qjax.samplers.moves import acceptance, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import automatic_range, between
 
 # The automatic temperature of a slice lies this far (geometrically) from the hot to the cold end of an anneal.
@@ -120,14 +120,18 @@ class PathIntegral(Sampler):
         view, shape = prepared.sweeper, state.energies.shape[1:]
         weights = prepared.halves.per_column(prepared.weights)
         coupling = prepared.halves.per_column(-0.5 * jnp.log(jnp.tanh(prepared.gammas[t])))
-        sign = jnp.sign(task.per_column(task.qubo.scale))[:, None]
+        sign = jnp.sign(task.per_column(task.qubo.scale))
+        if self.num_sweeps >= running.EVERY:
+            kept, signs = (state.energies, state.best_energy), (sign[None, :, None], sign)
+            kept = running.refreshed(view, t + 1, (state.even, state.odd), state.best, kept, signs)
+            state = state._replace(energies=kept[0], best_energy=kept[1])
 
         def half(k: jax.Array, carry: Any) -> Any:
             # One sweep is compiled for both parities: the halves change places, and with them their neighbours.
             own, other, energies, best, lowest = carry
             bias = jax.tree.map(lambda x: _pull(x, shape, 1 - 2 * k, coupling), view.snapshot(other))
             own, change = view.sweep(own, rule, weights, prepared.seeds[k], t + 1, bias)
-            energies = energies.at[k].add(change.reshape(shape) * sign)
+            energies = energies.at[k].add(change.reshape(shape) * sign[:, None])
             if self.return_states == "best":
                 best, lowest = replicas.keep_best(view.snapshot(own), energies[k], best, lowest)
             return other, own, energies, best, lowest

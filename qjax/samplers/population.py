@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, replicas, streams, sweeps
+from qjax.samplers.moves import acceptance, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 # The first weights lead from beta = 0 to the hot end: few replicas would survive a jump to that of an anneal.
@@ -121,16 +121,25 @@ class Population(Sampler):
         columns = (jnp.arange(task.num_columns, dtype=parents.dtype)[:, None] * size + parents).reshape(-1)
         inner = jax.tree.map(lambda x: jnp.take(x, columns, axis=1), state.inner)
 
-        def sweep(k: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        def sweep(k: jax.Array, carry: tuple[Any, running.Kept]) -> tuple[Any, running.Kept]:
+            inner, kept = carry
             number = t * self.sweeps_per_beta + k + 1
+            if self.length(task) * self.sweeps_per_beta >= running.EVERY:
+                kept = running.refreshed(prepared.sweeper, number, (inner,), state.best, kept, (1, _sign(task)))
             inner, change = prepared.sweeper.sweep(
-                carry[0], rule, jnp.repeat(weights, size), prepared.members.seeds, number
+                inner, rule, jnp.repeat(weights, size), prepared.members.seeds, number
             )
-            return inner, carry[1] + change.reshape(energy.shape)
+            return inner, (kept[0] + change.reshape(energy.shape), kept[1])
 
-        inner, energy = lax.fori_loop(0, self.sweeps_per_beta, sweep, (inner, energy))
+        inner, (energy, best_energy) = lax.fori_loop(
+            0, self.sweeps_per_beta, sweep, (inner, (energy, state.best_energy))
+        )
         state = state._replace(
-            inner=inner, energy=energy, log_partition=log_partition, effective=jnp.minimum(effective, state.effective)
+            inner=inner,
+            energy=energy,
+            log_partition=log_partition,
+            effective=jnp.minimum(effective, state.effective),
+            best_energy=best_energy,
         )
         if self.return_states == "last":
             return state

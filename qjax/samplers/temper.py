@@ -14,7 +14,7 @@ from jax import lax
 
 from qjax.energy.couplings import Sparse
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, clusters, columns, replicas, streams, sweeps
+from qjax.samplers.moves import acceptance, clusters, columns, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
@@ -137,6 +137,10 @@ class Temper(Sampler):
 
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
+        if self.num_sweeps >= running.EVERY:
+            kept, signs = (state.energy, state.best_energy), (1, prepared.sign)
+            kept = running.refreshed(prepared.sweeper, t + 1, (state.inner,), state.best, kept, signs)
+            state = state._replace(energy=kept[0], best_energy=kept[1])
         weights = jnp.broadcast_to(prepared.weights[:, None, :], state.energy.shape)
         inner, change = prepared.sweeper.sweep(state.inner, rule, weights.reshape(-1), prepared.ladders.seeds, t + 1)
         energy = state.energy + change.reshape(state.energy.shape)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -138,10 +139,42 @@ def test_a_penalty_costs_also_under_a_negative_scale(form):
     np.testing.assert_allclose(sparse.energies(STATES), -float(qubo.scale) * 0.5 * STATES.sum(-1), atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("form", ["dense", "sparse", "gram", "implicit"])
+def test_a_compiled_penalty_is_the_eager_one(form, sign, batch):
+    """With the Qubo an argument, whose scale is of unknown sign then, and as a constant; its own weight and a given."""
+    qubo = sign * _qubo(form, batch)
+    states = np.broadcast_to(STATES, (*batch, *STATES.shape))
+
+    def energies(problem, weight):
+        penalty = penalties.one_hot(problem, GROUPS, weight) + penalties.sparsity(problem, np.arange(N), 0.5)
+        return penalty.energies(states), (problem + penalty).energies(states), penalty.flips(states)
+
+    for weight in (None, 3.0):
+        eager = energies(qubo, weight)
+        assert np.all(np.asarray(eager[0]) > -1e-4)
+        compiled = jax.jit(lambda problem, weight=weight: energies(problem, weight))(qubo)
+        constant = jax.jit(lambda weight=weight: energies(qubo, weight))()
+        for values in (compiled, constant):
+            for found, expected in zip(values, eager, strict=True):
+                np.testing.assert_allclose(found, expected, atol=2e-4)
+    traced = jax.jit(lambda problem, weight: energies(problem, weight))(qubo, 3.0)
+    np.testing.assert_allclose(traced[1], eager[1], atol=2e-4)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_a_compiled_bound_is_the_eager_one(form):
+    qubo = -1.0 * _qubo(form)
+    np.testing.assert_allclose(jax.jit(penalties.flip_bound)(qubo), penalties.flip_bound(qubo), rtol=1e-6)
+
+
 def test_scales_of_both_signs_are_refused():
     mixed = Qubo.from_terms(np.zeros((2, N), np.float32), np.zeros((N, N), np.float32), scale=np.array([1.0, -1.0]))
     with pytest.raises(ValueError, match="one sign"):
         penalties.cardinality(mixed, 2, weight=1.0)
+    unknown = jax.jit(lambda qubo: penalties.cardinality(qubo, 2, weight=1.0).energies(np.ones((2, 1, N))))
+    assert np.isnan(unknown(mixed)).all()
 
 
 def test_groups_of_one_shape_are_drawn_apart():

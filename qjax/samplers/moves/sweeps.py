@@ -62,7 +62,8 @@ class Sweeper(Protocol):
         """(1 - 2x) f for each bit and column, (n, C): the change of E/scale by each single flip; rows in any order."""
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:
-        """E/scale - offset of each column, (C,); often=False, for once in a run: quick to compile, and slower."""
+        """E/scale - offset of each column, (C,), of a state or a snapshot; often=False, for once in many sweeps: quick
+        to compile, and slower."""
 
 
 def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
