@@ -1,5 +1,7 @@
 """Linen and nnx models with batch statistics and dropout: taken apart, put together, and through the three steps."""
 
+from functools import partial
+
 import flax
 import flax.linen as nn
 import jax
@@ -18,15 +20,20 @@ X = jax.random.normal(jax.random.key(0), (24, 6))
 Y = jnp.arange(24, dtype=jnp.int32) % 3
 
 
+# flax's layers promote bfloat16 implicitly.
+promoting = partial(jax.numpy_dtype_promotion, "standard")
+
+
 class Linen(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Dense(8, param_dtype=self.dtype, name="body")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, param_dtype=self.dtype, name="norm")(x)
-        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
-        return nn.Dense(3, param_dtype=self.dtype, name="head")(x)
+        with promoting():
+            x = nn.Dense(8, param_dtype=self.dtype, name="body")(x)
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, param_dtype=self.dtype, name="norm")(x)
+            x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+            return nn.Dense(3, param_dtype=self.dtype, name="head")(x)
 
 
 class Nnx(nnx.Module):
@@ -37,7 +44,8 @@ class Nnx(nnx.Module):
         self.head = nnx.Linear(8, 3, param_dtype=dtype, rngs=rngs)
 
     def __call__(self, x):
-        return self.head(self.drop(nnx.relu(self.norm(self.body(x)))))
+        with promoting():
+            return self.head(self.drop(nnx.relu(self.norm(self.body(x)))))
 
 
 def _split(library, dtype=jnp.float32):
@@ -173,6 +181,54 @@ def test_quadratics_and_encodings_take_the_model(library):
 
 def _mean_loss(logits, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), y).mean()
+
+
+def _training_loss(split):
+    def loss(params, state, batch, key):
+        x = batch[0].astype(split.params["body"]["kernel"].dtype)
+        logits, state = split.apply(params, state, x, key=key, train=True)
+        return _mean_loss(logits, *batch), (state, {"largest": logits.max()})
+
+    return loss
+
+
+both_dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+
+
+@both
+@both_dtypes
+def test_refine_moves_the_state_with_the_parameters(library, dtype):
+    split = _split(library, dtype)
+    loop = qjax.Refine(_training_loss(split), optax.adam(1e-2), batch_size=12, stochastic=True)
+    result = loop(KEY, split.params, (X, Y), 40, state=split.state)
+    assert result.step == 40
+    assert result.metrics["loss"][-5:].mean() < result.metrics["loss"][:5].mean()
+    _assert_like(result.params, split.params)
+    _assert_like(result.state, split.state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {jnp.dtype(dtype)}
+    before, after = (jnp.abs(_statistics(state)["mean"]).max() for state in (split.state, result.state))
+    assert before == 0 and after > 0.01
+
+
+def test_refine_resumes_with_nnx_streams_in_its_state(tmp_path):
+    split = _split("nnx")
+
+    def loss(params, state, batch):
+        logits, state = split.apply(params, state, batch[0], train=True)
+        return _mean_loss(logits, *batch), (state, {})
+
+    loop = qjax.Refine(loss, optax.sgd(0.1), batch_size=12, chunk_size=5)
+    whole = loop(KEY, split.params, (X, Y), 10, state=split.state)
+    loop(KEY, split.params, (X, Y), 5, state=split.state, checkpoint=tmp_path)
+    resumed = loop(KEY, split.params, (X, Y), 10, state=split.state, checkpoint=tmp_path)
+    _assert_equal(resumed.params, whole.params)
+    _assert_equal(resumed.state, whole.state)
+    counts = [int(state["drop"]["rngs"]["count"]) for state in (split.state, resumed.state)]
+    assert counts[1] == counts[0] + 10
+
+
+def _assert_like(tree, other):
+    assert jax.tree.map(jax.typeof, tree) == jax.tree.map(jax.typeof, other)
 
 
 class Tied(nnx.Module):
