@@ -177,7 +177,7 @@ class _Nnx:
         try:
             outputs = model(*inputs, **keywords)
         except (TypeError, ValueError) as error:
-            if key is None and "rngs" not in keywords and ("rngs" in arguments or (train and bare)):
+            if key is None and "rngs" in str(error):  # what nnx and Python name where a stream is missing
                 raise _needs_key(model, error) from error
             raise
         kept = () if key is None else self.keys + self.counts
@@ -227,17 +227,23 @@ def _like(state: Tree, moved: Tree, kept: Collection[KeyPath] = ()) -> Tree:
 
 
 def _check(argument: str, tree: Tree, expected: tuple[str, ...]) -> None:
-    """ValueError for a tree with nnx Variables in it, or with leaves of other names."""
+    """ValueError for a tree that is no dict, has nnx Variables in it, or leaves of other names or in another order."""
     if any(map(_is_variable, jax.tree.leaves(tree, is_leaf=_is_variable))):
         raise ValueError(
             f"{argument} hold nnx Variables, got {_kind(tree)}; use those of qjax.interop.flax.nnx(model), or "
             "nnx.to_pure_dict(...)"
         )
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{argument} must be a dict, got {_kind(tree)}")
     found = names(tree)
-    if tuple(found) != expected:
-        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or unknown:
         raise ValueError(
-            f"{argument} must have the model's leaves; missing: {missing or 'none'}, unknown: {extra or 'none'}"
+            f"{argument} must have the model's leaves; missing: {missing or 'none'}, unknown: {unknown or 'none'}"
+        )
+    if tuple(found) != expected:  # "10" comes before "2", 2 before 10
+        raise ValueError(
+            f"{argument} has text where a list has numbers: nnx.restore_int_paths({argument}) puts it right"
         )
 
 

@@ -341,6 +341,16 @@ def _apply(split, params=None, state=None, **options):
     )
 
 
+class Deep(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(6, 6, rngs=rngs) for _ in range(11)])
+
+
+def _text(split):
+    """Parameters as a checkpoint returns them, with text for the numbers of a list."""
+    return split.merge({"layers": {str(number): leaf for number, leaf in split.params["layers"].items()}}, split.state)
+
+
 def _fixed():
     return qjax.interop.flax.linen(Fixed(), Fixed().init(KEY, X))
 
@@ -359,6 +369,8 @@ def _nnx(make):
         (lambda: qjax.interop.flax.nnx(nnx.Dropout(0.5, rngs=nnx.Rngs(0))), "Dropout has no Variable that fits"),
         (lambda: _apply(_split("nnx"), nnx.state(Nnx(nnx.Rngs(1)), nnx.Param)), "params hold nnx Variables"),
         (lambda: _apply(_split("nnx"), Nnx(nnx.Rngs(1))), "params hold nnx Variables"),
+        (lambda: _split("nnx").merge(_split("nnx").params, None), "state must be a dict, got NoneType"),
+        (lambda: _text(_nnx(Deep)), r"nnx\.restore_int_paths\(params\)"),
         (lambda: _apply(_split("nnx"), None, {}), "state .* missing: .*'norm/mean'"),
         (lambda: _apply(_split("linen"), {"params": _split("linen").params}), "unknown: .*'params/body/bias'"),
         (lambda: _split("linen").merge(_split("linen").params, {}), "state .* missing: .*'batch_stats/norm/mean'"),
@@ -377,6 +389,12 @@ def _nnx(make):
 def test_wrong_use_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_errors_of_the_model_itself_pass_through():
+    split = _nnx(Called)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'mask'"):
+        split.apply(split.params, split.state, X, key=KEY, mask=None)
 
 
 def test_quadratics_say_what_is_wrong_with_a_loss_on_a_live_module():
