@@ -44,7 +44,9 @@ def assignment(name: str, kind: str, a: np.ndarray, b: np.ndarray, best: float |
     others = 1.0 - np.eye(n)
     own, flows, ways = own + raised[0], flows + raised[1] * others, ways + raised[2] * others
     penalty = np.floor(_most_added(own, flows, ways) / 2) + 1
-    pairs = sparse.kron(flows, ways) + penalty * (sparse.kron(np.eye(n), others) + sparse.kron(others, np.eye(n)))
+    same, rest = sparse.eye_array(n), sparse.coo_array(others)
+    pairs = sparse.kron(sparse.coo_array(flows), sparse.coo_array(ways))
+    pairs = pairs + penalty * (sparse.kron(same, rest) + sparse.kron(rest, same))
     upper = sparse.triu(pairs + pairs.T, 1).tocoo()
     linear = own.reshape(-1) - 2 * penalty
     qubo = qubo_of(n * n, linear, upper.row, upper.col, upper.data, 2 * n * penalty - constant)

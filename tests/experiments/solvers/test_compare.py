@@ -60,7 +60,8 @@ def test_all_climb_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
         return samplers.Samples(bits, np.asarray(problem.qubo.energies(bits)), {})
 
     def peer(reads: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(spent(length)[:2])
+        found = spent(length)
+        return np.asarray(found.bits), np.asarray(found.energies)
 
     samplers.within(Peer(peer, 10), 1000)(jax.random.key(0), problem.qubo, 4)
     theirs = list(climbed)
