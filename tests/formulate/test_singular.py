@@ -192,3 +192,14 @@ def test_probes_that_do_not_span_the_space_are_refused():
         fitted_from(jnp.asarray(flat), values, jnp.asarray(points), start)
     with pytest.raises(ValueError, match="more than the number of parameters"):
         fitted_from(jnp.asarray(few), values[:5], jnp.asarray(few), start)
+
+
+def test_a_matrix_known_to_be_regular_has_the_same_solution() -> None:
+    x, y = jnp.asarray(FULL, jnp.float32), jnp.asarray(Y, jnp.float32)
+    model = least_squares(PARAMS, "kernel", x, y, bias="bias", ridge=0.1)
+    found, known = minimiser(model, PARAMS), minimiser(model, PARAMS, regular=True)
+    for one, other in zip(jax.tree.leaves(found.params), jax.tree.leaves(known.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert int(known.rank) == int(found.rank) == F + 1 and float(known.residual) < 1e-4
+    dead = least_squares(PARAMS, "kernel", x.at[:, 2].set(0.0), y)
+    assert np.isnan(float(minimiser(dead, PARAMS, regular=True).residual))
