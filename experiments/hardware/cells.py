@@ -186,7 +186,7 @@ def _results(qubo: Qubo, samples: Samples, outcome: Round) -> dict[str, Any]:
     results: dict[str, Any] = {
         # A thousandth of a percent of the spread is float32's noise, far below the gap of any other state here.
         "final": 100 * float((gaps < 1e-3).mean()),
-        "best_gap": float(gaps.min()),
+        "best_gap": float(gaps.min()),  # type: ignore[call-overload, unused-ignore]
         "mean_gap": float(gaps.mean()),
         "true_loss": float(outcome.loss),
         "fidelity": float(outcome.fidelity),

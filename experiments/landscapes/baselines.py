@@ -119,7 +119,7 @@ class CMAES:
                     evolution.tell(points, values.tolist())
                     spent += len(points)
                     if values.min() < least:
-                        best, least = np.asarray(points[int(values.argmin())]), values.min()
+                        best, least = np.asarray(points[int(values.argmin())]), values.min()  # type: ignore[call-overload, unused-ignore]
                 restart = min(restart + 1, _RESTARTS - 1)
             return jnp.asarray(best, starts.dtype)
 

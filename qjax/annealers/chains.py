@@ -92,7 +92,7 @@ class Chip:
         """(inside chains, between chains), each (2, couplers): positions of a coupler's ends among the used qubits."""
         members = np.frombuffer(self.qubits, np.int64)
         pairs = np.frombuffer(self.edges, np.int64).reshape(-1, 2)
-        top = int(max(members.max(initial=0), pairs.max(initial=0))) + 1
+        top = int(max(members.max(initial=0), pairs.max(initial=0))) + 1  # type: ignore[call-overload, unused-ignore]
         place = np.full(top, -1, np.int64)
         place[members] = np.arange(members.size)
         ends = place[pairs].T

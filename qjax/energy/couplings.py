@@ -383,5 +383,5 @@ def _integer_dtype(n: int, rows: np.ndarray, weights: np.ndarray) -> str | None:
     """
     if not np.all(weights == np.rint(weights)):
         return None
-    largest = np.bincount(rows, weights=np.abs(weights), minlength=max(n, 1)).max()
+    largest = np.bincount(rows, weights=np.abs(weights), minlength=max(n, 1)).max()  # type: ignore[call-overload, unused-ignore]
     return next((name for name in ("int8", "int16", "int32") if largest <= np.iinfo(name).max), None)

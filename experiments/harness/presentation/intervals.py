@@ -81,7 +81,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """Of the mean of at least one finite value."""
     data = np.asarray(values, dtype=np.float64)
     if len(data) < INTERVALS_FROM:
-        return Interval(float(data.min()), float(data.max()), "range", None)
+        return Interval(float(data.min()), float(data.max()), "range", None)  # type: ignore[call-overload, unused-ignore, call-overload, unused-ignore]
     middle = math.fsum(data) / len(data)
     half = _student(len(data) - 1) * float(data.std(ddof=1)) / math.sqrt(len(data))
     return Interval(middle - half, middle + half, "t", LEVEL)

@@ -32,7 +32,7 @@ def split(
     groups = [np.arange(num_reads)]
     if initial is not None:
         _, member = np.unique(initial, axis=0, return_inverse=True)
-        groups = [np.flatnonzero(member.reshape(-1) == g) for g in range(member.max() + 1)]
+        groups = [np.flatnonzero(member.reshape(-1) == g) for g in range(member.max() + 1)]  # type: ignore[call-overload, unused-ignore]
     most = _most_reads(qpu, device, num_qubits)
     pieces = []
     for group in groups:
