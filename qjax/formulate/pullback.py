@@ -28,7 +28,7 @@ from qjax.energy.qubo import Qubo
 from qjax.formulate.affine import Digits
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature, channel_rows, from_channel_rows
 from qjax.formulate.encodings import Encoding
-from qjax.formulate.leaves import Leaves, check, known_finite, select
+from qjax.formulate.leaves import Leaves, cast, check, known_finite, select
 from qjax.formulate.quadratic import Quadratic
 
 Form: TypeAlias = Literal["auto", "dense", "gram", "sparse", "implicit"]
@@ -71,7 +71,7 @@ def _pulled_back(quadratic: Quadratic, encoding: Encoding, form: Form, dense_lim
     if form not in ("auto", "dense", "gram", "sparse", "implicit"):
         raise ValueError(f"form must be auto, dense, gram, sparse or implicit, got {form!r}")
     curvature = quadratic.curvature
-    origin = select(encoding.origin, quadratic.centre)
+    origin = cast(select(encoding.origin, quadratic.centre), quadratic.centre)
     # By leaf, in its shape: d, H d, g' = g + H d, and the parameters' shares of <g, d> + 1/2 <d, H d>.
     d = {name: leaf - quadratic.centre[name] for name, leaf in origin.items()}
     image = curvature.product(d)
@@ -126,7 +126,7 @@ def _channels(
     """
     channels = part.origin.shape[part.channel_axis]
     w = jnp.asarray(part.weights, linear.dtype)
-    step = jnp.broadcast_to(part.step.reshape(-1), (channels,))
+    step = jnp.broadcast_to(part.step.astype(linear.dtype).reshape(-1), (channels,))
     scale = step**2
     if isinstance(curvature, ChannelFeatures) and form != "dense":
         factor = jnp.kron(curvature.kernel_features, w[None, :])
@@ -204,6 +204,7 @@ def _diagonal(encoding: Encoding, curvature: Curvature) -> jax.Array | None:
     shape = part.origin.shape
     channels = shape[curvature.channel_axis]
     by_parameter = jnp.broadcast_to(rows[:, None], (rows.shape[0], channels))
-    squares = from_channel_rows(by_parameter, shape, curvature.channel_axis) * jnp.broadcast_to(part.step, shape) ** 2
+    step = jnp.broadcast_to(part.step.astype(rows.dtype), shape)
+    squares = from_channel_rows(by_parameter, shape, curvature.channel_axis) * step**2
     w2 = jnp.asarray(part.weights, squares.dtype) ** 2
     return (jnp.moveaxis(squares, part.channel_axis, 0).reshape(-1)[:, None] * w2[None, :]).reshape(-1)
