@@ -263,10 +263,10 @@ def picked(
     joined = samples.join()
     bits, energies = candidates(problem, joined, num_candidates)
     # Unrolled, not scanned: XLA runs convolutions inside a loop on CPU 40 times slower.
-    losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits])
+    losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits]).astype(energies.dtype)
     losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
     best = jnp.argmin(losses)
-    loss_before = loss(params)
+    loss_before = loss(params).astype(energies.dtype)
     # NaN counts as infinite here, so that every finite candidate is better: comparisons with NaN are false.
     accepted = losses[best] < jnp.where(jnp.isnan(loss_before), jnp.inf, loss_before)
     if accept == "always":

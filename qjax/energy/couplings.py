@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
+from qjax.energy import products
 from qjax.energy.coloring import layout_of
 
 # Integer couplings of at most this many distinct values are summed without products (`Sparse.levels`). Each value costs
 # a copy of the state, so with more of them products are cheaper.
 _MOST_LEVELS = 2
-# Columns of M that `Implicit.to_dense` computes at once: bounds its memory.
-_PRODUCTS_AT_ONCE = 64
 
 
 @partial(register_dataclass, data_fields=["matrix"], meta_fields=[])
@@ -274,11 +273,10 @@ class Implicit:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))
 
     def to_dense(self) -> jax.Array:
-        """M with its diagonal, (n, n), by n calls of `apply`."""
-        if self.size <= _PRODUCTS_AT_ONCE:
+        """M with its diagonal, (n, n), by n calls of `apply`, so many at once as `qjax.energy.products` says."""
+        if self.size <= 1:
             return self.matvec(jnp.eye(self.size))
-        dense: jax.Array = jax.lax.map(self.apply, jnp.eye(self.size), batch_size=_PRODUCTS_AT_ONCE)
-        return dense
+        return products.columns(self.apply, self.size)
 
 
 Couplings: TypeAlias = Dense | Sparse | Gram | Implicit

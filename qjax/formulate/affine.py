@@ -8,8 +8,8 @@ Every part has, for its n bits x and its leaves v:
 
     paths, num_bits     the names of its leaves, and n
     origins             p0, leaves by name
-    apply(x)            B x, leaves by name, for x (n,)
-    transpose(v)        B'v, (n,)
+    apply(x)            B x, leaves by name, for x (n,) of a floating-point dtype
+    transpose(v)        B'v, (n,), in the dtype of v
     nearest(v)          the bits (n,) int8 whose leaves are nearest to v in the Euclidean norm, constraints kept
     bit_arrays          (name, shape) pairs for `Labels`, n bits in all
     constraints         what a state must satisfy
@@ -129,7 +129,7 @@ class Digits:
         step 0 take d = 0.
         """
         step = jnp.broadcast_to(self.step, self.origin.shape)
-        target = leaves[self.path] - self.origin
+        target = leaves[self.path].astype(self.origin.dtype) - self.origin
         # Both (U,): the distance of a unit is sum (target - step d)^2 = const - 2 d along + d^2 squares.
         along = self._flat((target * step).sum(self._shared, keepdims=True))
         squares = self._flat((step * step).sum(self._shared, keepdims=True))
@@ -213,7 +213,8 @@ class Selection:
 
     def nearest(self, leaves: Leaves) -> jax.Array:
         """The bits (n,) int8 that give every slot its nearest atom; ties take the first."""
-        slots, atoms = self._slots(leaves[self.path]), self.atoms.reshape(self.atoms.shape[0], -1)
+        atoms = self.atoms.reshape(self.atoms.shape[0], -1)
+        slots = self._slots(leaves[self.path].astype(atoms.dtype))
         scores = (atoms**2).sum(-1)[None, :] - 2 * jnp.matmul(slots, atoms.T, precision="highest")
         return jax.nn.one_hot(jnp.argmin(scores, -1), atoms.shape[0], dtype=jnp.int8).reshape(-1)
 
@@ -275,7 +276,8 @@ class Combination:
             jnp.tensordot(d.astype(leaves[name].dtype), leaves[name], axes=leaves[name].ndim, precision="highest")
             for name, d in self.directions.items()
         ]
-        along = sum(flat[1:], flat[0]) * self.step
+        along = sum(flat[1:], flat[0])
+        along = along * self.step.astype(along.dtype)
         return (along[:, None] * jnp.asarray(self.weights, along.dtype)[None, :]).reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
@@ -285,14 +287,14 @@ class Combination:
         """
         names = list(self.directions)
         rows = jnp.concatenate([self.directions[n].reshape(self.low.shape[0], -1) for n in names], axis=1)
-        target = jnp.concatenate([(leaves[n] - self.centre[n]).reshape(-1) for n in names])
+        target = jnp.concatenate([(leaves[n].astype(self.low.dtype) - self.centre[n]).reshape(-1) for n in names])
         coefficients = jnp.linalg.lstsq(rows.T, target)[0]
         return _nearest_digits((coefficients - self.low) / jnp.where(self.step != 0, self.step, 1), self.weights)
 
     def _along(self, coefficients: jax.Array) -> Leaves:
         """sum_k coefficients_k directions_k for coefficients (K,)."""
         return {
-            n: jnp.tensordot(coefficients.astype(d.dtype), d, axes=1, precision="highest")
+            n: jnp.tensordot(coefficients, d.astype(coefficients.dtype), axes=1, precision="highest")
             for n, d in self.directions.items()
         }
 

@@ -11,6 +11,8 @@ all 0 needs step=.
 The channels are the last axis of a leaf, as in Flax's kernels (in, out) and (h, w, in, out). Weights that have them
 elsewhere need channel_axis=, here and in the quadratic: 0 for Equinox's and PyTorch's (out, in) and (out, in, h, w). It
 decides which parameters share a step, and it comes first in the order of the bits.
+
+Leaves of less than float32 are encoded in float32 and decoded to their own dtype: decode rounds p0 + B x to it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from jax.tree_util import register_dataclass
 
 from qjax.energy.labels import Labels
 from qjax.formulate.affine import Combination, Constraint, Digits, Part, Selection
-from qjax.formulate.leaves import Leaves, floating, known_finite, names, replace, select
+from qjax.formulate.leaves import Leaves, cast, floating, known_finite, names, replace, select, wide
 from qjax.formulate.steps import Per, axis_of, channel_of, half_range, mean_size, reaching, step_of, ternary_scale
 
 
@@ -62,7 +64,7 @@ class Encoding:
 
     @property
     def origin(self) -> Any:
-        """p0: the parameters of the state whose bits are all 0."""
+        """p0: the parameters of the state whose bits are all 0, the encoded leaves in float32 or float64."""
         return replace(self.params, {path: leaf for part in self.parts for path, leaf in part.origins.items()})
 
     @property
@@ -101,23 +103,23 @@ class Encoding:
     def decode(self, bits: Any) -> Any:
         """p(x) for bits x (..., n): the pytree, in which encoded leaves have the leading axes of bits, others have not.
 
-        Errors: ValueError for bits of another length.
+        Every leaf has the dtype that it has in `params`. Errors: ValueError for bits of another length.
         """
         bits = jnp.asarray(bits)
         if bits.shape[-1:] != (self.num_bits,):
             raise ValueError(f"bits must have shape (..., {self.num_bits}), got {bits.shape}")
         lead = bits.shape[:-1]
-        origin = self.origin
-        chosen = select(origin, self.paths)
+        origins = select(self.origin, self.paths)
+        own = select(self.params, self.paths)
 
         def one(x: jax.Array) -> Leaves:
-            moved = self.apply(x.astype(jnp.zeros(0).dtype))
-            return {name: leaf + moved[name].astype(leaf.dtype) for name, leaf in chosen.items()}
+            moved = cast(self.apply(x.astype(jnp.zeros(0).dtype)), origins)
+            return cast({name: leaf + moved[name] for name, leaf in origins.items()}, own)
 
         leaves = jax.vmap(one)(bits.reshape((-1, self.num_bits))) if lead else one(bits)
         if lead:
             leaves = {name: leaf.reshape((*lead, *leaf.shape[1:])) for name, leaf in leaves.items()}
-        return replace(origin, leaves)
+        return replace(self.params, leaves)
 
     def nearest(self, params: Any) -> jax.Array:
         """The state (n,) int8 whose leaves are nearest to those of params (Euclidean norm, part by part): rounding."""
@@ -172,7 +174,7 @@ def encode(params: Any, specs: Mapping[str, Spec] | Direction) -> Encoding:
         return Encoding(params, (specs.bind_tree(params),))
     if not specs:
         raise ValueError("specs name no leaf")
-    leaves = floating(select(params, specs))
+    leaves = wide(floating(select(params, specs)))
     if broken := [path for path, leaf in leaves.items() if not known_finite(leaf)]:
         raise ValueError(f"leaf {broken[0]!r} holds NaN or infinity")
     if empty := [path for path, leaf in leaves.items() if not leaf.size]:
@@ -320,11 +322,12 @@ class Direction:
             raise ValueError(f"bits must be in 1 .. 16, got {self.bits}")
         by_name = isinstance(self.directions, dict) and set(self.directions) <= set(names(params))
         directions = dict(self.directions) if by_name else select(self.directions, names(self.directions))
-        centre = floating(select(params, directions))
+        centre = wide(floating(select(params, directions)))
         directions = {name: jnp.asarray(d, centre[name].dtype) for name, d in directions.items()}
         sizes = {d.shape[0] if d.ndim else -1 for d in directions.values()}
         if len(sizes) != 1 or any(d.shape[1:] != centre[n].shape for n, d in directions.items()):
             raise ValueError("directions must have the shapes of their leaves behind one leading axis K")
-        radius = jnp.broadcast_to(jnp.asarray(self.radius, jnp.zeros(0).dtype), (sizes.pop(),))
+        dtype = next(iter(centre.values())).dtype
+        radius = jnp.broadcast_to(jnp.asarray(self.radius, dtype), (sizes.pop(),))
         weights = tuple(float(2**j) for j in range(self.bits))
         return Combination(centre, directions, -radius, 2 * radius / (2**self.bits - 1), weights)

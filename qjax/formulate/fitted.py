@@ -22,7 +22,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from qjax.formulate.curvature import Matrix
-from qjax.formulate.leaves import Leaves, floating, names, replace, select
+from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide, widened
 from qjax.formulate.quadratic import Quadratic
 from qjax.formulate.solve import solve
 
@@ -40,14 +40,18 @@ def fitted(
 ) -> Quadratic:
     """A Quadratic centred at params with a dense H (d, d) on the chosen leaves, from values and gradients at probes.
 
-    objective(params, *data) -> scalar, differentiable; leaves: the chosen ones, None for all, d parameters together;
+    objective(params, *data) -> scalar, differentiable, which gets what has less than 32 bits in float32;
+    leaves: the chosen ones, None for all, d parameters together;
     radius: sigma of the probes, a scalar, or a dict by leaf name of scalars or arrays that broadcast to the leaf;
     num_samples: the number S of probes, rounded up to whole batches, at least d + 2; shrinkage: s in [0, 1], None to
-    estimate it. Probes are drawn batch by batch inside a scan: memory is batch_size d + 3 d^2 numbers.
+    estimate it. Probes are drawn batch by batch inside a scan: memory is batch_size d + 3 d^2 numbers, and
+    batch_size times what one value and gradient of the objective takes.
     Errors: ValueError for too few samples, a radius that is not positive, a shrinkage outside [0, 1], or a leaf that is
     not floating-point.
     """
-    centre = floating(select(params, names(params) if leaves is None else leaves))
+    params, data = widened((params, data))
+    own = floating(select(params, names(params) if leaves is None else leaves))
+    centre = wide(own)
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
     size = flat.shape[0]
     if num_samples <= size + 1:
@@ -64,7 +68,7 @@ def fitted(
     num_batches = -(-num_samples // min(batch_size, num_samples))
 
     def value(point: jax.Array) -> jax.Array:
-        return objective(replace(params, unravel(point)), *data)
+        return objective(replace(params, cast(unravel(point), own)), *data).astype(point.dtype)
 
     probe = partial(_probe, jax.vmap(jax.value_and_grad(value)), flat, sigma, min(batch_size, num_samples))
     # The sums are those of whitened coordinates u / sigma, in which C is near I.
@@ -85,8 +89,9 @@ def fitted_from(
     gradients (S, d) of the objective there. Errors: ValueError for other shapes, fewer than d + 2 points, or concrete
     ones that lie in fewer than d dimensions.
     """
-    centre = floating(select(params, names(params)))
+    centre = wide(floating(select(params, names(params))))
     flat, unravel = jax.flatten_util.ravel_pytree(centre)
+    points, values, gradients = (jnp.asarray(array, flat.dtype) for array in (points, values, gradients))
     if points.shape != gradients.shape or points.shape[1:] != flat.shape or values.shape != points.shape[:1]:
         raise ValueError(
             f"points and gradients must have shape (S, {flat.size}) and values (S,), got {points.shape}, "

@@ -41,6 +41,28 @@ def floating(leaves: Leaves) -> Leaves:
     return leaves
 
 
+def cast(leaves: Leaves, like: Leaves) -> Leaves:
+    """The leaves, each in the dtype of the leaf of that name in like."""
+    return {name: jnp.asarray(leaf, jnp.result_type(like[name])) for name, leaf in leaves.items()}
+
+
+def wide(leaves: Leaves) -> Leaves:
+    """The leaves as arrays of one dtype, that of all formulations: float64 where one of them is, else float32."""
+    double = any(jnp.result_type(leaf) == jnp.float64 for leaf in leaves.values())
+    return {name: jnp.asarray(leaf, jnp.float64 if double else jnp.float32) for name, leaf in leaves.items()}
+
+
+def widened(tree: Any) -> Any:
+    """tree, its floating-point leaves of less than 32 bits in float32."""
+
+    def one(leaf: Any) -> Any:
+        dtype = getattr(leaf, "dtype", None)
+        low = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        return jnp.asarray(leaf, jnp.float32) if low else leaf
+
+    return jax.tree.map(one, tree)
+
+
 def known_finite(tree: Any) -> bool:
     """Whether no concrete floating-point leaf of the tree holds NaN or infinity; traced leaves are not looked at."""
     for leaf in jax.tree.leaves(tree):
@@ -53,17 +75,6 @@ def known_finite(tree: Any) -> bool:
         if not bool((np.isfinite(np.asarray(leaf)) if on_host else jnp.isfinite(leaf)).all()):
             return False
     return True
-
-
-def cast(leaves: Leaves, like: Leaves) -> Leaves:
-    """The leaves, each in the dtype of the leaf of that name in like."""
-    return {name: jnp.asarray(leaf, jnp.result_type(like[name])) for name, leaf in leaves.items()}
-
-
-def wide(leaves: Leaves) -> Leaves:
-    """The leaves in float32, where their precision is lower, else unchanged."""
-    dtypes = {name: np.promote_types(jnp.result_type(leaf), np.float32) for name, leaf in leaves.items()}
-    return {name: jnp.asarray(leaf, dtypes[name]) for name, leaf in leaves.items()}
 
 
 def check(name: str, existing: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix, join_rows, split_rows
-from qjax.formulate.leaves import Leaves, replace
+from qjax.formulate.leaves import Leaves, cast, replace, select
 from qjax.formulate.quadratic import Quadratic
 from qjax.formulate.solve import solve
 
@@ -17,7 +17,7 @@ from qjax.formulate.solve import solve
 class Minimum(NamedTuple):
     """What `minimiser` found.
 
-    params    with the leaves of q at the minimiser
+    params    with the leaves of q at the minimiser, in the dtypes that they have there
     residual  () |g + (H + damping I)(p - r)| / |g|, the slope that is left at params relative to that at r: some
               rounding errors where params is stationary; 1 where nothing was gained, because g lies outside of the
               range of H (q has no minimum) or conjugate gradients found none; NaN where H or g holds NaN
@@ -73,8 +73,8 @@ def minimiser(
     left = {name: gradient[name] - image for name, image in damped(step).items()}
     slope = _norm(gradient)
     residual = _norm(left) / jnp.where(slope == 0, 1, slope)
-    chosen = replace(params, {name: quadratic.centre[name] - step[name] for name in step})
-    return Minimum(chosen, residual, rank, negative)
+    found = {name: quadratic.centre[name] - step[name] for name in step}
+    return Minimum(replace(params, cast(found, select(params, found))), residual, rank, negative)
 
 
 def _damped(matrix: jax.Array, damping: float) -> jax.Array:

@@ -126,7 +126,7 @@ def _channels(
     """
     channels = part.origin.shape[part.channel_axis]
     w = jnp.asarray(part.weights, linear.dtype)
-    step = jnp.broadcast_to(part.step.reshape(-1), (channels,))
+    step = jnp.broadcast_to(part.step.astype(linear.dtype).reshape(-1), (channels,))
     scale = step**2
     if isinstance(curvature, ChannelFeatures) and form != "dense":
         factor = jnp.kron(curvature.kernel_features, w[None, :])
@@ -204,6 +204,7 @@ def _diagonal(encoding: Encoding, curvature: Curvature) -> jax.Array | None:
     shape = part.origin.shape
     channels = shape[curvature.channel_axis]
     by_parameter = jnp.broadcast_to(rows[:, None], (rows.shape[0], channels))
-    squares = from_channel_rows(by_parameter, shape, curvature.channel_axis) * jnp.broadcast_to(part.step, shape) ** 2
+    step = jnp.broadcast_to(part.step.astype(rows.dtype), shape)
+    squares = from_channel_rows(by_parameter, shape, curvature.channel_axis) * step**2
     w2 = jnp.asarray(part.weights, squares.dtype) ** 2
     return (jnp.moveaxis(squares, part.channel_axis, 0).reshape(-1)[:, None] * w2[None, :]).reshape(-1)

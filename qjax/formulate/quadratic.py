@@ -2,6 +2,7 @@
 
     q(p) = c + <g, p - r> + 1/2 <p - r, H (p - r)>,     r = centre
 
+All are in float32, also of leaves of 16 bits, or in float64 where one of the chosen leaves is.
 `least_squares` is exact, `layer_gram` measures the change of a layer's outputs, `gauss_newton` and `hessian` are local
 and never form H, `qjax.fitted` models a black box smoothed over a region. All are pure functions and return pytrees.
 """
@@ -27,7 +28,7 @@ from qjax.formulate.curvature import (
     join_rows,
     split_rows,
 )
-from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide
+from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide, widened
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -48,7 +49,8 @@ class Quadratic:
 
     def __call__(self, params: Any) -> jax.Array:
         """q(params), (), for a pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
-        d = {name: leaf - self.centre[name] for name, leaf in cast(select(params, self.centre), self.centre).items()}
+        chosen = cast(select(params, self.centre), self.centre)
+        d = {name: leaf - self.centre[name] for name, leaf in chosen.items()}
         image = self.curvature.product(d)
         dot = partial(jnp.vdot, precision="highest")
         terms = [dot(self.gradient[k], d[k]) + 0.5 * dot(d[k], image[k]) for k in d]
@@ -167,8 +169,8 @@ def gauss_newton(
     """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, at the current params; matrix-free.
 
     outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar; leaves: names, None for all.
-    H is positive semidefinite for a loss convex in the predictions. In q, leaves of lower precision are float32; the
-    functions get them as they are.
+    H is positive semidefinite for a loss convex in the predictions. The functions get params and data of less than
+    32 bits in float32.
     Source: Schraudolph 2002, Fast curvature matrix-vector products.
     Errors: ValueError for an unknown or not floating-point leaf, a negative damping, a loss that is no scalar or fails
     on outputs that are a tuple (predictions and a model's state, as a rule), or functions that change an nnx object.
@@ -185,7 +187,7 @@ def hessian(
 ) -> Quadratic:
     """q with H = d2 loss / d leaves2 + damping I at the current params, for loss(params, *data) -> scalar; matrix-free.
 
-    leaves: names, None for all; their precision and the errors: as of `gauss_newton`.
+    leaves: names, None for all. Precision and errors: as of `gauss_newton`.
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
     return _local(_Hessian(loss), params, data, leaves, damping)
@@ -211,10 +213,11 @@ class _GaussNewton:
             raise
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
+        own = select(params, v)
+
         def predict(leaves: Leaves) -> Any:
             return self.outputs(replace(params, cast(leaves, own)), *data)
 
-        own = select(params, v)
         predictions, tangent = jax.jvp(predict, (cast(own, v),), (v,))
         slope = jax.grad(lambda z: self.loss(z, *data))
         _, bent = jax.jvp(slope, (predictions,), (tangent,))
@@ -241,6 +244,7 @@ def _local(
     model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
 ) -> Quadratic:
     """The Quadratic at params with value and gradient of model.value, and model as its curvature."""
+    params, data = widened((params, data))
     own = floating(select(params, names(params) if leaves is None else leaves))
     centre = wide(own)
     if not isinstance(damping, jax.core.Tracer) and damping < 0:
@@ -261,8 +265,9 @@ def _local(
     if shape != ():
         raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
     value, gradient = jax.value_and_grad(objective)(centre)
-    function = Partial(model, params, data, jnp.asarray(damping, value.dtype))
-    return Quadratic(centre, value, gradient, Product(function))
+    dtype = next(iter(centre.values())).dtype
+    function = Partial(model, params, data, jnp.asarray(damping, dtype))
+    return Quadratic(centre, value.astype(dtype), gradient, Product(function))
 
 
 def _damped(image: Leaves, v: Leaves, damping: jax.Array) -> Leaves:
@@ -274,7 +279,7 @@ def _kernel_leaves(params: Any, kernel: str, bias: str | None, ridge: float, cha
     """The leaves `kernel` and, where named, `bias`. ValueError for what cannot be fitted."""
     if ridge < 0:
         raise ValueError(f"ridge or damping must not be negative, got {ridge}")
-    leaves = floating(select(params, [kernel] if bias is None else [kernel, bias]))
+    leaves = wide(floating(select(params, [kernel] if bias is None else [kernel, bias])))
     shape = leaves[kernel].shape
     if len(shape) < 2:
         raise ValueError(f"{kernel} must have at least two axes, one of them its channels, got {shape}")

@@ -25,7 +25,7 @@ from jax import lax
 from qjax.formulate.affine import Digits
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix, channel_rows, from_channel_rows
 from qjax.formulate.encodings import Encoding
-from qjax.formulate.leaves import select
+from qjax.formulate.leaves import cast, select
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.quadratic import Quadratic
 from qjax.formulate.solve import factor
@@ -56,13 +56,14 @@ def sequential(
     part, matrix = _problem(quadratic, encoding)
     if damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
-    dtype = part.origin.dtype
+    dtype = matrix.dtype
     heat = jnp.asarray(temperature, dtype)
     if heat.shape not in ((), (num_reads,)):
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
     alone = _restricted(quadratic, encoding, part.path)
-    target = select(minimiser(alone, encoding.params, damping=damping).params, [part.path])[part.path]
-    steps = jnp.broadcast_to(part.step, target.shape)
+    # Of the centre, not of the encoding's params, which may be of less precision.
+    target = minimiser(alone, alone.centre, damping=damping).params[part.path]
+    origin, steps = (jnp.broadcast_to(leaf.astype(dtype), target.shape) for leaf in (part.origin, part.step))
     # The leaf as a matrix, rounded by rows, all columns at once: (F, C) for a Gram matrix, (P, 1) for a matrix on
     # the leaf.
     axis = quadratic.curvature.channel_axis if isinstance(quadratic.curvature, _SHARED) else None
@@ -72,7 +73,7 @@ def sequential(
         # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
         # the factor transposed and reversed back.
         factor(damped[::-1, ::-1]).T[::-1, ::-1],
-        _as_rows(target - part.origin, axis),
+        _as_rows(target - origin, axis),
         _as_rows(steps, axis),
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
         jnp.broadcast_to(heat, (num_reads,)),
@@ -149,7 +150,7 @@ def _restricted(quadratic: Quadratic, encoding: Encoding, path: str) -> Quadrati
     curvature = quadratic.curvature
     if not isinstance(curvature, _SHARED) or curvature.bias is None:
         return quadratic
-    held = select(encoding.params, quadratic.centre)
+    held = cast(select(encoding.params, quadratic.centre), quadratic.centre)
     d = {name: leaf - quadratic.centre[name] for name, leaf in held.items()} | {
         path: jnp.zeros_like(quadratic.centre[path])
     }

@@ -10,8 +10,10 @@ import pytest
 
 import qjax
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
+from qjax.formulate.curvature import Product
 from qjax.formulate.encodings import Codebook, Direction, FixedPoint, Mask, Rounding, Sign, Ternary, encode
 from qjax.formulate.fitted import fitted
+from qjax.formulate.leaves import select
 from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import gauss_newton, hessian, layer_gram, least_squares
 from tests.samplers import problems
@@ -27,7 +29,12 @@ PARAMS = {
 
 
 def _outputs(params, x, y):
-    return params["scale"] * jnp.tanh(x @ params["head"]["kernel"] + params["head"]["bias"][None, :])
+    kernel, bias, scale = (leaf.astype(x.dtype) for leaf in (*_head(params), params["scale"]))
+    return scale * jnp.tanh(x @ kernel + bias[None, :])
+
+
+def _head(params):
+    return params["head"]["kernel"], params["head"]["bias"]
 
 
 def _loss(outputs, x, y):
@@ -201,30 +208,43 @@ def test_float64(quadratic_name, encoding_name):
             np.testing.assert_allclose(energies, expected, atol=1e-5 * float(tolerance), rtol=0, err_msg=form)
 
 
-@pytest.mark.parametrize(("model", "dtype"), [("gauss_newton", jnp.bfloat16), ("hessian", jnp.float16)])
-@pytest.mark.parametrize("encoding_name", ON_THE_KERNEL)
-def test_leaves_of_half_precision_make_problems_of_float32(encoding_name, model, dtype):
-    params, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (PARAMS, X))
+LOW = {"kernel": jnp.bfloat16, "bias": jnp.float16}
+MIXED = {
+    "head": {name: leaf.astype(LOW[name]) for name, leaf in PARAMS["head"].items()},
+    "scale": PARAMS["scale"],
+}
 
-    def outputs(params, x, y):
-        return _outputs(params, x, y).astype(jnp.float32)
 
-    def objective(params, x, y):
-        return _loss(outputs(params, x, y), x, y)
+@functools.partial(jax.jit, static_argnums=0)
+def _unrounded(forms, quadratic, encoding, states):
+    """As `_pulled`, with q at p0 + B x before it is rounded to the leaves' dtypes; and the decoded parameters."""
 
-    functions = (outputs, _loss) if model == "gauss_newton" else (objective,)
-    quadratic = {"gauss_newton": gauss_newton, "hessian": hessian}[model](
-        *functions, params, x, Y, leaves=["head/kernel"], damping=0.05
-    )
-    encoding = encode(params, ENCODINGS[encoding_name])
-    qubo = jax.jit(pull_back)(quadratic, encoding)
-    assert {leaf.dtype for leaf in jax.tree.leaves((qubo.offset, qubo.linear, qubo.couplings))} == {
-        jnp.dtype("float32")
-    }
-    states = _states(encoding.num_bits)
-    states = states[:: max(1, len(states) // 64)]
-    decoded = encoding.decode(states)
-    assert jax.tree.map(lambda leaf: leaf.dtype, decoded) == jax.tree.map(lambda leaf: leaf.dtype, params)
-    expected = jax.vmap(quadratic)(_spread(encoding, decoded, len(states)))
-    # The network itself rounds its derivatives and decoded parameters to 8 bits.
-    np.testing.assert_allclose(qubo.energies(states), expected, atol=0.05 * float(jnp.ptp(expected)))
+    def value(state):
+        moved = encoding.apply(state.astype(quadratic.value.dtype))
+        origin = {name: leaf for name, leaf in select(encoding.origin, quadratic.centre).items()}
+        return quadratic(origin | {name: origin[name] + leaf for name, leaf in moved.items()})
+
+    qubos = [pull_back(quadratic, encoding, form) for form in forms]
+    pulled = [(qubo, _joint_energies(qubo, states), _tolerance(qubo)) for qubo in qubos]
+    return jax.vmap(value)(states), pulled, encoding.decode(states)
+
+
+@pytest.mark.parametrize(("quadratic_name", "encoding_name"), PAIRS)
+def test_leaves_of_16_bits_are_formulated_in_float32_and_decoded_as_they_are(quadratic_name, encoding_name):
+    quadratic = jax.jit(QUADRATICS[quadratic_name])(MIXED, X, Y)
+    encoding = encode(MIXED, ENCODINGS[encoding_name])
+    formulated = [quadratic.centre, quadratic.value, quadratic.gradient, encoding.parts]
+    if not isinstance(quadratic.curvature, Product):  # whose arguments are the parameters themselves
+        formulated.append(quadratic.curvature)
+    assert {leaf.dtype for leaf in jax.tree.leaves(formulated)} == {np.dtype(np.float32)}
+    states, forms = _states(encoding.num_bits), ("auto", "implicit")
+    expected, pulled, decoded = _unrounded(forms, quadratic, encoding, states)
+    for form, (qubo, energies, tolerance) in zip(forms, pulled, strict=True):
+        assert energies.dtype == qubo.linear.dtype == jnp.float32
+        np.testing.assert_allclose(energies, expected, atol=float(tolerance), rtol=0, err_msg=form)
+    assert jax.tree.map(lambda leaf: leaf.dtype, decoded) == jax.tree.map(lambda leaf: leaf.dtype, MIXED)
+    last = select(encoding.origin, encoding.paths)
+    moved = encoding.apply(jnp.asarray(states[-1], jnp.float32))
+    for name, leaf in select(decoded, encoding.paths).items():
+        # Equal but where another order of the sum rounds to the other side.
+        np.testing.assert_allclose(leaf[-1], (last[name] + moved[name]).astype(leaf.dtype), rtol=2**-7)
