@@ -14,10 +14,9 @@ from fold_in(fold_in(key, 2), t). So a run that was stopped after any step resum
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, Mesh
 
@@ -43,7 +42,11 @@ class Descent:
     microbatch_size  rows per gradient; a step takes the mean of its microbatches' gradients. Saves memory, and keeps
                      activations in a CPU's cache. For losses that are means over rows; metrics are averaged, too, and
                      the model's state goes through the microbatches in order
-    chunk_size       steps per compiled call: callbacks and checkpoints come between chunks. Results do not depend on it
+    chunk_size       steps between callbacks and checkpoints; the host waits for results between chunks only. Results do
+                     not depend on it
+    loop             where the loop over a chunk's steps runs: on the "device", in one compiled program, or on the
+                     "host", which dispatches a program a step. "auto": on the host for networks with convolutions on
+                     CPUs, else on the device (see qjax.descend.placement). Results agree up to rounding
     resident         True: the data are in device memory. False: they stay in host memory, and each chunk is sent its
                      batches
     on_nonfinite     where the loss, its gradient, the new parameters or the model's new state are not finite, the
@@ -61,6 +64,7 @@ class Descent:
     mesh: Mesh | None = None
     microbatch_size: int | None = None
     chunk_size: int = 100
+    loop: Literal["auto", "device", "host"] = "auto"
     resident: bool = True
     on_nonfinite: str = "stop"
 
@@ -78,6 +82,8 @@ class Descent:
                 raise ValueError("microbatch_size must be None with a mesh, which divides the batch already")
         if self.on_nonfinite not in ("stop", "raise", "skip"):
             raise ValueError(f"on_nonfinite must be 'stop', 'raise' or 'skip', got {self.on_nonfinite!r}")
+        if self.loop not in ("auto", "device", "host"):
+            raise ValueError(f"loop must be 'auto', 'device' or 'host', got {self.loop!r}")
         if isinstance(self.trainable, str):
             raise ValueError(f"trainable must be a tuple of names, got the string {self.trainable!r}")
         if self.mesh is not None:  # the batch is sharded by constraints, which explicit mesh axes do not take
@@ -94,9 +100,3 @@ class Descent:
     def epoch_length(self, size: int) -> int:
         """Steps per epoch of `size` rows."""
         return 1 if self.batch_size is None else size // self.batch_size
-
-    def epoch_order(self, key: jax.Array, step: jax.Array, size: int) -> jax.Array:
-        """The permutation (size,) int32 of the rows in the epoch that `step` () belongs to."""
-        epoch = step // jnp.int32(self.epoch_length(size))
-        rows = jnp.arange(size, dtype=jnp.int32)
-        return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), rows)

@@ -8,6 +8,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from qjax.descend.descent import Descent
 from qjax.descend.leaves import Tree, cast, leaf_name, merge, strong
+from qjax.descend.placement import slow_inside_loops
 
 
 class Slope(NamedTuple):
@@ -27,8 +28,11 @@ def objective(
     """
     inputs = [cast(merge(free, frozen), descent.compute_dtype), batch]
     if model is not None:
-        inputs.insert(1, model)
-    value = descent.loss(*inputs, key) if descent.stochastic else descent.loss(*inputs)
+        inputs.insert(1, jax.tree.map(lambda leaf: leaf, model))  # nnx changes no variable made outside of this trace
+    # Of a jitted loss the function: what an inner program closes over would be its constants (see qjax.descend.chunk).
+    inner: Any = getattr(descent.loss, "__wrapped__", None)
+    function = inner if isinstance(descent.loss, jax.stages.Wrapped) else descent.loss
+    value = function(*inputs, key) if descent.stochastic else function(*inputs)
     if model is None:
         loss, metrics = value if isinstance(value, tuple) else (value, {})
     else:
@@ -66,9 +70,10 @@ def slope(descent: Descent, free: Tree, frozen: Tree, model: Tree, batch: Tree, 
         new, model = part(carry[1], index)
         return (jax.tree.map(jnp.add, carry[0], new), model), None
 
-    shapes, _ = jax.eval_shape(part, model, jnp.int32(0))
+    jaxpr, (shapes, _) = jax.make_jaxpr(part, return_shape=True)(model, jnp.int32(0))
     zero: Slope = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (total, model), _ = jax.lax.scan(add, (zero, model), jnp.arange(count, dtype=jnp.int32))
+    unroll = count if slow_inside_loops(jaxpr, descent.mesh) else 1
+    (total, model), _ = jax.lax.scan(add, (zero, model), jnp.arange(count, dtype=jnp.int32), unroll=unroll)
     return jax.tree.map(lambda leaf: leaf / jnp.asarray(count, leaf.dtype), total), model
 
 

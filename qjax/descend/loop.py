@@ -11,19 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from qjax.descend import checkpoint as checkpoints
+from qjax.descend.chunk import Chunk, Metrics
 from qjax.descend.descent import Descent
-from qjax.descend.leaves import Tree, leaf_name, strong
-from qjax.descend.step import FAULTS, State
+from qjax.descend.leaves import Tree, leaf_name
+from qjax.descend.step import FAULTS, State, epoch_order, placed
 from qjax.spelling import unknown
 
-Metrics = dict[str, np.ndarray]
 Callback = Callable[[int, Metrics, Tree], bool | None]
 Path = str | os.PathLike[str]
-
-_order = jax.jit(Descent.epoch_order, static_argnums=(0, 3))
 
 
 class Refined(NamedTuple):
@@ -52,11 +49,11 @@ class Refined(NamedTuple):
 
 @dataclass(frozen=True)
 class Programs:
-    """The two jitted or compiled functions of a run, `step.start` and `step.advance` with their static arguments:
-    start(params, model) and advance(state, data, key, stop)."""
+    """What a run executes, jitted or compiled: `step.start` with its static arguments, start(params, model), and
+    chunks."""
 
     start: Callable[[Tree, Tree], tuple[State, jax.Array]]
-    advance: Callable[[State, Tree, jax.Array, np.int32], tuple[State, dict[str, jax.Array]]]
+    chunk: Chunk
 
 
 def drive(
@@ -99,10 +96,9 @@ def drive(
         with _timed(seconds, "refine"):
             stop = min((done // descent.chunk_size + 1) * descent.chunk_size, num_steps)
             batches = on_device if descent.resident else _gathered(descent, key, data, done, stop, size)
-            state, history = programs.advance(state, batches, key, np.int32(stop))
-            history, now, fault = jax.device_get((history, state.step, state.fault))
-            metrics.append({name: rows[: int(now) - done].copy() for name, rows in history.items()})
-            done, fault = int(now), int(fault)
+            state, rows = programs.chunk(state, batches, key, stop)
+            metrics.append(rows)
+            done, fault = int(state.step), int(state.fault)
             status = "nonfinite" if fault else "finished"
         with _timed(seconds, "callback"):
             if callback is not None and not fault and callback(done, metrics[-1], state.params):
@@ -121,12 +117,6 @@ def drive(
     info: dict[str, Any] = {"status": status, "fault": FAULTS[fault], "skipped": int(state.skipped)}
     info |= {"resumed_at": resumed_at, "discarded": discarded, "seconds": seconds}
     return Refined(state.params, state.model, state.optimizer, done, _joined(metrics), info)
-
-
-def placed(descent: Descent, tree: Tree) -> Tree:
-    """The tree as arrays on the device, replicated over the mesh, where there is one."""
-    arrays = jax.tree.map(strong, tree)
-    return arrays if descent.mesh is None else jax.device_put(arrays, NamedSharding(descent.mesh, PartitionSpec()))
 
 
 def num_rows(descent: Descent, data: Tree) -> int:
@@ -205,7 +195,7 @@ def _resumed(
         raise ValueError(f"{found.path} is of another run: {', '.join(other)} differ")
     if int(stored["step"]) > num_steps:
         raise ValueError(f"{found.path} is at step {int(stored['step'])}, past num_steps={num_steps}")
-    order = _order(descent, key, stored["step"], size) if descent.shuffled else like.order
+    order = epoch_order(descent, key, stored["step"], size) if descent.shuffled else like.order
     return State(order=order, **stored)
 
 
@@ -215,15 +205,16 @@ def _lasting(state: State) -> dict[str, Any]:
 
 
 def _gathered(descent: Descent, key: jax.Array, data: Tree, done: int, stop: int, size: int) -> Tree:
-    """The batches of steps done .. stop - 1 of data in host memory: leaves (chunk_size * B, ...), padded with row 0."""
+    """The batches of steps done .. stop - 1 of data in host memory: leaves (chunk_size * B, ...), step t's at
+    place t modulo chunk_size; row 0 where there is none."""
     if descent.batch_size is None:
         return placed(descent, data)
     length, chosen = descent.epoch_length(size), np.zeros((descent.chunk_size, descent.batch_size), np.int32)
     step = done
     while step < stop:
-        order = np.asarray(_order(descent, key, np.int32(step), size))[: length * descent.batch_size]
+        order = np.asarray(epoch_order(descent, key, np.int32(step), size))[: length * descent.batch_size]
         part = order.reshape(length, descent.batch_size)[step % length :][: stop - step]
-        chosen[step - done : step - done + len(part)] = part
+        chosen[step % descent.chunk_size :][: len(part)] = part
         step += len(part)
     return placed(descent, jax.tree.map(lambda leaf: np.asarray(leaf)[chosen.ravel()], data))
 

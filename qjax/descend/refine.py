@@ -12,20 +12,19 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from qjax.descend.chunk import traced
 from qjax.descend.descent import Descent
 from qjax.descend.leaves import Tree, strong
 from qjax.descend.loop import Callback, Path, Programs, Refined, check_names, drive, num_rows
-from qjax.descend.step import advance, start
+from qjax.descend.step import State, start
 from qjax.spelling import unknown
 
 __all__ = ["Compiled", "Refine", "Refined", "refine"]
 
 _start = jax.jit(start, static_argnames=("descent", "size"))
-_advance = jax.jit(advance, static_argnames=("descent", "size"), donate_argnames="state")
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,10 @@ class Refine(Descent):
         """Compile for parameters, data and state of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct)."""
         size = num_rows(self, data)
         check_names(self, params)
-        rows = None if self.resident or self.batch_size is None else self.chunk_size * self.batch_size
-        key = _shapes(self, jax.eval_shape(lambda: jax.random.key(0)))
         first = _start.lower(self, _shapes(self, params), _shapes(self, state), size=size)
-        before, batches = _shapes(self, first.out_info[0]), _shapes(self, data, rows)
-        chunk = _advance.lower(self, before, batches, key, np.int32(0), size=size)
-        return Compiled(self, size, Programs(first.compile(), chunk.compile()))
+        arguments = _arguments(self, first.out_info[0], data)
+        chunk = traced(self, size, *arguments).compiled(*arguments)
+        return Compiled(self, size, Programs(first.compile(), chunk))
 
     def __call__(
         self,
@@ -80,7 +77,9 @@ class Refine(Descent):
         """
         size = num_rows(self, data)
         check_names(self, params)
-        programs = Programs(partial(_start, self, size=size), partial(_advance, self, size=size))
+        first, _ = _start.eval_shape(self, _shapes(self, params), _shapes(self, state), size=size)
+        chunk = traced(self, size, *_arguments(self, first, data))
+        programs = Programs(partial(_start, self, size=size), chunk)
         return drive(self, programs, key, params, data, num_steps, callback, checkpoint, checkpoint_every, state)
 
 
@@ -136,6 +135,13 @@ def refine(
             raise unknown("option", name, known[2:])
     program = Refine(loss, optimizer, **options)
     return program(key, params, data, num_steps, callback, checkpoint, checkpoint_every, state)
+
+
+def _arguments(descent: Descent, state: State, data: Tree) -> tuple[State, Tree, jax.Array]:
+    """The arguments of a chunk as shapes: the state, the data, a key."""
+    rows = None if descent.resident or descent.batch_size is None else descent.chunk_size * descent.batch_size
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return _shapes(descent, state), _shapes(descent, data, rows), _shapes(descent, key)
 
 
 def _shapes(descent: Descent, tree: Tree, rows: int | None = None) -> Tree:

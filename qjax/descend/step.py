@@ -1,7 +1,8 @@
-"""One step of stochastic descent and a chunk of them, as pure functions of (state, data, key)."""
+"""One step of stochastic descent, a pure function of (state, data, key)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -39,56 +40,27 @@ def start(descent: Descent, params: Tree, model: Tree, size: int) -> tuple[State
     zero = jnp.zeros((), jnp.int32)
     with _optax_promotion():
         optimizer = jax.tree.map(lambda leaf: jnp.copy(strong(leaf)), descent.optimizer.init(free))
-    order = jnp.zeros((size if descent.shuffled else 0,), jnp.int32)  # `advance` fills it: step 0 begins an epoch
+    order = jnp.zeros((size if descent.shuffled else 0,), jnp.int32)  # to be filled: step 0 begins an epoch
     state = State(params, model, optimizer, order, zero, zero, zero)
     finite = [is_finite(leaf) for leaf in jax.tree.leaves((params, model))]
     return _replicated(descent, state), jnp.stack(finite) if finite else jnp.ones((0,), bool)
 
 
-def advance(
-    descent: Descent, state: State, data: Tree, key: jax.Array, stop: jax.Array, size: int
-) -> tuple[State, dict[str, jax.Array]]:
-    """A chunk: the steps from state.step to `stop`, at most chunk_size, fewer where a fault ends the run.
+@partial(jax.jit, static_argnums=(0, 3))
+def epoch_order(descent: Descent, key: jax.Array, step: jax.Array, size: int) -> jax.Array:
+    """The permutation (size,) int32 of the rows in the epoch that `step` () belongs to."""
+    epoch = step // jnp.int32(descent.epoch_length(size))
+    rows = jnp.arange(size, dtype=jnp.int32)
+    order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), rows)
+    return _replicated(descent, order)
 
-    data: leaves (N, ...), or, where not resident, (chunk_size * B, ...), the chunk's batches in order; stop: () int32;
-    size: N. Returns the state and the recorded metrics, leaves (chunk_size, ...), whose first rows are filled, one per
-    step that was taken.
+
+def step(descent: Descent, state: State, data: Tree, key: jax.Array, size: int) -> tuple[State, dict[str, jax.Array]]:
+    """Step number state.step: (the new state, what is recorded of it). A state with a fault is returned as it is.
+
+    data: as of `qjax.descend.chunk.Chunk`; key: the run's; state.order: the epoch's; size: N.
     """
-    first, stop = state.step, stop.astype(jnp.int32)
-    length = jnp.int32(descent.epoch_length(size))
-
-    def one(state: State) -> tuple[State, Tree]:
-        batch = _batch(descent, state, data, state.step - first, state.step % length)
-        return step(descent, state, batch, key)
-
-    one = jax.jit(one)
-    shapes = jax.eval_shape(one, state)[1]
-    history = jax.tree.map(lambda row: jnp.zeros((descent.chunk_size, *row.shape), row.dtype), shapes)
-
-    def body(carry: tuple[State, Tree]) -> tuple[State, Tree]:
-        new, row = one(carry[0])
-        index = carry[0].step - first
-        return new, jax.tree.map(lambda rows, value: rows.at[index].set(value), carry[1], row)
-
-    def until(limit: jax.Array) -> Callable[[tuple[State, Tree]], jax.Array]:
-        return lambda carry: (carry[0].step < limit) & (carry[0].fault == 0)
-
-    # Loops with a traced limit: one program is enough for every number of steps, and a fault ends it at once. The outer
-    # loop is over epochs, so that the permutation (a sort of N keys) is made once per epoch, not once per step.
-    def epoch(carry: tuple[State, Tree]) -> tuple[State, Tree]:
-        state, history = carry
-        order = jax.lax.cond(
-            state.step % length == 0, lambda: descent.epoch_order(key, state.step, size), lambda: state.order
-        )
-        limit = jnp.minimum(stop, (state.step // length + 1) * length)
-        return jax.lax.while_loop(until(limit), body, (state._replace(order=order), history))
-
-    state, history = jax.lax.while_loop(until(stop), epoch if descent.shuffled else body, (state, history))
-    return _replicated(descent, state), history
-
-
-def step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-    """One step: (the new state, what is recorded of it). batch: leaves (B, ...), or all rows; key: the run's."""
+    batch = _batch(descent, state, data, size)
     free, frozen = split(state.params, descent.trainable)
     augment_key, loss_key = (jax.random.fold_in(jax.random.fold_in(key, tag), state.step) for tag in (1, 2))
     if descent.augment is not None:
@@ -106,7 +78,7 @@ def step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[S
         new = optax.apply_updates(free, updates)
     # The index in FAULTS of the first that is not finite.
     faults = [~is_finite(tree) for tree in (loss, gradient, new, model)]
-    fault = jnp.select(faults, list(range(1, 5)), 0).astype(jnp.int32)
+    fault = jnp.select([state.fault != 0, *faults], [state.fault, *range(1, 5)], 0).astype(jnp.int32)
     good = fault == 0
     new, model, optimizer_state = select(good, (new, model, optimizer_state), (free, state.model, state.optimizer))
     kept = state._replace(params=merge(new, frozen), model=model, optimizer=optimizer_state)
@@ -114,18 +86,19 @@ def step(descent: Descent, state: State, batch: Tree, key: jax.Array) -> tuple[S
         kept = kept._replace(step=state.step + 1, skipped=state.skipped + (~good).astype(jnp.int32))
     else:
         kept = kept._replace(step=state.step + good.astype(jnp.int32), fault=fault)
-    return kept, {"loss": loss, **metrics}
+    return _replicated(descent, kept), {"loss": loss, **metrics}
 
 
-def _batch(descent: Descent, state: State, data: Tree, row: jax.Array, place: jax.Array) -> Tree:
-    """The batch of this step, leaves (B, ...), for data as in `advance`. row, place: () the step's number in the chunk
-    and in the epoch."""
+def _batch(descent: Descent, state: State, data: Tree, size: int) -> Tree:
+    """The batch of step number state.step, leaves (B, ...)."""
     if descent.batch_size is None:
         return data
-    size = descent.batch_size
+    count = descent.batch_size
     if not descent.resident:
-        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row * jnp.int32(size), size), data)
-    rows = _sharded(descent, jax.lax.dynamic_slice_in_dim(state.order, place * jnp.int32(size), size))
+        first = state.step % jnp.int32(descent.chunk_size) * jnp.int32(count)
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, count), data)
+    first = state.step % jnp.int32(descent.epoch_length(size)) * jnp.int32(count)
+    rows = _sharded(descent, jax.lax.dynamic_slice_in_dim(state.order, first, count))
     return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip", unique_indices=True), data)
 
 
@@ -134,6 +107,12 @@ def _optax_promotion() -> Iterator[None]:
     """JAX's default promotion rules, on which optax relies (decay**count), whatever the caller has configured."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+
+
+def placed(descent: Descent, tree: Tree) -> Tree:
+    """The tree as arrays on the device, replicated over the mesh, where there is one."""
+    arrays = jax.tree.map(strong, tree)
+    return arrays if descent.mesh is None else jax.device_put(arrays, NamedSharding(descent.mesh, PartitionSpec()))
 
 
 def _sharded(descent: Descent, batch: Tree) -> Tree:

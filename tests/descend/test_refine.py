@@ -11,7 +11,7 @@ import pytest
 
 from qjax.descend.refine import Refine, refine
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("loop")]
 
 KEY = jax.random.key(5)
 ROWS, BATCH = 23, 4
@@ -134,7 +134,7 @@ def test_compiling_needs_shapes_only_and_data_are_no_constants() -> None:
     params = {"w": jax.ShapeDtypeStruct((300,), jnp.float32), "b": jax.ShapeDtypeStruct((), jnp.float32)}
     data = {"x": jax.ShapeDtypeStruct((100_000, 300), jnp.float32), "y": jax.ShapeDtypeStruct((100_000,), jnp.float32)}
     compiled = Refine(squares, optax.sgd(0.1), batch_size=BATCH).compile(params, data)
-    memory: Any = compiled.programs.advance
+    memory: Any = compiled.programs.chunk.program
     memory = memory.memory_analysis()
     assert memory.argument_size_in_bytes > 120_000_000
     assert memory.temp_size_in_bytes < 10_000_000  # for sorting the epoch's order, without a copy of the data

@@ -17,7 +17,7 @@ import pytest
 
 from qjax.descend.refine import Refine, Refined
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("loop")]
 
 KEY = jax.random.key(5)
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
@@ -103,15 +103,17 @@ def newest_of(folder: Path) -> str:
 
 KILLED = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
-from tests.descend.test_resume import run
-run(250, Path(sys.argv[1]), callback=lambda step, metrics, params: time.sleep(0.03))
+from tests.descend import test_resume
+test_resume.PROGRAM = replace(test_resume.PROGRAM, loop=sys.argv[2])
+test_resume.run(250, Path(sys.argv[1]), callback=lambda step, metrics, params: time.sleep(0.03))
 """
 
 
-def test_killed_at_random_moments_the_numbers_are_the_same(tmp_path: Path) -> None:
+def test_killed_at_random_moments_the_numbers_are_the_same(tmp_path: Path, loop: str) -> None:
     """SIGKILL a random time after a run's first complete checkpoint, twice; then this process finishes it."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), loop]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     newest = ""
     for delay in np.random.default_rng(3).uniform(0.0, 0.4, size=2):
@@ -142,12 +144,12 @@ def loss(params, batch):
 def augment(key, batch):
     return {**batch, "x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}
 
-options = dict(loss=loss, optimizer=optax.adam(1e-2), batch_size=16, augment=augment, chunk_size=50)
+options = dict(loss=loss, optimizer=optax.adam(1e-2), batch_size=16, augment=augment, chunk_size=50, loop=sys.argv[1])
 one = Refine(**options)(jax.random.key(0), params, data, 120)
 auto = (jax.sharding.AxisType.Auto,) * 2
 for mesh in (jax.make_mesh((8,), ("data",)), jax.make_mesh((4, 2), ("a", "b"), axis_types=auto)):
     program = Refine(**options, mesh=mesh).compile(params, data)
-    assert "all-reduce" in program.programs.advance.as_text(), "the batch is not sharded"
+    assert "all-reduce" in program.programs.chunk.program.as_text(), "the batch is not sharded"
     eight = program(jax.random.key(0), params, data, 120)
     assert len(eight.params["w"].sharding.device_set) == 8
     for name in params:
@@ -162,8 +164,10 @@ else:
 """
 
 
-def test_eight_devices_give_the_numbers_of_one() -> None:
+def test_eight_devices_give_the_numbers_of_one(loop: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, loop], env=environment, capture_output=True, text=True, timeout=250
+    )
     assert done.returncode == 0, done.stderr[-3000:]

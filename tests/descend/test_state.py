@@ -15,7 +15,7 @@ import pytest
 
 from qjax.descend.refine import Refine, Refined, refine
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("loop")]
 
 KEY = jax.random.key(5)
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
@@ -210,6 +210,7 @@ def test_a_first_state_that_is_not_finite_is_refused() -> None:
 
 
 SHARDED = """
+import sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from qjax.descend.refine import Refine
 assert jax.device_count() == 8
@@ -225,7 +226,7 @@ def loss(params, state, batch):
     return jnp.mean((x @ params["w"] - batch["y"]) ** 2), (new, {"variance": variance})
 
 state = {"mean": jnp.zeros(4), "variance": jnp.ones(4)}
-options = dict(loss=loss, optimizer=optax.adam(1e-2), batch_size=16, chunk_size=50)
+options = dict(loss=loss, optimizer=optax.adam(1e-2), batch_size=16, chunk_size=50, loop=sys.argv[1])
 one = Refine(**options)(jax.random.key(0), params, data, 120, state=state)
 program = Refine(**options, mesh=jax.make_mesh((8,), ("data",))).compile(params, data, state)
 eight = program(jax.random.key(0), params, data, 120, state=state)
@@ -236,8 +237,31 @@ for leaf in jax.tree.leaves(eight.state):
 """
 
 
-def test_statistics_over_eight_devices_are_those_of_the_whole_batch() -> None:
+def test_statistics_over_eight_devices_are_those_of_the_whole_batch(loop: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, loop], env=environment, capture_output=True, text=True, timeout=250
+    )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_modules_of_nnx_need_nothing_but_split_and_merge(tmp_path: Path) -> None:
+    nnx = pytest.importorskip("flax.nnx")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as flax assumes
+        layers = (nnx.Linear(3, 4, rngs=(rngs := nnx.Rngs(0))), nnx.BatchNorm(4, rngs=rngs))
+        network = nnx.Sequential(*layers, nnx.Dropout(0.1, rngs=rngs), nnx.Linear(4, 1, rngs=rngs))
+        graph, params, state = nnx.split(network, nnx.Param, ...)
+
+        def loss(params: Any, state: Any, batch: Any) -> Any:
+            network = nnx.merge(graph, params, state)
+            value = jnp.mean((network(batch["x"])[:, 0] - batch["y"]) ** 2)
+            return value, (nnx.state(network, nnx.Not(nnx.Param)), {})
+
+        program = Refine(loss, optax.adam(0.1), batch_size=4, chunk_size=10)
+        result = program(KEY, params, DATA, 47, state=state)
+        counts = [leaf for leaf in jax.tree.leaves(result.state) if leaf.dtype == jnp.uint32 and leaf.shape == ()]
+        assert 47 in [int(count) for count in counts]  # one mask a step
+        assert result.metrics["loss"][-10:].mean() < 0.5 * result.metrics["loss"][:10].mean()
+        program(KEY, params, DATA, 13, state=state, checkpoint=tmp_path)
+        assert same(program(KEY, params, DATA, 47, state=state, checkpoint=tmp_path), result)

@@ -1,0 +1,157 @@
+"""A chunk of steps, by one of two ways that give the same numbers up to rounding.
+
+    DeviceLoop   one program, with a loop over the steps inside
+    HostLoop     one program a step, dispatched again and again; the host waits for none of them before the chunk's end.
+                 The steps that follow a fault in a chunk change nothing
+
+Where the rows of an epoch are shuffled, their permutation (a sort of N keys) is made once an epoch, not once a step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qjax.descend.descent import Descent
+from qjax.descend.leaves import Tree
+from qjax.descend.placement import slow_inside_loops
+from qjax.descend.step import State, epoch_order, placed, step
+
+Metrics = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Step:
+    """`step`, traced, as a function of (captured, state, data, key).
+
+    captured: the arrays that the loss closes over. As constants of the program, XLA would fold them for minutes.
+    """
+
+    jaxpr: Any
+    structure: Any  # of what it returns
+
+    def __call__(self, captured: list[jax.Array], state: State, data: Tree, key: jax.Array) -> tuple[State, Tree]:
+        leaves = jax.core.eval_jaxpr(self.jaxpr.jaxpr, captured, *jax.tree.leaves((state, data, key)))
+        result: tuple[State, Tree] = jax.tree.unflatten(self.structure, leaves)
+        return result
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a run repeats: chunk(state, data, key, stop) takes the steps from state.step to stop, at most chunk_size,
+    fewer where a fault ends the run. Returns the state, and what those steps recorded, (steps, ...) each.
+
+    data: leaves (N, ...), or, where not resident, (chunk_size * B, ...), step t's batch at place t modulo chunk_size.
+    program: compiled ahead of time; None: jitted where it is called.
+    """
+
+    descent: Descent
+    size: int  # N
+    step: Step
+    captured: list[jax.Array]
+    program: Callable[..., Any] | None = None
+
+    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
+        """Compiled for arguments of these shapes."""
+        raise NotImplementedError
+
+    def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]:
+        raise NotImplementedError
+
+
+class DeviceLoop(Chunk):
+    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
+        args = (self.captured, state, data, key, np.int32(0))
+        return replace(self, program=_advance.lower(self.descent, self.step, *args, size=self.size).compile())
+
+    def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]:
+        run = self.program or partial(_advance, self.descent, self.step, size=self.size)
+        done = int(state.step)
+        state, history = run(self.captured, state, data, key, np.int32(stop))
+        history, now = jax.device_get((history, state.step))
+        first = done % self.descent.chunk_size
+        return state, {name: rows[first : first + int(now) - done].copy() for name, rows in history.items()}
+
+
+@dataclass(frozen=True)
+class HostLoop(Chunk):
+    order: Callable[..., jax.Array] | None = None  # as program
+
+    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
+        program = _one.lower(self.step, self.captured, state, data, key).compile()
+        order = epoch_order.lower(self.descent, key, np.int32(0), self.size).compile()
+        return replace(self, program=program, order=order)
+
+    def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]:
+        run = self.program or partial(_one, self.step)
+        order = self.order or (lambda key, step: epoch_order(self.descent, key, step, self.size))
+        done, length, rows = int(state.step), self.descent.epoch_length(self.size), []
+        # Collectives of several steps in flight take the threads of a CPU from one another, and all wait for ever.
+        in_turn = self.descent.mesh is not None and self.descent.mesh.devices.flat[0].platform == "cpu"
+        for number in range(done, stop):
+            if self.descent.shuffled and number % length == 0:
+                state = state._replace(order=order(key, np.int32(number)))
+            state, row = run(self.captured, state, data, key)
+            rows.append(row)
+            if in_turn:
+                jax.block_until_ready(row)
+        rows, now = jax.device_get((rows, state.step))
+        return state, {name: np.stack([row[name] for row in rows])[: int(now) - done] for name in rows[0]}
+
+
+def traced(descent: Descent, size: int, state: State, data: Tree, key: jax.Array) -> DeviceLoop | HostLoop:
+    """The chunk for arguments of these shapes, not compiled. `qjax.descend.placement` says which of the two."""
+    found = _step.trace(descent, state, data, key, size=size)
+    whole = Step(found.jaxpr, jax.tree.structure(found.out_info))
+    on_host = descent.loop == "host" or (descent.loop == "auto" and slow_inside_loops(found.jaxpr, descent.mesh))
+    return (HostLoop if on_host else DeviceLoop)(descent, size, whole, placed(descent, found.jaxpr.consts))
+
+
+_step = jax.jit(step, static_argnames=("descent", "size"))
+
+
+@partial(jax.jit, static_argnames="step", donate_argnames="state")
+def _one(step: Step, captured: list[jax.Array], state: State, data: Tree, key: jax.Array) -> tuple[State, Tree]:
+    return step(captured, state, data, key)
+
+
+@partial(jax.jit, static_argnames=("descent", "step", "size"), donate_argnames="state")
+def _advance(
+    descent: Descent,
+    step: Step,
+    captured: list[jax.Array],
+    state: State,
+    data: Tree,
+    key: jax.Array,
+    stop: jax.Array,
+    size: int,
+) -> tuple[State, Tree]:
+    """(state, history) after the steps of a chunk. history's leaves: (chunk_size, ...), step t's row at t modulo
+    chunk_size."""
+    length, stop = jnp.int32(descent.epoch_length(size)), stop.astype(jnp.int32)
+    shapes = jax.eval_shape(step, captured, state, data, key)[1]
+    history = jax.tree.map(lambda row: jnp.zeros((descent.chunk_size, *row.shape), row.dtype), shapes)
+
+    def body(carry: tuple[State, Tree]) -> tuple[State, Tree]:
+        new, row = step(captured, carry[0], data, key)
+        index = carry[0].step % jnp.int32(descent.chunk_size)
+        return new, jax.tree.map(lambda rows, value: rows.at[index].set(value), carry[1], row)
+
+    def until(limit: jax.Array) -> Callable[[tuple[State, Tree]], jax.Array]:
+        return lambda carry: (carry[0].step < limit) & (carry[0].fault == 0)
+
+    # Loops with a traced limit: one program is enough for every number of steps, and a fault ends it at once. The outer
+    # loop is over epochs.
+    def epoch(carry: tuple[State, Tree]) -> tuple[State, Tree]:
+        state, history = carry
+        order = jax.lax.cond(
+            state.step % length == 0, lambda: epoch_order(descent, key, state.step, size), lambda: state.order
+        )
+        limit = jnp.minimum(stop, (state.step // length + 1) * length)
+        return jax.lax.while_loop(until(limit), body, (state._replace(order=order), history))
+
+    return jax.lax.while_loop(until(stop), epoch if descent.shuffled else body, (state, history))
