@@ -105,12 +105,11 @@ class Digits:
         digits = _digits(bits, self.weights)
         units = _channel_last(digits.reshape(_channel_first(self.units)))
         shape = self.origin.shape
-        return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step.astype(units.dtype), shape)}
+        return {self.path: jnp.broadcast_to(units, shape) * jnp.broadcast_to(self.step, shape)}
 
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
-        leaf = leaves[self.path]
-        scaled = leaf * jnp.broadcast_to(self.step.astype(leaf.dtype), self.origin.shape)
+        scaled = leaves[self.path] * jnp.broadcast_to(self.step, self.origin.shape)
         units = _to_channel_first(scaled.sum(self._shared, keepdims=True)).reshape(-1)
         return (units[:, None] * jnp.asarray(self.weights, units.dtype)[None, :]).reshape(-1)
 
@@ -196,8 +195,7 @@ class Selection:
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
         slots = self._slots(leaves[self.path])
-        atoms = self.atoms.reshape(self.atoms.shape[0], -1).astype(slots.dtype)
-        return jnp.matmul(slots, atoms.T, precision="highest").reshape(-1)
+        return jnp.matmul(slots, self.atoms.reshape(self.atoms.shape[0], -1).T, precision="highest").reshape(-1)
 
     def nearest(self, leaves: Leaves) -> jax.Array:
         """The bits (n,) int8 that give every slot its nearest atom; ties take the first."""
@@ -260,7 +258,7 @@ class Combination:
     def transpose(self, leaves: Leaves) -> jax.Array:
         """B'v, (n,), for leaves v."""
         flat = [
-            jnp.tensordot(d.astype(leaves[name].dtype), leaves[name], axes=leaves[name].ndim, precision="highest")
+            jnp.tensordot(d, leaves[name], axes=leaves[name].ndim, precision="highest")
             for name, d in self.directions.items()
         ]
         along = sum(flat[1:], flat[0]) * self.step

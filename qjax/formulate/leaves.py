@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from qjax.spelling import unknown
 
@@ -39,17 +38,6 @@ def floating(leaves: Leaves) -> Leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ValueError(f"leaf {name!r} must be floating-point, got {jnp.result_type(leaf)}")
     return leaves
-
-
-def cast(leaves: Leaves, like: Leaves) -> Leaves:
-    """The leaves, each in the dtype of the leaf of that name in like."""
-    return {name: jnp.asarray(leaf, jnp.result_type(like[name])) for name, leaf in leaves.items()}
-
-
-def wide(leaves: Leaves) -> Leaves:
-    """The leaves in float32, where their precision is lower, else unchanged."""
-    dtypes = {name: np.promote_types(jnp.result_type(leaf), np.float32) for name, leaf in leaves.items()}
-    return {name: jnp.asarray(leaf, dtypes[name]) for name, leaf in leaves.items()}
 
 
 def check(name: str, existing: Iterable[str]) -> str:

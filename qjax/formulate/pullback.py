@@ -27,7 +27,7 @@ from qjax.energy.qubo import Qubo
 from qjax.formulate.affine import Digits
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature
 from qjax.formulate.encodings import Encoding
-from qjax.formulate.leaves import Leaves, cast, check, select
+from qjax.formulate.leaves import Leaves, check, select
 from qjax.formulate.quadratic import Quadratic
 
 Form: TypeAlias = Literal["auto", "dense", "gram", "sparse", "implicit"]
@@ -55,7 +55,7 @@ def pull_back(quadratic: Quadratic, encoding: Encoding, form: Form = "auto", den
     if form not in ("auto", "dense", "gram", "sparse", "implicit"):
         raise ValueError(f"form must be auto, dense, gram, sparse or implicit, got {form!r}")
     curvature = quadratic.curvature
-    origin = cast(select(encoding.origin, quadratic.centre), quadratic.centre)
+    origin = select(encoding.origin, quadratic.centre)
     # By leaf, in its shape: d, H d, g' = g + H d, and the parameters' shares of <g, d> + 1/2 <d, H d>.
     d = {name: leaf - quadratic.centre[name] for name, leaf in origin.items()}
     image = curvature.product(d)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Curvature, Matrix, Product, join_rows, split_rows
-from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide
+from qjax.formulate.leaves import Leaves, floating, names, replace, select
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -39,7 +39,7 @@ class Quadratic:
 
     def __call__(self, params: Any) -> jax.Array:
         """q(params), (), for a pytree that holds the chosen leaves. Errors: ValueError for a missing leaf."""
-        d = {name: leaf - self.centre[name] for name, leaf in cast(select(params, self.centre), self.centre).items()}
+        d = {name: leaf - self.centre[name] for name, leaf in select(params, self.centre).items()}
         image = self.curvature.product(d)
         dot = partial(jnp.vdot, precision="highest")
         terms = [dot(self.gradient[k], d[k]) + 0.5 * dot(d[k], image[k]) for k in d]
@@ -146,8 +146,7 @@ def gauss_newton(
     """q with H = J' (d2 loss / d outputs2) J + damping I, J = d outputs / d leaves, at the current params; matrix-free.
 
     outputs(params, *data) -> predictions (any pytree), loss(predictions, *data) -> scalar; leaves: names, None for all.
-    H is positive semidefinite for a loss convex in the predictions. In q, leaves of lower precision are float32; the
-    functions get them as they are.
+    H is positive semidefinite for a loss convex in the predictions.
     Source: Schraudolph 2002, Fast curvature matrix-vector products.
     Errors: ValueError for an unknown or not floating-point leaf, a negative damping, a loss that is no scalar or fails
     on outputs that are a tuple (predictions and a model's state, as a rule), or functions that change an nnx object.
@@ -164,7 +163,7 @@ def hessian(
 ) -> Quadratic:
     """q with H = d2 loss / d leaves2 + damping I at the current params, for loss(params, *data) -> scalar; matrix-free.
 
-    leaves: names, None for all; their precision and the errors: as of `gauss_newton`.
+    leaves: names, None for all. Errors: as `gauss_newton`.
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
     return _local(_Hessian(loss), params, data, leaves, damping)
@@ -191,13 +190,12 @@ class _GaussNewton:
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
         def predict(leaves: Leaves) -> Any:
-            return self.outputs(replace(params, cast(leaves, own)), *data)
+            return self.outputs(replace(params, leaves), *data)
 
-        own = select(params, v)
-        predictions, tangent = jax.jvp(predict, (cast(own, v),), (v,))
+        predictions, tangent = jax.jvp(predict, (select(params, v),), (v,))
         slope = jax.grad(lambda z: self.loss(z, *data))
         _, bent = jax.jvp(slope, (predictions,), (tangent,))
-        _, transpose = jax.vjp(predict, cast(own, v))
+        _, transpose = jax.vjp(predict, select(params, v))
         return _damped(transpose(bent)[0], v, damping)
 
 
@@ -211,22 +209,20 @@ class _Hessian:
         return self.loss(params, *data)
 
     def __call__(self, params: Any, data: tuple[Any, ...], damping: jax.Array, v: Leaves) -> Leaves:
-        own = select(params, v)
-        slope = jax.grad(lambda leaves: self.loss(replace(params, cast(leaves, own)), *data))
-        return _damped(jax.jvp(slope, (cast(own, v),), (v,))[1], v, damping)
+        slope = jax.grad(lambda leaves: self.loss(replace(params, leaves), *data))
+        return _damped(jax.jvp(slope, (select(params, v),), (v,))[1], v, damping)
 
 
 def _local(
     model: _GaussNewton | _Hessian, params: Any, data: tuple[Any, ...], leaves: Sequence[str] | None, damping: float
 ) -> Quadratic:
     """The Quadratic at params with value and gradient of model.value, and model as its curvature."""
-    own = floating(select(params, names(params) if leaves is None else leaves))
-    centre = wide(own)
+    centre = floating(select(params, names(params) if leaves is None else leaves))
     if not isinstance(damping, jax.core.Tracer) and damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
 
     def objective(chosen: Leaves) -> jax.Array:
-        return model.value(replace(params, cast(chosen, own)), *data)
+        return model.value(replace(params, chosen), *data)
 
     try:
         shape = getattr(jax.eval_shape(objective, centre), "shape", None)

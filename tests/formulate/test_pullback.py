@@ -199,32 +199,3 @@ def test_float64(quadratic_name, encoding_name):
         for form, (_, energies, tolerance) in zip(forms, pulled, strict=True):
             assert energies.dtype == jnp.float64
             np.testing.assert_allclose(energies, expected, atol=1e-5 * float(tolerance), rtol=0, err_msg=form)
-
-
-@pytest.mark.parametrize(("model", "dtype"), [("gauss_newton", jnp.bfloat16), ("hessian", jnp.float16)])
-@pytest.mark.parametrize("encoding_name", ON_THE_KERNEL)
-def test_leaves_of_half_precision_make_problems_of_float32(encoding_name, model, dtype):
-    params, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (PARAMS, X))
-
-    def outputs(params, x, y):
-        return _outputs(params, x, y).astype(jnp.float32)
-
-    def objective(params, x, y):
-        return _loss(outputs(params, x, y), x, y)
-
-    functions = (outputs, _loss) if model == "gauss_newton" else (objective,)
-    quadratic = {"gauss_newton": gauss_newton, "hessian": hessian}[model](
-        *functions, params, x, Y, leaves=["head/kernel"], damping=0.05
-    )
-    encoding = encode(params, ENCODINGS[encoding_name])
-    qubo = jax.jit(pull_back)(quadratic, encoding)
-    assert {leaf.dtype for leaf in jax.tree.leaves((qubo.offset, qubo.linear, qubo.couplings))} == {
-        jnp.dtype("float32")
-    }
-    states = _states(encoding.num_bits)
-    states = states[:: max(1, len(states) // 64)]
-    decoded = encoding.decode(states)
-    assert jax.tree.map(lambda leaf: leaf.dtype, decoded) == jax.tree.map(lambda leaf: leaf.dtype, params)
-    expected = jax.vmap(quadratic)(_spread(encoding, decoded, len(states)))
-    # The network itself rounds its derivatives and decoded parameters to 8 bits.
-    np.testing.assert_allclose(qubo.energies(states), expected, atol=0.05 * float(jnp.ptp(expected)))
