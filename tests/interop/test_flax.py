@@ -233,7 +233,7 @@ def _assert_like(tree, other):
 
 
 @both
-@pytest.mark.parametrize("dtype", [jnp.float32], ids=["float32"])
+@both_dtypes
 def test_rounds_see_the_state_frozen_and_the_descent_moves_it(library, dtype):
     split = _split(library, dtype)
 
