@@ -94,7 +94,7 @@ def run_bench_refine(
     out: Path = RESULTS,
     smoke: bool = False,
 ) -> None:
-    """Steps per second of `refine` against a hand-written optax scan loop. About two minutes on 2 cores."""
+    """Steps per second of `refine` against hand-written optax loops. About five minutes on 2 cores."""
     if smoke:
         config = smaller(config, networks=("mlp",), num_images=1000, steps=2, repeats=2)
     benchmark("bench-refine", config, bench.refine.bench_refine, bench.refine.table, out, _console())

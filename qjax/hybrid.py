@@ -7,11 +7,14 @@
         pick        candidates = p(x) of the num_candidates reads of lowest energy
                     params = the candidate of lowest TRUE loss        kept as they are where none is better
         radius      shrinks where the loss fell by less than half of what q predicted, or not at all
-    after them
+    after them, or after every one
         descend     params = descend(key, params).params              a jitted optax loop, see qjax.refine
 
 `outer_round` is one round, as a pure function of (key, params, radius). `hybrid` is the driver: it runs the rounds and
 the descent, adapts the radius, and books the seconds of every step.
+
+Where the model has a state (batch statistics, say), loss, formulate and descend take it as their last argument. A round
+leaves it as it is; a descent returns a new one.
 
 Where the quadratic separates into C channels, there is one Qubo with batch (C,): C problems of n / C bits, annealed in
 one call. Proposals and candidates are always states of the whole encoding, n bits: `initial_states` splits them for the
@@ -36,8 +39,8 @@ from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
 from qjax.samplers.samples import Samples
 
-Formulate: TypeAlias = Callable[[Any, float], tuple[Quadratic, Encoding]]  # formulate(params, radius)
-Loss: TypeAlias = Callable[[Any], jax.Array]  # loss(params), a scalar
+Formulate: TypeAlias = Callable[..., tuple[Quadratic, Encoding]]  # formulate(params, radius[, state])
+Loss: TypeAlias = Callable[..., jax.Array]  # loss(params[, state]), a scalar
 SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=)
 Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]  # propose(key, problem, num_reads)
 
@@ -108,17 +111,19 @@ class Round(NamedTuple):
 class Trained(NamedTuple):
     """The result of `hybrid`.
 
-    params   after the rounds and the descent
-    rounds   one `Round` for each
-    radii    the radius of each round
-    descent  what `descend` returned, None without
-    ledger   the seconds by phase
+    params    after the rounds and the descent
+    state     the model's state with them, None where it has none
+    rounds    one `Round` for each
+    radii     the radius of each round
+    descents  what `descend` returned, each time
+    ledger    the seconds by phase
     """
 
     params: Any
+    state: Any
     rounds: tuple[Round, ...]
     radii: tuple[float, ...]
-    descent: Any
+    descents: tuple[Any, ...]
     ledger: Ledger
 
 
@@ -133,12 +138,13 @@ def outer_round(
     num_candidates: int = 16,
     accept: Literal["better", "always"] = "better",
     propose: Propose | None = None,
+    state: Any = None,
 ) -> Round:
     """One round, a pure function that can be jitted wherever the sampler can. Arguments: as of `hybrid`."""
-    problem = formulated(formulate, params, radius)
+    problem = formulated(_with_state(formulate, state), params, radius)
     initial = initial_states(key, problem, num_reads, propose)
     samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, initial)
-    return picked(loss, params, problem, samples, num_candidates, accept)
+    return picked(_with_state(loss, state), params, problem, samples, num_candidates, accept)
 
 
 def hybrid(
@@ -154,7 +160,9 @@ def hybrid(
     radius: float = 1.0,
     accept: Literal["better", "always"] = "better",
     propose: Propose | None = None,
-    descend: Callable[[jax.Array, Any], Any] | None = None,
+    descend: Callable[..., Any] | None = None,
+    descend_every_round: bool = False,
+    state: Any = None,
     ledger: Ledger | None = None,
 ) -> Trained:
     """Train params: `num_rounds` rounds, each as `outer_round`, then `descend`. The top of this file says how.
@@ -172,7 +180,12 @@ def hybrid(
                     candidate anyway (for weights that must be discrete)
     propose         propose(key, problem, num_reads) -> states (num_reads, n) that the sampler starts from (warm starts,
                     sequential rounding). None: the sampler's own
-    descend         descend(key, params) -> anything with `.params`, such as `Refined`. None: no descent
+    descend         descend(key, params) -> anything with `.params`, such as `Refined`. None: no descent. The k-th call
+                    (k = 0, 1, ...) has the key fold_in(key, num_rounds + k)
+    descend_every_round  whether to descend after every round, so that the next one formulates with what came of it, or
+                    only after the last
+    state           the model's state. Then it is loss(params, state), formulate(params, radius, state) and
+                    descend(key, params, state), which returns something with `.params` and `.state`
     ledger          to book the seconds on. None: a new one
 
     The ledger books the compilation of the annealer once per run, even where an earlier run of this process has already
@@ -187,27 +200,37 @@ def hybrid(
     anneal = _Anneal(sampler, num_reads)
     rounds: list[Round] = []
     radii: list[float] = []
+    descents: list[Any] = []
     compile_seconds: dict[Callable[..., Samples], float] = {}  # by program: rounds of the same shapes share one
     for index in range(num_rounds):
         # The steps of `outer_round`, each booked.
         round_key = jax.random.fold_in(key, index)
-        problem, ledger = ledger.run("formulate", formulated, formulate, params, radius)
+        problem, ledger = ledger.run("formulate", formulated, _with_state(formulate, state), params, radius)
         initial, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
         program, seconds = anneal.compiled(round_key, problem.sampled_qubo, initial)
         samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, initial)
-        outcome, ledger = ledger.run("decode", picked, loss, params, problem, samples, num_candidates, accept)
+        outcome, ledger = ledger.run(
+            "decode", picked, _with_state(loss, state), params, problem, samples, num_candidates, accept
+        )
         rounds.append(outcome)
         radii.append(radius)
         if seconds:
             compile_seconds[program] = seconds
         params = outcome.params
         radius = next_radius(radius, bool(outcome.improved), float(outcome.ratio))
+        if descend is not None and (descend_every_round or index == num_rounds - 1):
+            descent_key = jax.random.fold_in(key, num_rounds + len(descents))
+            descent, ledger = ledger.run("refine", _with_state(descend, state), descent_key, params)
+            params, state = descent.params, state if state is None else descent.state
+            descents.append(descent)
     if compile_seconds:
         ledger = ledger.add("compile", sum(compile_seconds.values()))
-    if descend is None:
-        return Trained(params, tuple(rounds), tuple(radii), None, ledger)
-    descent, ledger = ledger.run("refine", descend, jax.random.fold_in(key, num_rounds), params)
-    return Trained(descent.params, tuple(rounds), tuple(radii), descent, ledger)
+    return Trained(params, state, tuple(rounds), tuple(radii), tuple(descents), ledger)
+
+
+def _with_state(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
+    """The function with the model's state as its last argument, where there is one."""
+    return function if state is None else lambda *args: function(*args, state)
 
 
 def formulated(formulate: Formulate, params: Any, radius: float) -> Problem:

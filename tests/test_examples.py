@@ -42,7 +42,13 @@ def model(lines: list[str]) -> None:
 
 
 # What each prints, checked; a new example needs its entry.
-CHECKS = {"equinox_model": model, "numpy_qubo": numpy_qubo, "own_sampler": own_sampler}
+CHECKS = {
+    "equinox_model": model,
+    "linen_model": model,
+    "nnx_model": model,
+    "numpy_qubo": numpy_qubo,
+    "own_sampler": own_sampler,
+}
 
 
 def test_every_example_is_checked() -> None:

@@ -61,12 +61,58 @@ def test_descent_follows_the_rounds():
     descend = partial(_descend, step)
     result = qjax.hybrid(jax.random.key(2), _loss, START, _grid, qjax.samplers.get("greedy"), descend=descend)
     assert float(_loss(result.params)) < 0.05 * float(result.rounds[-1].loss) + 1e-3
-    assert result.descent.step == 300
+    assert [descent.step for descent in result.descents] == [300] and result.state is None
     assert result.ledger["refine"] > 0
 
 
 def _descend(step, key, params):
     return step(key, params, (X, Y), 300)
+
+
+def _counting(params, state, batch):
+    """The state counts the steps."""
+    return _descent_loss(params, batch), (state + 1, {})
+
+
+def test_rounds_and_descents_take_turns_and_hand_the_state_on():
+    step = qjax.Refine(_counting, optax.sgd(1e-2), batch_size=10)
+    seen = []
+
+    def loss(params, state):
+        return _loss(params) + 0.0 * state.astype(jnp.float32)
+
+    def formulate(params, radius, state):
+        seen.append((int(state), params["w"]))
+        return _local(params, radius)
+
+    def descend(key, params, state):
+        return step(key, params, (X, Y), 30, state=state)
+
+    run = partial(qjax.hybrid, jax.random.key(2), loss, START, formulate, qjax.samplers.get("greedy"), num_rounds=3)
+    turns = run(descend=descend, descend_every_round=True, state=jnp.zeros((), jnp.int32))
+    assert [steps for steps, _ in seen] == [0, 30, 60] and int(turns.state) == 90
+    for (_, begun), descent in zip(seen[1:], turns.descents[:-1], strict=True):
+        np.testing.assert_array_equal(begun, descent.params["w"])
+    np.testing.assert_array_equal(turns.params["w"], turns.descents[-1].params["w"])
+    after = run(descend=descend, state=jnp.zeros((), jnp.int32))
+    assert int(after.state) == 30 and len(after.descents) == 1
+    frozen = run(state=jnp.asarray(7, jnp.int32))
+    assert int(frozen.state) == 7 and frozen.descents == ()
+    np.testing.assert_array_equal(frozen.rounds[-1].bits, after.rounds[-1].bits)
+
+
+def test_a_round_takes_the_state_as_it_is():
+    def shifted(params, state):
+        return _loss({"w": params["w"] - state})
+
+    def formulate(params, radius, state):
+        quadratic = qjax.least_squares(params, "w", X, Y + X @ state)
+        return quadratic, qjax.encode(params, {"w": qjax.FixedPoint(bits=2, step=radius)})
+
+    state = jnp.zeros((4, 2)).at[0, 0].set(-1.0)
+    exact = qjax.samplers.get("exact")
+    outcome = qjax.outer_round(jax.random.key(0), shifted, START, formulate, exact, state=state)
+    np.testing.assert_allclose(outcome.params["w"], TRUE["w"] + state, atol=1e-6)
 
 
 def test_a_round_is_one_traceable_function():

@@ -1,5 +1,6 @@
 """Linen and nnx models with batch statistics and dropout: taken apart, put together, and through the three steps."""
 
+import itertools
 from functools import partial
 
 import flax
@@ -229,6 +230,40 @@ def test_refine_resumes_with_nnx_streams_in_its_state(tmp_path):
 
 def _assert_like(tree, other):
     assert jax.tree.map(jax.typeof, tree) == jax.tree.map(jax.typeof, other)
+
+
+@both
+@both_dtypes
+def test_rounds_see_the_state_frozen_and_the_descent_moves_it(library, dtype):
+    split = _split(library, dtype)
+
+    def outputs(params, x, y, state):
+        return split.apply(params, state, x.astype(dtype))[0]
+
+    def loss(params, state):
+        return _mean_loss(outputs(params, X, Y, state), X, Y)
+
+    def formulate(params, radius, state):
+        data, leaf = (X, Y, state), "head/kernel"
+        quadratic = qjax.gauss_newton(outputs, lambda z, x, y, _: _mean_loss(z, x, y), params, *data, leaves=[leaf])
+        return quadratic, qjax.encode(params, {leaf: qjax.FixedPoint(bits=1, step=0.5 * radius, around="current")})
+
+    def descend(key, params, state):
+        loop = qjax.Refine(_training_loss(split), optax.adam(1e-2), batch_size=12, stochastic=True)
+        return loop(key, params, (X, Y), 40, state=state)
+
+    sampler = qjax.samplers.get("greedy")
+    options = {"num_rounds": 2, "num_reads": 8, "num_candidates": 4, "descend_every_round": True}
+    trained = qjax.hybrid(KEY, loss, split.params, formulate, sampler, state=split.state, descend=descend, **options)
+    befores = [(split.params, split.state), (trained.descents[0].params, trained.descents[0].state)]
+    for outer, before in zip(trained.rounds, befores, strict=True):
+        assert float(outer.loss_before) == pytest.approx(float(loss(*before)), rel=1e-5)
+        _assert_like(outer.params, split.params)
+    assert trained.rounds[0].loss < trained.rounds[0].loss_before
+    _assert_equal(trained.state, trained.descents[1].state)
+    _assert_like(trained.state, split.state)
+    means = [_statistics(state)["mean"] for _, state in (*befores, (None, trained.state))]
+    assert all(float(jnp.abs(late - early).max()) > 0.01 for early, late in itertools.pairwise(means))
 
 
 class Tied(nnx.Module):
