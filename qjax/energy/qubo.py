@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from qjax.energy import compensated, storage
 from qjax.energy import couplings as forms
-from qjax.energy import storage
 from qjax.energy.couplings import Couplings, Dense, Gram, Implicit
 from qjax.energy.labels import Labels
 
@@ -125,11 +125,13 @@ class Qubo:
     def energies(self, bits: Any) -> jax.Array:
         """E(x) = scale * (offset + linear.x + 1/2 x'Mx), (*batch, ...), for bits x (*batch, ..., n) of any dtype.
 
+        In float32 the sum is compensated (qjax.energy.compensated): only the result is rounded, as a rule.
         Errors: ValueError for bits of another shape.
         """
         x = self._states(bits)
-        inner = ((self._spread(self.linear, x) + 0.5 * self.couplings.matvec(x)) * x).sum(-1)
-        return self._spread(self.scale, inner) * (self._spread(self.offset, inner) + inner)
+        like = jax.ShapeDtypeStruct(x.shape[:-1], x.dtype)
+        offset, scale = self._spread(self.offset, like), self._spread(self.scale, like)
+        return scale * compensated.value(self.couplings, self._spread(self.linear, x), offset, x)
 
     def fields(self, bits: Any) -> jax.Array:
         """dE/dx = scale * (linear + Mx) for bits x (*batch, ..., n), in their shape. The scale is included."""
@@ -236,7 +238,7 @@ class Qubo:
             raise ValueError(f"bits must have shape {(*batch, '...', self.num_bits)}, got {x.shape}")
         return x
 
-    def _spread(self, term: jax.Array, like: jax.Array) -> jax.Array:
+    def _spread(self, term: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
         """term (*batch, *rest) broadcast to the shape of like, (*batch, *reads, *rest)."""
         batch = len(self.batch_shape)
         shape = term.shape[:batch] + (1,) * (like.ndim - term.ndim) + term.shape[batch:]
