@@ -22,6 +22,7 @@ from jax.tree_util import register_dataclass
 from qjax.energy import compensated, storage
 from qjax.energy import couplings as forms
 from qjax.energy.couplings import Couplings, Dense, Gram, Implicit
+from qjax.energy.entries import entries, terms
 from qjax.energy.labels import Labels
 
 
@@ -90,8 +91,16 @@ class Qubo:
     def from_matrix(matrix: Any, offset: Any = 0.0, labels: Labels | None = None) -> Qubo:
         """E(x) = offset + x'Qx for matrix Q (n, n) in any triangle convention (only Q + Q' counts); scale is 1.
 
-        Errors: ValueError if Q is not square or holds NaN or infinity.
+        matrix: an array (dense couplings), or on the host a SciPy sparse matrix or array, or a dictionary {(i, j): q}
+        (sparse couplings where at most a sixth of the entries off the diagonal are coupled or n > 8192, else dense).
+        Keys of a dictionary are bits, n being the highest of them + 1 or the number of `labels`; or names, which then
+        label the bits in the order in which they come, or in that of `labels`.
+        Errors: ValueError if Q is not square, holds NaN or infinity, or has keys that are no pairs of bits.
         """
+        held = entries(matrix, labels)
+        if held is not None:
+            linear, couplings = terms(held)
+            return Qubo.from_terms(linear, couplings, offset, labels=held.labels)
         q = _floating("matrix", matrix)
         if q.ndim != 2 or q.shape[0] != q.shape[1]:
             raise ValueError(f"matrix must be square, got shape {q.shape}")
