@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,12 +65,22 @@ class Request(NamedTuple):
     digest: str
 
 
-def digest_of(text: str, vectors: Any) -> str:
-    """The name of a submission in the journal: a digest of a text and of the model's coefficients, as NumPy vectors."""
-    digest = hashlib.sha256(text.encode())
-    for part in (vectors.linear_biases, *vectors.quadratic):
+def digest_of(device: Any, model: Any, text: str) -> str:
+    """The name of a submission in the journal: a digest of the solver and its topology, of the model with its variables
+    (the qubits), and of a text for everything else."""
+    properties = device.properties
+    linear, quadratic, _, variables = model.to_numpy_vectors(sort_indices=True, return_labels=True)
+    named = [_solver_name(device), properties.get("topology"), model.vartype.name, list(variables), text]
+    digest = hashlib.sha256(json.dumps(named, default=str).encode())
+    for part in (linear, *quadratic):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
+
+
+def _solver_name(device: Any) -> str:
+    solver = getattr(device, "solver", None)
+    found = device.properties.get("chip_id") or getattr(solver, "name", None) or getattr(solver, "id", None)
+    return str(found or type(device).__name__)
 
 
 class Answer(NamedTuple):

@@ -5,9 +5,9 @@ One JSON line per event, appended under a lock (the file PATH.lock) and flushed 
     {"digest": ..., "problem_id": ...}     the solver has accepted a submission
     {"digest": ..., "answer": ...}         its sample set, as dimod serialises it
 
-The digest names a submission: its physical model, its parameters and the seed. A call whose digest has an answer takes
-that answer and pays nothing; a call whose digest has only a problem id fetches the answer by that id. Lines that a
-killed process left incomplete are skipped.
+The digest names a submission: the solver and its topology, the physical model with its qubits, parameters, the seed. A
+call whose digest has an answer takes that answer and pays nothing; a call whose digest has only a problem id fetches
+the answer by that id. Lines that a killed process left incomplete are skipped.
 """
 
 from __future__ import annotations

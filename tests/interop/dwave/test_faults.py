@@ -15,6 +15,7 @@ import pytest
 from dwave.cloud import exceptions as cloud
 from filelock import FileLock
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.dwave import (
     QPU,
     AnswerTimeout,
@@ -159,6 +160,35 @@ def test_journaled_answers_are_not_paid_for_twice(tmp_path: Path) -> None:
     assert len(device.calls) == 5, "another key gives another submission"
     text = Path(journal).read_text()
     assert TOKEN not in text and "[token]" in text
+
+
+PAIR = Qubo.from_matrix({(0, 0): -1.0, (0, 1): 1.5, (1, 1): -0.5})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chains"),
+    [
+        ({"chip_id": "Advantage_A"}, {"chip_id": "Advantage_B"}, ((1,), (5,))),
+        ({"topology": {"type": "chimera", "shape": [2, 2, 4]}}, {"topology": {"type": "chimera"}}, ((1,), (5,))),
+        ({}, {}, ((2,), (6,))),
+        ({}, {}, ((5,), (1,))),
+    ],
+    ids=["solver", "topology", "qubits", "order of qubits"],
+)
+def test_an_answer_belongs_to_its_solver_and_qubits(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], chains: Any
+) -> None:
+    """The same problem, key and coefficients on another solver, or on other qubits of one, are another submission."""
+    journal = str(tmp_path / "answers.jsonl")
+    one, other = Fake(**first), Fake(**second)
+    sampler(one, embedding=((1,), (5,)), journal=journal)(KEY, PAIR, 8)
+    samples = sampler(other, embedding=chains, journal=journal)(KEY, PAIR, 8)
+    assert len(other.calls) == 1 and int(samples.info["replayed"]) == 0
+    for device, its, properties in ((one, ((1,), (5,)), first), (other, chains, second)):
+        for again in (device, Fake(**properties)):
+            asked = len(again.calls)
+            replayed = sampler(again, embedding=its, journal=journal)(KEY, PAIR, 8)
+            assert len(again.calls) == asked and int(replayed.info["replayed"]) == 1
 
 
 def test_an_answer_is_on_disk_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
