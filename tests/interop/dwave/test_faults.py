@@ -32,6 +32,7 @@ from qjax.interop.dwave import (
     client,
     recover,
 )
+from qjax.interop.dwave import journal as journal_module
 from qjax.interop.dwave.errors import fault
 from qjax.interop.dwave.journal import Journal
 from tests.interop.dwave.fakes import TOKEN, Fake
@@ -221,6 +222,47 @@ def test_a_killed_process_is_resumed_by_problem_id(tmp_path: Path) -> None:
     assert len(device.calls) == 2
 
 
+def test_a_long_run_parses_each_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve calls of two submissions each, and all of them again: of 48 lines each is parsed once for the index, and
+    the 24 that hold answers once more, when they are taken."""
+    parsed: list[int] = []
+
+    def counted(text: Any) -> Any:
+        parsed.append(len(text))
+        return loads(text)
+
+    loads = journal_module.json.loads
+    monkeypatch.setattr(journal_module.json, "loads", counted)
+    path, device = str(tmp_path / "answers.jsonl"), Fake()
+    keys = jax.random.split(KEY, 12)
+    first = [sampler(device, journal=path)(key, RING, 16) for key in keys]
+    again = [sampler(device, journal=path)(key, RING, 16) for key in keys]
+    assert len(device.calls) == 24 and all(int(samples.info["replayed"]) == 2 for samples in again)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.bits, other.bits)
+    assert sum(size > 0 for size in parsed) == 48 + 24
+
+
+def test_a_journal_that_others_change_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    journal, other = Journal(path), tmp_path / "other.jsonl"
+    assert journal.problem_id("a") is None
+    path.write_text('{"digest": "a", "problem_id": "1"}\n{"digest": "b", "prob')
+    assert journal.problem_id("a") == "1" and journal.problem_id("b") is None
+    with path.open("a") as stream:
+        stream.write('lem_id": "2"}')
+    assert journal.problem_id("b") == "2", "a whole line without its end counts"
+    journal.submitted("c", "3")
+    assert [journal.problem_id(digest) for digest in "abc"] == ["1", "2", "3"]
+    path.write_text('{"digest": "d", "problem_id": "4"}\n')
+    assert [journal.problem_id(digest) for digest in "ad"] == [None, "4"], "cut short"
+    sampler(Fake(), journal=str(other))(KEY, RING, 8)
+    other.replace(path)
+    assert journal.problem_id("d") is None and len(recover(path)) == 1, "another file"
+    path.unlink()
+    assert not recover(path)
+
+
 def test_an_incomplete_line_is_skipped(tmp_path: Path) -> None:
     journal = tmp_path / "answers.jsonl"
     sampler(Fake(), journal=str(journal))(KEY, RING, 16)
@@ -241,7 +283,7 @@ def test_a_line_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
         writing.join(0.3)
         assert writing.is_alive() and not path.read_bytes()
     writing.join(60)
-    assert Journal(path).read() == ({}, {"digest": "problem-1"})
+    assert Journal(path).problem_id("digest") == "problem-1" and Journal(path).answer("digest") is None
 
 
 def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
