@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from qjax.energy import compensated, storage
 from qjax.energy import couplings as forms
-from qjax.energy import storage
 from qjax.energy.couplings import Couplings, Dense, Gram, Implicit
+from qjax.energy.entries import entries, terms
 from qjax.energy.labels import Labels
 
 
@@ -90,8 +91,16 @@ class Qubo:
     def from_matrix(matrix: Any, offset: Any = 0.0, labels: Labels | None = None) -> Qubo:
         """E(x) = offset + x'Qx for matrix Q (n, n) in any triangle convention (only Q + Q' counts); scale is 1.
 
-        Errors: ValueError if Q is not square or holds NaN or infinity.
+        matrix: an array (dense couplings), or on the host a SciPy sparse matrix or array, or a dictionary {(i, j): q}
+        (sparse couplings where at most a sixth of the entries off the diagonal are coupled or n > 8192, else dense).
+        Keys of a dictionary are bits, n being the highest of them + 1 or the number of `labels`; or names, which then
+        label the bits in the order in which they come, or in that of `labels`.
+        Errors: ValueError if Q is not square, holds NaN or infinity, or has keys that are no pairs of bits.
         """
+        held = entries(matrix, labels)
+        if held is not None:
+            linear, couplings = terms(held)
+            return Qubo.from_terms(linear, couplings, offset, labels=held.labels)
         q = _floating("matrix", matrix)
         if q.ndim != 2 or q.shape[0] != q.shape[1]:
             raise ValueError(f"matrix must be square, got shape {q.shape}")
@@ -125,11 +134,13 @@ class Qubo:
     def energies(self, bits: Any) -> jax.Array:
         """E(x) = scale * (offset + linear.x + 1/2 x'Mx), (*batch, ...), for bits x (*batch, ..., n) of any dtype.
 
+        In float32 the sum is compensated (qjax.energy.compensated): only the result is rounded, as a rule.
         Errors: ValueError for bits of another shape.
         """
         x = self._states(bits)
-        inner = ((self._spread(self.linear, x) + 0.5 * self.couplings.matvec(x)) * x).sum(-1)
-        return self._spread(self.scale, inner) * (self._spread(self.offset, inner) + inner)
+        like = jax.ShapeDtypeStruct(x.shape[:-1], x.dtype)
+        offset, scale = self._spread(self.offset, like), self._spread(self.scale, like)
+        return scale * compensated.value(self.couplings, self._spread(self.linear, x), offset, x)
 
     def fields(self, bits: Any) -> jax.Array:
         """dE/dx = scale * (linear + Mx) for bits x (*batch, ..., n), in their shape. The scale is included."""
@@ -236,7 +247,7 @@ class Qubo:
             raise ValueError(f"bits must have shape {(*batch, '...', self.num_bits)}, got {x.shape}")
         return x
 
-    def _spread(self, term: jax.Array, like: jax.Array) -> jax.Array:
+    def _spread(self, term: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
         """term (*batch, *rest) broadcast to the shape of like, (*batch, *reads, *rest)."""
         batch = len(self.batch_shape)
         shape = term.shape[:batch] + (1,) * (like.ndim - term.ndim) + term.shape[batch:]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,12 +65,22 @@ class Request(NamedTuple):
     digest: str
 
 
-def digest_of(text: str, vectors: Any) -> str:
-    """The name of a submission in the journal: a digest of a text and of the model's coefficients, as NumPy vectors."""
-    digest = hashlib.sha256(text.encode())
-    for part in (vectors.linear_biases, *vectors.quadratic):
+def digest_of(device: Any, model: Any, text: str) -> str:
+    """The name of a submission in the journal: a digest of the solver and its topology, of the model with its variables
+    (the qubits), and of a text for everything else."""
+    properties = device.properties
+    linear, quadratic, _, variables = model.to_numpy_vectors(sort_indices=True, return_labels=True)
+    named = [_solver_name(device), properties.get("topology"), model.vartype.name, list(variables), text]
+    digest = hashlib.sha256(json.dumps(named, default=str).encode())
+    for part in (linear, *quadratic):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
+
+
+def _solver_name(device: Any) -> str:
+    solver = getattr(device, "solver", None)
+    found = device.properties.get("chip_id") or getattr(solver, "name", None) or getattr(solver, "id", None)
+    return str(found or type(device).__name__)
 
 
 class Answer(NamedTuple):
@@ -96,8 +107,10 @@ class Desk:
         self._journal = Journal(journal, self._secrets) if journal is not None else None
         if self._journal is not None:
             self._journal.check()
-        self._known, self._ids = self._journal.read() if self._journal is not None else ({}, {})
-        self._earlier = set(self._ids)
+        # Problem ids of this call's submissions, and which of these an earlier call or process has made.
+        self._ids: dict[str, str] = {}
+        self._earlier: set[str] = set()
+        self._looked_up: set[str] = set()
 
     def booked(self, **seconds: float) -> dict[str, float]:
         """{phase: seconds}, with the given seconds, measured by the caller, added."""
@@ -127,8 +140,9 @@ class Desk:
 
     def _submitted(self, request: Request) -> Any:
         """Submits a request: a sample set, which may still be a future; an `Answer` from the journal; or the fault."""
-        if request.digest in self._known:
-            return Answer(self._known[request.digest], True)
+        known = self._looked_for(request.digest)
+        if known is not None:
+            return Answer(known, True)
         if request.digest in self._ids:
             fetched = self._fetched(self._ids[request.digest])
             if fetched is not None:
@@ -145,6 +159,17 @@ class Desk:
             return trouble
         self.seconds["anneal" if at_once else "program"] += taken
         return sampleset
+
+    def _looked_for(self, digest: str) -> Any:
+        """The sample set that the journal has of a submission, or None; its problem id is noted where there is one."""
+        if self._journal is None or digest in self._looked_up:
+            return None
+        self._looked_up.add(digest)
+        problem_id = self._journal.problem_id(digest)
+        if problem_id is not None:
+            self._ids[digest] = problem_id
+            self._earlier.add(digest)
+        return self._journal.answer(digest)
 
     def _fetched(self, problem_id: str) -> Any:
         """The sample set of a problem that was submitted before, as a future, or a transient fault.

@@ -52,7 +52,7 @@ class Leap(Remote):
         started = time.perf_counter()
         bqm = to_bqm(qubo)
         limit = self._limit(device, bqm)
-        digest = digest_of(f"leap {seed} {limit}", bqm.to_numpy_vectors())
+        digest = digest_of(device, bqm, f"leap {seed} {limit}")
         built = time.perf_counter()
         desk = self._desk(device)
         ((*_, answer),) = desk.answers([Request(bqm, {"time_limit": limit}, None, digest)])

@@ -87,6 +87,5 @@ def request(
         spins = (2 * initial[piece.reads[0]].astype(np.int64) - 1) * programmed.gauges[piece.gauge]
         arguments["initial_state"] = {q: int(spins[i]) for i, chain in enumerate(chains) for q in chain}
         arguments.setdefault("reinitialize_state", True)
-    vectors = model.to_numpy_vectors(sort_indices=True)
     text = f"{seed} {piece.reads.tolist()} {sorted(arguments.items())!r}"
-    return Request(model, arguments, arguments["num_reads"], digest_of(text, vectors))
+    return Request(model, arguments, arguments["num_reads"], digest_of(device, model, text))

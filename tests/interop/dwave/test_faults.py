@@ -15,6 +15,7 @@ import pytest
 from dwave.cloud import exceptions as cloud
 from filelock import FileLock
 
+from qjax.energy.qubo import Qubo
 from qjax.interop.dwave import (
     QPU,
     AnswerTimeout,
@@ -31,6 +32,7 @@ from qjax.interop.dwave import (
     client,
     recover,
 )
+from qjax.interop.dwave import journal as journal_module
 from qjax.interop.dwave.errors import fault
 from qjax.interop.dwave.journal import Journal
 from tests.interop.dwave.fakes import TOKEN, Fake
@@ -161,6 +163,35 @@ def test_journaled_answers_are_not_paid_for_twice(tmp_path: Path) -> None:
     assert TOKEN not in text and "[token]" in text
 
 
+PAIR = Qubo.from_matrix({(0, 0): -1.0, (0, 1): 1.5, (1, 1): -0.5})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chains"),
+    [
+        ({"chip_id": "Advantage_A"}, {"chip_id": "Advantage_B"}, ((1,), (5,))),
+        ({"topology": {"type": "chimera", "shape": [2, 2, 4]}}, {"topology": {"type": "chimera"}}, ((1,), (5,))),
+        ({}, {}, ((2,), (6,))),
+        ({}, {}, ((5,), (1,))),
+    ],
+    ids=["solver", "topology", "qubits", "order of qubits"],
+)
+def test_an_answer_belongs_to_its_solver_and_qubits(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], chains: Any
+) -> None:
+    """The same problem, key and coefficients on another solver, or on other qubits of one, are another submission."""
+    journal = str(tmp_path / "answers.jsonl")
+    one, other = Fake(**first), Fake(**second)
+    sampler(one, embedding=((1,), (5,)), journal=journal)(KEY, PAIR, 8)
+    samples = sampler(other, embedding=chains, journal=journal)(KEY, PAIR, 8)
+    assert len(other.calls) == 1 and int(samples.info["replayed"]) == 0
+    for device, its, properties in ((one, ((1,), (5,)), first), (other, chains, second)):
+        for again in (device, Fake(**properties)):
+            asked = len(again.calls)
+            replayed = sampler(again, embedding=its, journal=journal)(KEY, PAIR, 8)
+            assert len(again.calls) == asked and int(replayed.info["replayed"]) == 1
+
+
 def test_an_answer_is_on_disk_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qjax.interop.dwave import qpu
 
@@ -191,6 +222,47 @@ def test_a_killed_process_is_resumed_by_problem_id(tmp_path: Path) -> None:
     assert len(device.calls) == 2
 
 
+def test_a_long_run_parses_each_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve calls of two submissions each, and all of them again: of 48 lines each is parsed once for the index, and
+    the 24 that hold answers once more, when they are taken."""
+    parsed: list[int] = []
+
+    def counted(text: Any) -> Any:
+        parsed.append(len(text))
+        return loads(text)
+
+    loads = journal_module.json.loads
+    monkeypatch.setattr(journal_module.json, "loads", counted)
+    path, device = str(tmp_path / "answers.jsonl"), Fake()
+    keys = jax.random.split(KEY, 12)
+    first = [sampler(device, journal=path)(key, RING, 16) for key in keys]
+    again = [sampler(device, journal=path)(key, RING, 16) for key in keys]
+    assert len(device.calls) == 24 and all(int(samples.info["replayed"]) == 2 for samples in again)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.bits, other.bits)
+    assert sum(size > 0 for size in parsed) == 48 + 24
+
+
+def test_a_journal_that_others_change_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    journal, other = Journal(path), tmp_path / "other.jsonl"
+    assert journal.problem_id("a") is None
+    path.write_text('{"digest": "a", "problem_id": "1"}\n{"digest": "b", "prob')
+    assert journal.problem_id("a") == "1" and journal.problem_id("b") is None
+    with path.open("a") as stream:
+        stream.write('lem_id": "2"}')
+    assert journal.problem_id("b") == "2", "a whole line without its end counts"
+    journal.submitted("c", "3")
+    assert [journal.problem_id(digest) for digest in "abc"] == ["1", "2", "3"]
+    path.write_text('{"digest": "d", "problem_id": "4"}\n')
+    assert [journal.problem_id(digest) for digest in "ad"] == [None, "4"], "cut short"
+    sampler(Fake(), journal=str(other))(KEY, RING, 8)
+    other.replace(path)
+    assert journal.problem_id("d") is None and len(recover(path)) == 1, "another file"
+    path.unlink()
+    assert not recover(path)
+
+
 def test_an_incomplete_line_is_skipped(tmp_path: Path) -> None:
     journal = tmp_path / "answers.jsonl"
     sampler(Fake(), journal=str(journal))(KEY, RING, 16)
@@ -211,7 +283,7 @@ def test_a_line_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
         writing.join(0.3)
         assert writing.is_alive() and not path.read_bytes()
     writing.join(60)
-    assert Journal(path).read() == ({}, {"digest": "problem-1"})
+    assert Journal(path).problem_id("digest") == "problem-1" and Journal(path).answer("digest") is None
 
 
 def test_a_journal_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import dimod
@@ -78,3 +79,6 @@ def test_limits_states_traces_and_faults(tmp_path: Path) -> None:
     second = leap(KEY, qubo, 2)
     assert len(naps) == 1 and len(flaky.calls) == 2 and int(second.info["replayed"]) == 1
     np.testing.assert_array_equal(first.bits, second.bits)
+    other = Hybrid()
+    other.solver = SimpleNamespace(name="hybrid_v3")
+    assert int(Leap(5.0, other, journal=journal)(KEY, qubo, 2).info["replayed"]) == 0 and len(other.calls) == 1
