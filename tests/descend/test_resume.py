@@ -90,11 +90,10 @@ def test_metrics_of_a_discarded_checkpoint_are_not_read(tmp_path: Path) -> None:
     assert resumed.info["resumed_at"] == 30 and same(resumed, run(60, None))
     assert (tmp_path / "qjax-metrics").read_bytes()[: len(content)] == content
     whole = (tmp_path / "qjax-metrics").read_bytes()
-    for wrong in (whole[:-1], whole[:-1] + bytes([255 - whole[-1]])):
-        (tmp_path / "qjax-metrics").write_bytes(wrong)
-        again = run(60, tmp_path)
-        assert again.info["resumed_at"] == 50 and same(again, resumed)
-        assert "the metrics in qjax-metrics are not what was saved" in again.info["discarded"][0]
+    (tmp_path / "qjax-metrics").write_bytes(whole[:-1] + bytes([255 - whole[-1]]))
+    again = run(60, tmp_path)
+    assert again.info["resumed_at"] == 50 and same(again, resumed)
+    assert "the metrics in qjax-metrics are not what was saved" in again.info["discarded"][0]
     (tmp_path / "qjax-metrics").unlink()
     with pytest.raises(ValueError, match="no checkpoint can be read"):
         run(60, tmp_path)
