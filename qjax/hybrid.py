@@ -24,6 +24,7 @@ sampler, and `Samples.join` joins the samples, the k-th best read of each proble
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -71,7 +72,8 @@ class Problem(NamedTuple):
 class Round(NamedTuple):
     """The result of one round, with k = num_candidates candidates (all reads, if they are fewer).
 
-    params         the best candidate, or, where it was not accepted, the parameters that the round began with
+    params         the best candidate, or, where it was not accepted, the parameters that the round began with; None in
+                   `Trained.rounds`, so that memory does not grow by a model a round
     loss           () their true loss
     loss_before    () the true loss of the parameters that the round began with
     accepted       () whether the best candidate, that of lowest true loss, was accepted
@@ -113,9 +115,9 @@ class Trained(NamedTuple):
 
     params    after the rounds and the descent
     state     the model's state with them, None where it has none
-    rounds    one `Round` for each
+    rounds    one `Round` for each, without its params
     radii     the radius of each round
-    descents  what `descend` returned, each time
+    descents  what `descend` returned, each time; all but the last with None for params, state and optimizer
     ledger    the seconds by phase
     """
 
@@ -212,7 +214,7 @@ def hybrid(
         outcome, ledger = ledger.run(
             "decode", picked, _with_state(loss, state), params, problem, samples, num_candidates, accept
         )
-        rounds.append(outcome)
+        rounds.append(outcome._replace(params=None))
         radii.append(radius)
         if seconds:
             compile_seconds[program] = seconds
@@ -222,10 +224,21 @@ def hybrid(
             descent_key = jax.random.fold_in(key, num_rounds + len(descents))
             descent, ledger = ledger.run("refine", _with_state(descend, state), descent_key, params)
             params, state = descent.params, state if state is None else descent.state
-            descents.append(descent)
+            descents.append(descent if index == num_rounds - 1 else _without_trees(descent))
     if compile_seconds:
         ledger = ledger.add("compile", sum(compile_seconds.values()))
     return Trained(params, state, tuple(rounds), tuple(radii), tuple(descents), ledger)
+
+
+def _without_trees(descent: Any) -> Any:
+    """A copy of what `descend` returned, with None for what has the size of the model."""
+    trees = ("params", "state", "optimizer")
+    if isinstance(descent, tuple):
+        named: Any = descent
+        return named._replace(**{name: None for name in trees if name in named._fields})
+    light = copy(descent)
+    vars(light).update({name: None for name in trees if name in vars(light)})
+    return light
 
 
 def _with_state(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
