@@ -147,6 +147,7 @@ def test_zero_couplings_zero_linear_and_negative_scale(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of dwave-samplers, at these ranges
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 @each(OPTIMISERS)
+@pytest.mark.slow
 def test_huge_ranges_of_coefficients(name: str, form: str) -> None:
     """Scaled by 1e-12 and 1e12: no NaN, and still the minimum. Mixed ranges of 24 decades: finite."""
 
