@@ -73,5 +73,6 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A worker a core, up to four for their memory; one alone on an accelerator, which JAX takes whole."""
-    return min(os.cpu_count() or 1, 4) if os.environ["JAX_PLATFORMS"] == "cpu" else 1
+    """One more than there are cores, since they also wait, up to four for their memory; one alone on an accelerator,
+    which JAX takes whole."""
+    return min((os.cpu_count() or 1) + 1, 4) if os.environ["JAX_PLATFORMS"] == "cpu" else 1

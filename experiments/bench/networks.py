@@ -140,7 +140,7 @@ def _cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
 
 
 NETWORKS = {
-    "mlp": Network(partial(_linen, Perceptron()), 256, 10),
+    "mlp": Network(partial(_linen, Perceptron()), 256, 30),
     "patches": Network(partial(_linen, Patches()), 256, 1),
     "cnn": Network(partial(_linen, Convolutional()), 128, 1),
     "resnet": Network(_residual, 128, 1),

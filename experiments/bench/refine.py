@@ -40,7 +40,7 @@ class BenchRefine:
     """None: each network's own."""
     num_images: int = 20_000
     steps: int = 10
-    """Steps per repeat; the multilayer perceptron takes ten times as many."""
+    """Steps per repeat; the multilayer perceptron takes thirty times as many."""
     repeats: int = 15
     seed: int = 0
 

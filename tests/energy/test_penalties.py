@@ -139,7 +139,7 @@ def test_a_penalty_costs_also_under_a_negative_scale(form):
     np.testing.assert_allclose(sparse.energies(STATES), -float(qubo.scale) * 0.5 * STATES.sum(-1), atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("batch", [(), pytest.param((2,), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("form", ["dense", "sparse", "gram", "implicit"])
 def test_a_compiled_penalty_is_the_eager_one(form, sign, batch):

@@ -13,6 +13,8 @@ import qjax
 from qjax.formulate.quadratic import layer_gram
 from qjax.formulate.rounding import sequential
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(9)
 N, F, C = 30, 4, 3
 X = jnp.asarray(RNG.normal(size=(N, F)), jnp.float32)
@@ -83,7 +85,6 @@ def test_patches_of_bfloat16_make_a_gram_matrix_of_float32():
     np.testing.assert_allclose(gram, wide.T @ wide / N, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_one_leaf_of_64_bits_makes_the_model_of_64_bits():
     with jax.enable_x64(True):
         params = {"kernel": jnp.asarray(np.asarray(FULL["kernel"])), "bias": jnp.asarray(RNG.normal(size=C))}

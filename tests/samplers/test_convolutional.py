@@ -80,6 +80,7 @@ def test_all_convolutions_of_a_call_are_in_order(name: str, qubo: Qubo) -> None:
     assert found and all(map(in_order, found)), found
 
 
+@pytest.mark.slow
 def test_the_dense_matrix_is_made_by_such_products(qubo: Qubo) -> None:
     """Past 64 bits they are made in a loop."""
 

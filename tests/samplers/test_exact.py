@@ -19,7 +19,14 @@ EXACT = qjax.samplers.get("exact")
 
 
 @pytest.mark.parametrize(
-    ("bits", "keep_features"), [*((bits, False) for bits in range(1, 17)), (8, True), (12, True), (16, True)]
+    ("bits", "keep_features"),
+    [
+        *((bits, False) for bits in (1, 12, 16)),
+        *(pytest.param(bits, False, marks=pytest.mark.slow) for bits in range(2, 16) if bits != 12),
+        (8, True),
+        (12, True),
+        (16, True),
+    ],
 )
 def test_the_nearest_level_of_a_weight_of_many_bits_wins(bits: int, keep_features: bool) -> None:
     """w of 2^bits levels from -1 to 1 against 31 targets, as the channels of one kernel: the first read and the best of

@@ -58,6 +58,7 @@ def begun(method: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.slow
 def test_every_sampler_keeps_the_stated_number_of_atoms(method: str) -> None:
     network: Any = models.get("patch-small")
     made, again = begun(method)

@@ -17,6 +17,8 @@ import qjax.samplers as samplers
 from qjax.samplers.moves import acceptance, block_kernel, sweeps
 from tests.samplers import problems
 
+pytestmark = pytest.mark.slow
+
 RULES = {"metropolis": acceptance.metropolis, "heat_bath": acceptance.heat_bath, "descend": acceptance.descend}
 SIZE, COLUMNS = 8, 70  # a second block of columns, partly filled
 CALL = "stablehlo.custom_call @__gpu$xla.gpu.triton"
