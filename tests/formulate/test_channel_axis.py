@@ -56,6 +56,7 @@ def _energies(qubo, states):
     return qubo.energies(jnp.moveaxis(states.reshape(len(states), *qubo.batch_shape, -1), 1, 0)).sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding_name", ENCODINGS)
 @pytest.mark.parametrize("quadratic_name", QUADRATICS)
 def test_channels_in_front_are_those_of_the_transpose(quadratic_name, encoding_name):

@@ -20,7 +20,7 @@ from experiments.images.straight_through import Schedule
 from qjax import samplers
 from qjax.hybrid import Round
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 SCHEDULE = Schedule(batch_size=100, continuous_steps=100, scale_steps=20, steps=40, long_steps=80)
 CONFIG = LowBit(

@@ -14,7 +14,7 @@ from experiments.harness.controls import SAMPLERS
 from experiments.images import models, training, tune
 from experiments.images.start import Stages, Start, compiled, mapped, start
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 START = Start(dictionary=64, choice_images=300, choice_reads=4, choice_sweeps=300, images=600, head_sweeps=3)
 
@@ -58,7 +58,6 @@ def begun(method: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("method", SAMPLERS)
-@pytest.mark.slow
 def test_every_sampler_keeps_the_stated_number_of_atoms(method: str) -> None:
     network: Any = models.get("patch-small")
     made, again = begun(method)

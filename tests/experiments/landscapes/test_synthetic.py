@@ -13,7 +13,7 @@ from experiments.landscapes.functions import FUNCTIONS, function, glass
 from experiments.landscapes.quantum_search import Continuous, FittedHybrid, GlassHybrid
 from qjax import samplers
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)

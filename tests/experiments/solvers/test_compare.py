@@ -20,7 +20,7 @@ from experiments.solvers.peers import Peer
 from qjax import samplers
 from tests.samplers.problems import all_states
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
