@@ -8,7 +8,7 @@ takes more than 256 MiB (one product may). A few such arrays exist at the same t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,8 @@ def columns(apply: Partial, n: int) -> jax.Array:
     units = jnp.eye(n)
     at_once = min(n, _MOST_PRODUCTS, max(1, _MOST_BYTES // max(1, _bytes_of_product(apply, units))))
     # A loop of the caller's may be around a traced call.
-    traced, product = isinstance(units, jax.core.Tracer), partial(_products, apply)
+    traced = isinstance(units, jax.core.Tracer)
+    product: Callable[[jax.Array], jax.Array] = partial(_products, apply)
     if traced:
         product = channels_last(product)
     if at_once == n:

@@ -232,6 +232,7 @@ def test_flips_need_the_diagonal_of_implicit_couplings(name: str) -> None:
         make(name)(jax.random.key(0), unknown, 2)
 
 
+@pytest.mark.slow
 def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     """In a separate process, where XLA is told to show eight CPU devices."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
