@@ -10,9 +10,10 @@ Chunk k draws from fold_in(key, k). The sampler's `with_more_time` says what a c
     restart     (greedy, population, path_integral, qaoa, random) the same call again, from new states
     once        (exact) one chunk
 
-`auto` does what the sampler that it chooses does. Host samplers, and wrappers such as `qjax.annealers.Noisy`, get
-longer by a field num_sweeps or num_steps that holds a number, unless their own `with_more_time` is "restart" or "once";
-without such a field they restart. So a chunk of a quantum processor is a whole call, with all of its submissions.
+`auto` goes from one of its samplers to another, each by its own rule, and restarts schedules that gain no more by being
+longer (qjax.samplers.turns). Host samplers, and wrappers such as `qjax.annealers.Noisy`, get longer by a field
+num_sweeps or num_steps that holds a number, unless their own `with_more_time` is "restart" or "once"; without such a
+field they restart. So a chunk of a quantum processor is a whole call, with all of its submissions.
 
 A call of a host sampler may have been paid for. Where one fails, what came back, in it and before, is returned, with
 the error under `info["error"]`; it is raised only where some problem of the call has no read at all. An error tells
@@ -58,14 +59,16 @@ class Within:
     """`sampler` for `seconds` of wall-clock. growth: a chunk is at most this many times as long as the one before.
 
     Compilation is outside the budget: the programs of all chunks are compiled (and run for no step) before the clock
-    starts. The first chunk, the sampler as it stands, always runs in full; a further one only where it is expected to
-    end in time, judged by the seconds of the one before. Bits depend on the clock, unlike those of the sampler itself.
+    starts; the pilot of `auto` is inside. The first chunk, the sampler as it stands, always runs in full; a further one
+    only where it is expected to end in time, judged by the seconds of the one before. Bits depend on the clock, unlike
+    those of the sampler itself.
 
     info: seconds, spent (a sampler's own table of seconds is kept instead); compile_seconds, before; chunks, their
     number; sweeps (or steps: the sampler's num_sweeps or num_steps added up over the chunks; chunks where it has
     neither), made by each read; chunk_seconds (chunks,), when each ended; chunk_lowest (*batch, chunks), the lowest
     energy by then; the last chunk's info by problem, but tables and the sampler's `counts` added up over all; the info
-    by read of the chunk that a read is from; and error, a `Failure`, where a call failed.
+    by read of the chunk that a read is from; choice, tried and given, of `auto` after a pilot; and error, a `Failure`,
+    where a call failed.
     Errors: ValueError for seconds that are not positive, growth below 1, or no qjax sampler.
     """
 
