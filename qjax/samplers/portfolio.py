@@ -74,9 +74,9 @@ def race(
     states = None if initial is None else initial[:reads]
     apart = jax.random.fold_in(key, _PILOT)
     found = {e.name: np.asarray(e.shortened(part)(apart, qubo, reads, states).energies, np.float64) for e in entrants}
-    scores = {e.name: found[e.name].mean() if e.quick else found[e.name].min() for e in entrants}
-    best_first = sorted(entrants, key=lambda entrant: float(scores[entrant.name]))
-    return Race(tuple(best_first), {name: energies.min() for name, energies in found.items()})
+    lowest = {name: np.float64(np.min(energies)) for name, energies in found.items()}
+    scores = {e.name: float(found[e.name].mean()) if e.quick else float(lowest[e.name]) for e in entrants}
+    return Race(tuple(sorted(entrants, key=lambda entrant: scores[entrant.name])), lowest)
 
 
 def can_race(key: jax.Array, qubo: Qubo, initial: jax.Array | None) -> bool:
