@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qjax.energy.couplings import Gram, Implicit, Sparse
 from qjax.energy.qubo import Qubo
@@ -15,6 +16,7 @@ from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
 from qjax.samplers.exact import Exact
 from qjax.samplers.moves import sweeps
+from qjax.samplers.portfolio import Entrant, can_race, of_length, race
 
 
 class Choice(NamedTuple):
@@ -24,7 +26,7 @@ class Choice(NamedTuple):
     takes: str
 
 
-# The first row that takes a problem has it; `_row` says so in code. What each row was measured on: docs/samplers.md.
+# The first row that takes a problem has it; `row_of` says so in code. What each row was measured on: docs/samplers.md.
 CHOICES = (
     Choice(Exact(), "n <= 16 bits"),
     # Where few bits are coupled a sweep costs less than one product, and single flips find more.
@@ -32,7 +34,7 @@ CHOICES = (
     # A single flip of implicit couplings costs whole products, and needs a diagonal that may be unknown.
     Choice(Bifurcation(), "implicit couplings"),
     # With few reads annealing solves more of the small problems than bifurcation.
-    Choice(Anneal(), "dense couplings, n < 400; Gram couplings, n < 100"),
+    Choice(Anneal(), "dense couplings, n < 1000; Gram couplings, n < 100"),
     # Least squares on correlated features: in equal time it solves most of those that annealing does not.
     Choice(Bifurcation(), "Gram couplings"),
     # A step is one matmul, a sweep n flips one after another.
@@ -40,7 +42,13 @@ CHOICES = (
 )
 _EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)
 _MOST_EXACT = 16
-_FEW_BITS, _FEW_GRAM_BITS = 400, 100
+_FEW_BITS, _FEW_GRAM_BITS = 1000, 100
+_MOST_ALIKE = 400
+# What a pilot chooses from on larger dense and Gram couplings: a step of bifurcation costs a third of a sweep.
+_QUICK = Entrant("bifurcation", Bifurcation(), 100, True, 1 / 3)
+_SLOW = Entrant("anneal", Anneal(), 25)
+# A call of that many sweeps or more has a whole pilot, others a part of it.
+_WHOLE_PILOT = 1500
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,15 @@ class Auto(Sampler):
 
         n <= 16 exact | sparse anneal | implicit bifurcation | small dense or Gram anneal | Gram, dense bifurcation
 
-    Size, form and density of the couplings decide alone, not their numbers: all problems of a batch, all calls of one
-    shape, and all devices of a mesh get the same sampler. Why these rows, and where they are wrong: docs/samplers.md.
+    In a trace, and for a batch, size, form and density of the couplings decide alone, not their numbers: all problems
+    of a batch and all calls of one shape get the same sampler. Why these rows: docs/samplers.md.
+    A call of one problem outside any trace looks first: for dense couplings from n = 400 on and Gram couplings from 100
+    on, anneal and bifurcation run a short pilot on reads of their own (qjax.samplers.portfolio), and the better one
+    makes the call. The choice depends on key, Qubo, initial_states, num_sweeps and num_reads, never on seconds.
+    `within` also goes on from one to the other.
     num_sweeps: num_sweeps or num_steps of the chosen sampler, whose other hyperparameters are its defaults.
-    info: choice (*batch,), the number of the row; and the info of the chosen sampler.
+    info: choice (*batch,), the number of the row; after a pilot tried and given, tables by the names of the entrants:
+    the lowest energy in the pilot, and the sweeps (or steps) that each was given; and the info of the chosen sampler.
     Errors: those of the chosen sampler.
     """
 
@@ -63,9 +76,27 @@ class Auto(Sampler):
 
     def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
-        sampler: Any = CHOICES[_row(qubo)].sampler
-        length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
-        return sampler if length is None else replace(sampler, **{length: self.num_sweeps})
+        return of_length(CHOICES[row_of(qubo)].sampler, self.num_sweeps)
+
+    def entrants(self, qubo: Qubo) -> tuple[Entrant, ...]:
+        """Who may make a call for a Qubo: the table's choice first."""
+        row = row_of(qubo)
+        if row not in (_DENSE, _GRAM) and not (row == _SMALL and qubo.num_bits >= _MOST_ALIKE):
+            chosen = self.algorithm_for(qubo, 1)
+            return (Entrant(type(chosen).__name__.lower(), chosen),)
+        order = (_SLOW, _QUICK) if row == _SMALL else (_QUICK, _SLOW)
+        return tuple(replace(entrant, sampler=of_length(entrant.sampler, self.num_sweeps)) for entrant in order)
+
+    def choose(
+        self, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None
+    ) -> tuple[Sampler, dict[str, Any]]:
+        entrants = self.entrants(qubo)
+        if len(entrants) == 1 or not can_race(key, qubo, initial):
+            return self, {}
+        raced = race(entrants, key, qubo, num_reads, initial, min(self.num_sweeps / _WHOLE_PILOT, 1.0))
+        first = raced.entrants[0]
+        given = {e.name: np.float64(self.num_sweeps if e.name == first.name else 0) for e in entrants}
+        return first.sampler, {"choice": jnp.int32(row_of(qubo)), "tried": raced.tried, "given": given}
 
     def _algorithm(self, task: Task) -> Sampler:
         return self.algorithm_for(task.qubo, task.num_reads)
@@ -84,11 +115,11 @@ class Auto(Sampler):
 
     def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
         outcome = self._algorithm(task).finish(task, prepared, state)
-        choice = jnp.full(task.num_problems, _row(task.qubo), jnp.int32)
+        choice = jnp.full(task.num_problems, row_of(task.qubo), jnp.int32)
         return outcome._replace(problem_info={**outcome.problem_info, "choice": choice})
 
 
-def _row(qubo: Qubo) -> int:
+def row_of(qubo: Qubo) -> int:
     couplings, n = qubo.couplings, qubo.num_bits
     if n <= _MOST_EXACT:
         return _EXACT

@@ -163,9 +163,16 @@ class Sampler:
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
+        sampler, looked = self.choose(key, bare, num_reads, initial_states)
         drive: Any = _run_call if self.is_host else _run_call_jitted
-        samples: Samples = drive(self, key, bare, num_reads, initial_states, repeats)
-        return samples
+        samples: Samples = drive(sampler, key, bare, num_reads, initial_states, repeats)
+        return replace(samples, info=samples.info | looked)
+
+    def choose(
+        self, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None
+    ) -> tuple[Sampler, dict[str, Any]]:
+        """(the sampler that makes this call, info of the call): itself, unless it looks before it chooses (`auto`)."""
+        return self, {}
 
     def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
         """The sampler that does the work for this Qubo: itself, unless it is one that chooses (`auto`)."""
@@ -223,8 +230,10 @@ class Sharded:
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _run_call_jitted(self, key, bare, num_reads, initial_states, repeats)
-        return samples
+        sampler, looked = self.sampler.choose(key, bare, num_reads, initial_states)
+        call = replace(self, sampler=sampler)
+        samples: Samples = _run_call_jitted(call, key, bare, num_reads, initial_states, repeats)
+        return replace(samples, info=samples.info | looked)
 
     def _shard(self, run: Any, batch_ndim: int) -> Any:
         """run(key, qubo, reads, initial, repeats), each device with its share of the reads."""
