@@ -25,10 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.contract import Sampler
 from qjax.samplers.samples import Samples
+from qjax.samplers.sharded import Sharded
 
 _clock = time.perf_counter
 _LENGTHS = ("num_sweeps", "num_steps", "timeout")
@@ -62,20 +64,33 @@ class Within:
         if not math.isfinite(self.growth) or self.growth < 1:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The kinds of blocks that the sampler keeps by its moves."""
+        return tuple(getattr(self.sampler, "blocks", ()))
+
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """As the sampler's own call. Errors: its own, and ValueError where the call is traced."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states, blocks))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
-        extension, sweeps = self._extension(qubo, num_reads)
+        extension, sweeps = self._extension(qubo, num_reads, blocks)
         began = _clock()
         first = jax.random.fold_in(key, 0)
         if not self.sampler.is_host:
             # A wrapper, which cannot make zero steps, makes a whole run.
-            warm = self._chunk(first, qubo, num_reads, states, 0)
+            warm = self._chunk(first, qubo, num_reads, states, 0, blocks)
             if extension == "continue":
                 # Chunks that have states to start from are another program than the first one.
-                warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
+                warm = self._chunk(first, qubo, num_reads, warm.bits, 0, blocks)
             jax.block_until_ready(warm)
         start = _clock()
         compiled, before, repeats, total_repeats = start - began, 0.0, 1, 0
@@ -83,9 +98,9 @@ class Within:
         ends: list[float] = []
         lowest: list[np.ndarray] = []
         while repeats:
-            samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats)
+            samples = self._chunk(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats, blocks)
             best = _lower(best, samples)
-            lowest.append(best.energies.min(axis=-1))
+            lowest.append(best.ranks.min(axis=-1))
             if extension == "continue":
                 states = samples.bits
             now = _clock() - start
@@ -106,23 +121,26 @@ class Within:
         }
         return Samples(jnp.asarray(best.bits), jnp.asarray(best.energies), info, samples.by_read)
 
-    def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
+    def _extension(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> tuple[str, int]:
         """(what a further chunk is, sweeps of the first chunk)."""
         if isinstance(self.sampler, Sampler | Sharded):
-            works = self.sampler.algorithm_for(qubo, num_reads)
+            works = self.sampler.algorithm_for(qubo, num_reads, blocks)
             return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
         length = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
         return ("restart", 1) if length is None else ("longer", getattr(self.sampler, length))
 
-    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int) -> Samples:
+    def _chunk(
+        self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int, blocks: Blocks | None
+    ) -> Samples:
         if isinstance(self.sampler, Sampler | Sharded):
-            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats))
+            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats), blocks)
             return samples
         name = next((name for name in _LENGTHS if hasattr(self.sampler, name)), None)
         longer = self.sampler
         if name is not None and repeats > 1:
             longer = replace(longer, **{name: repeats * getattr(longer, name)})
-        answered: Samples = longer(key, qubo, num_reads, states)
+        also = {} if blocks is None else {"blocks": blocks}
+        answered: Samples = longer(key, qubo, num_reads, states, **also)
         return answered
 
     def _next(self, extension: str, repeats: int, took: float, left: float) -> int:
@@ -150,6 +168,11 @@ class _Best(NamedTuple):
     energies: np.ndarray
     read_info: dict[str, np.ndarray]
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """The energies, infinite for reads that are known to break their blocks."""
+        return np.where(self.read_info.get("feasible", True), self.energies, np.inf)
+
 
 def _lower(best: _Best | None, samples: Samples) -> _Best:
     """Of each read the state of lower energy, with its info."""
@@ -157,7 +180,7 @@ def _lower(best: _Best | None, samples: Samples) -> _Best:
     new = _Best(np.asarray(samples.bits), np.asarray(samples.energies), info)
     if best is None:
         return new
-    lower = new.energies < best.energies
+    lower = new.ranks < best.ranks
 
     def chosen(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(lower.reshape((*lower.shape, *(1,) * (a.ndim - lower.ndim))), a, b)
