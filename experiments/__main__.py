@@ -107,12 +107,14 @@ def run_bench_samplers(
 ) -> None:
     """Samplers against a peer's proposals, bare matmuls and Hessian products; seconds to compile.
 
-    About 10 minutes on 2 cores.
+    About 15 minutes on 2 cores.
     """
     if smoke:
         config = smaller(config, reads=8, sweeps=2, peer_sweeps=2, dense_bits=60, dense_reads=4, steps=25, repeats=1)
         config = smaller(config, batch_bits=24, problems=4, problem_reads=2, implicit_widths=(4, 5))
         config = smaller(config, implicit_batch=4, implicit_reads=2, implicit_steps=25, compiled=("greedy",))
+        config = smaller(config, convolution_widths=((2, 3, 4),), convolution_images=(2,), convolution_reads=2)
+        config = smaller(config, convolution_steps=25, convolution_repeats=1)
     benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 

@@ -24,23 +24,24 @@ sampler, and `Samples.join` joins the samples, the k-th best read of each proble
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from qjax import programs
+from qjax import losses, programs
 from qjax.energy import penalties
 from qjax.energy.qubo import Qubo
 from qjax.formulate.encodings import Encoding
 from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
+from qjax.losses import Loss
 from qjax.samplers.samples import Samples
 
 Formulate: TypeAlias = Callable[..., tuple[Quadratic, Encoding]]  # formulate(params, radius[, state])
-Loss: TypeAlias = Callable[..., jax.Array]  # loss(params[, state]), a scalar
 SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=)
 Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]  # propose(key, problem, num_reads)
 
@@ -71,7 +72,8 @@ class Problem(NamedTuple):
 class Round(NamedTuple):
     """The result of one round, with k = num_candidates candidates (all reads, if they are fewer).
 
-    params         the best candidate, or, where it was not accepted, the parameters that the round began with
+    params         the best candidate, or, where it was not accepted, the parameters that the round began with; None in
+                   `Trained.rounds`, so that memory does not grow by a model a round
     loss           () their true loss
     loss_before    () the true loss of the parameters that the round began with
     accepted       () whether the best candidate, that of lowest true loss, was accepted
@@ -113,9 +115,9 @@ class Trained(NamedTuple):
 
     params    after the rounds and the descent
     state     the model's state with them, None where it has none
-    rounds    one `Round` for each
+    rounds    one `Round` for each, without its params
     radii     the radius of each round
-    descents  what `descend` returned, each time
+    descents  what `descend` returned, each time; all but the last with None for params, state and optimizer
     ledger    the seconds by phase
     """
 
@@ -140,7 +142,10 @@ def outer_round(
     propose: Propose | None = None,
     state: Any = None,
 ) -> Round:
-    """One round, a pure function that can be jitted wherever the sampler can. Arguments: as of `hybrid`."""
+    """One round, a pure function that can be jitted wherever sampler and loss can. Arguments: as of `hybrid`.
+
+    It calls the loss as it is, num_candidates + 1 times: outside of jit, give it a jitted one.
+    """
     problem = formulated(_with_state(formulate, state), params, radius)
     initial = initial_states(key, problem, num_reads, propose)
     samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, initial)
@@ -164,11 +169,12 @@ def hybrid(
     descend_every_round: bool = False,
     state: Any = None,
     ledger: Ledger | None = None,
+    compile_loss: bool = True,
 ) -> Trained:
     """Train params: `num_rounds` rounds, each as `outer_round`, then `descend`. The top of this file says how.
 
     key             jax.random.key; round i draws from fold_in(key, i)
-    loss            loss(params) -> scalar: the true loss, on training or validation data. It is not jitted here
+    loss            loss(params) -> scalar: the true loss, on training or validation data, compiled once for all rounds
     params          the pytree to start from
     formulate       formulate(params, radius) -> (Quadratic, Encoding): a model of the loss near params, and the
                     parameters that the bits can choose
@@ -187,11 +193,13 @@ def hybrid(
     state           the model's state. Then it is loss(params, state), formulate(params, radius, state) and
                     descend(key, params, state), which returns something with `.params` and `.state`
     ledger          to book the seconds on. None: a new one
+    compile_loss    False: the loss is called as it is, for one that works on the host (NumPy, a simulator, a service)
 
-    The ledger books the compilation of the annealer once per run, even where an earlier run of this process has already
-    compiled it (see qjax.programs), so that runs can be compared. Its total can then exceed this call's wall-clock, and
-    `ledger.balance` raises. The true losses of the candidates are booked as "decode".
-    Errors: ValueError for numbers of rounds, reads or candidates below one, and what the parts raise.
+    The ledger books the compilation of annealer and loss once per run, even where an earlier run of this process has
+    already compiled them (see qjax.programs), so that runs can be compared. Its total can then exceed this call's
+    wall-clock, and `ledger.balance` raises. The true losses of the candidates are booked as "decode".
+    Errors: ValueError for numbers of rounds, reads or candidates below one, a loss that is no scalar or cannot be
+    compiled, and what the parts raise.
     """
     for name, value in (("num_rounds", num_rounds), ("num_reads", num_reads), ("num_candidates", num_candidates)):
         if value < 1:
@@ -201,7 +209,7 @@ def hybrid(
     rounds: list[Round] = []
     radii: list[float] = []
     descents: list[Any] = []
-    compile_seconds: dict[Callable[..., Samples], float] = {}  # by program: rounds of the same shapes share one
+    compile_seconds: dict[Any, float] = {}  # by program: rounds of the same shapes share one
     for index in range(num_rounds):
         # The steps of `outer_round`, each booked.
         round_key = jax.random.fold_in(key, index)
@@ -209,10 +217,15 @@ def hybrid(
         initial, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
         program, seconds = anneal.compiled(round_key, problem.sampled_qubo, initial)
         samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, initial)
+        if compile_loss and index == 0:
+            candidate = problem.encoding.decode(jnp.zeros(problem.encoding.num_bits, jnp.int8))
+            rest = () if state is None else (state,)
+            loss, judge_seconds = losses.compiled(loss, (candidate, *rest), (params, *rest))
+            compile_seconds |= judge_seconds
         outcome, ledger = ledger.run(
             "decode", picked, _with_state(loss, state), params, problem, samples, num_candidates, accept
         )
-        rounds.append(outcome)
+        rounds.append(outcome._replace(params=None))
         radii.append(radius)
         if seconds:
             compile_seconds[program] = seconds
@@ -222,10 +235,21 @@ def hybrid(
             descent_key = jax.random.fold_in(key, num_rounds + len(descents))
             descent, ledger = ledger.run("refine", _with_state(descend, state), descent_key, params)
             params, state = descent.params, state if state is None else descent.state
-            descents.append(descent)
+            descents.append(descent if index == num_rounds - 1 else _without_trees(descent))
     if compile_seconds:
         ledger = ledger.add("compile", sum(compile_seconds.values()))
     return Trained(params, state, tuple(rounds), tuple(radii), tuple(descents), ledger)
+
+
+def _without_trees(descent: Any) -> Any:
+    """A copy of what `descend` returned, with None for what has the size of the model."""
+    trees = ("params", "state", "optimizer")
+    if isinstance(descent, tuple):
+        named: Any = descent
+        return named._replace(**{name: None for name in trees if name in named._fields})
+    light = copy(descent)
+    vars(light).update({name: None for name in trees if name in vars(light)})
+    return light
 
 
 def _with_state(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
@@ -286,26 +310,29 @@ def picked(
     joined = samples.join()
     bits, energies = candidates(problem, joined, num_candidates)
     # Unrolled, not scanned: XLA runs convolutions inside a loop on CPU 40 times slower.
-    losses = jnp.stack([loss(problem.encoding.decode(state)) for state in bits]).astype(energies.dtype)
-    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-    best = jnp.argmin(losses)
-    loss_before = loss(params).astype(energies.dtype)
+    values = [jnp.asarray(loss(tree)) for tree in (*map(problem.encoding.decode, bits), params)]
+    if any(value.shape != () for value in values):
+        raise ValueError(f"loss must return a scalar, got shape {values[0].shape}")
+    *of_candidates, loss_before = (value.astype(energies.dtype) for value in values)
+    found = jnp.stack(of_candidates)
+    found = jnp.where(jnp.isfinite(found), found, jnp.inf)
+    best = jnp.argmin(found)
     # NaN counts as infinite here, so that every finite candidate is better: comparisons with NaN are false.
-    accepted = losses[best] < jnp.where(jnp.isnan(loss_before), jnp.inf, loss_before)
+    accepted = found[best] < jnp.where(jnp.isnan(loss_before), jnp.inf, loss_before)
     if accept == "always":
         accepted = jnp.ones_like(accepted)
     candidate = problem.encoding.decode(bits[best])
     predicted = problem.quadratic(params) - energies[best]
     return Round(
         params=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), candidate, params),
-        loss=jnp.where(accepted, losses[best], loss_before),
+        loss=jnp.where(accepted, found[best], loss_before),
         loss_before=loss_before,
         accepted=accepted,
         bits=bits,
         energies=energies,
-        losses=losses,
-        fidelity=rank_correlation(energies, losses),
-        ratio=(loss_before - losses[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted),
+        losses=found,
+        fidelity=rank_correlation(energies, found),
+        ratio=(loss_before - found[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted),
         feasible=problem.encoding.feasible(joined.bits).astype(joined.energies.dtype).mean(),
         energies_read=joined.energies,
     )

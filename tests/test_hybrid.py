@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 import qjax
+from qjax import Refined
 from qjax.hybrid import candidates, formulated, initial_states, next_radius, rank_correlation
 from qjax.samplers.samples import Samples
 
@@ -76,7 +78,7 @@ def _counting(params, state, batch):
 
 def test_rounds_and_descents_take_turns_and_hand_the_state_on():
     step = qjax.Refine(_counting, optax.sgd(1e-2), batch_size=10)
-    seen = []
+    seen, ends = [], []
 
     def loss(params, state):
         return _loss(params) + 0.0 * state.astype(jnp.float32)
@@ -86,19 +88,42 @@ def test_rounds_and_descents_take_turns_and_hand_the_state_on():
         return _local(params, radius)
 
     def descend(key, params, state):
-        return step(key, params, (X, Y), 30, state=state)
+        descent = step(key, params, (X, Y), 30, state=state)
+        ends.append(np.asarray(descent.params["w"]))
+        return descent
 
     run = partial(qjax.hybrid, jax.random.key(2), loss, START, formulate, qjax.samplers.get("greedy"), num_rounds=3)
     turns = run(descend=descend, descend_every_round=True, state=jnp.zeros((), jnp.int32))
     assert [steps for steps, _ in seen] == [0, 30, 60] and int(turns.state) == 90
-    for (_, begun), descent in zip(seen[1:], turns.descents[:-1], strict=True):
-        np.testing.assert_array_equal(begun, descent.params["w"])
+    for (_, begun), end in zip(seen[1:], ends[:-1], strict=True):
+        np.testing.assert_array_equal(begun, end)
     np.testing.assert_array_equal(turns.params["w"], turns.descents[-1].params["w"])
     after = run(descend=descend, state=jnp.zeros((), jnp.int32))
     assert int(after.state) == 30 and len(after.descents) == 1
     frozen = run(state=jnp.asarray(7, jnp.int32))
     assert int(frozen.state) == 7 and frozen.descents == ()
     np.testing.assert_array_equal(frozen.rounds[-1].bits, after.rounds[-1].bits)
+
+
+@pytest.mark.parametrize("kind", [Refined, SimpleNamespace])
+def test_memory_does_not_grow_by_a_model_a_round(kind):
+    """Of all rounds and descents only the last descent holds arrays of the model's size; the numbers are all there."""
+    size = START["w"].size
+
+    def descend(key, params):
+        descent = qjax.refine(key, _descent_loss, params, (X, Y), optax.adam(1e-2), 3, batch_size=10)
+        return descent if kind is Refined else SimpleNamespace(**descent._asdict())
+
+    greedy = qjax.samplers.get("greedy")
+    arguments = (jax.random.key(2), _loss, START, _grid, greedy)
+    trained = qjax.hybrid(*arguments, num_rounds=3, descend=descend, descend_every_round=True, num_candidates=2)
+    assert all(outer.params is None and outer.bits.shape[0] == 2 for outer in trained.rounds)
+    *earlier, last = trained.descents
+    assert all(one.params is None and one.state is None and one.optimizer is None for one in earlier)
+    assert [one.metrics["loss"].shape for one in trained.descents] == [(3,)] * 3
+    assert {one.info["status"] for one in earlier} == {"finished"}
+    assert isinstance(last, kind) and last.params is trained.params and len(jax.tree.leaves(last.optimizer)) > 2
+    assert not any(leaf.size == size and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained.rounds))
 
 
 def test_a_round_takes_the_state_as_it_is():

@@ -31,8 +31,8 @@ OPTIONAL = (
 # listed may be imported by none but those that name it. The registry of samplers names those of interop as text.
 ARROWS: dict[str, set[str]] = {
     "qjax.spelling": set(),
-    "qjax.energy": set(),
-    "qjax.formulate": {"qjax.energy"},
+    "qjax.energy": {"qjax.rewriting"},
+    "qjax.formulate": {"qjax.energy", "qjax.rewriting"},
     "qjax.samplers": {"qjax.energy"},
     "qjax.descend": set(),
     "qjax.annealers": {"qjax.energy", "qjax.samplers"},
@@ -40,7 +40,9 @@ ARROWS: dict[str, set[str]] = {
     "qjax.interop.flax": {"qjax.formulate"},
     "qjax.ledger": set(),
     "qjax.programs": set(),
-    "qjax.hybrid": {"qjax.energy", "qjax.formulate", "qjax.samplers", "qjax.ledger", "qjax.programs"},
+    "qjax.rewriting": {"qjax.programs"},
+    "qjax.losses": {"qjax.programs", "qjax.rewriting"},
+    "qjax.hybrid": {"qjax.energy", "qjax.formulate", "qjax.samplers", "qjax.ledger", "qjax.losses", "qjax.programs"},
     "qjax.__init__": {"qjax"},
     "experiments.harness": {"qjax"},
     "experiments.data": {"qjax", "experiments.harness.presentation.environment"},

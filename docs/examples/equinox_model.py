@@ -30,7 +30,7 @@ def formulate(params, radius, leaf="layers/3/weight"):
 
 
 key, sampler = jax.random.key(0), qjax.samplers.get("anneal", num_sweeps=100)
-trained = qjax.hybrid(key, jax.jit(lambda params: loss(params, data)), params, formulate, sampler)
+trained = qjax.hybrid(key, lambda params: loss(params, data), params, formulate, sampler)
 print(f"loss {trained.rounds[0].loss_before:.3f}, {trained.rounds[0].loss:.3f} by the annealer's choice of bits")
 params, *_ = qjax.refine(key, loss, trained.params, data, optax.adam(3e-3), 500, stochastic=True, batch_size=100)
 right = (logits(params, new[0]).argmax(-1) == new[1]).mean()

@@ -7,6 +7,9 @@
     batch         many problems of few reads over one J, over one problem of as many reads in all
     implicit      a whole call of bifurcation on a Gauss-Newton Qubo, its spectrum and read-outs included, over as
                   many Hessian products alone as it makes steps, and the memory that takes
+    convolutions  a step of bifurcation, in the loop of a call, on the Gauss-Newton Qubo of a flax network of
+                  convolutions and max-pools, over one product of the same reads outside of any loop; and the seconds
+                  from a process's first call to its first step
     compile       seconds from the first call of a sampler to its compiled program
 
 Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,
@@ -14,21 +17,20 @@ and the median of the ratios is reported.
 """
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.implicit import convolutional_cost, implicit_cost, seconds
 from experiments.harness.presentation import environment
-from experiments.images.models import gather_windows
 from experiments.solvers import peers
 from experiments.solvers.compare import over_devices
 from experiments.solvers.instances.folder import read_folder
@@ -36,18 +38,20 @@ from experiments.solvers.instances.problem import Instance, qubo_of
 from qjax import samplers
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo
-from qjax.formulate.encodings import Sign, encode
-from qjax.formulate.pullback import pull_back
-from qjax.formulate.quadratic import gauss_newton
+
+Measure: TypeAlias = Literal["proposals", "bifurcation", "batch", "implicit", "convolutions", "compile"]
 
 
 @dataclass(frozen=True)
 class BenchSamplers:
     """Speeds of the samplers against peers and bare products: `python -m experiments bench-samplers`.
 
-    About 10 minutes on 2 CPU cores, half of them for the implicit Qubo, which is measured once.
+    About 15 minutes on 2 CPU cores, a third of them for the implicit Qubo, which is measured once, a third for the
+    convolutional networks.
     """
 
+    measures: tuple[Measure, ...] = get_args(Measure)
+    """Those to be made."""
     instances: Path | None = None
     """A folder with Gset's files; without it, a random graph of the size of G22."""
     graphs: tuple[str, ...] = ("G22", "G35")
@@ -67,6 +71,13 @@ class BenchSamplers:
     implicit_batch: int = 256
     implicit_reads: int = 8
     implicit_steps: int = 100
+    convolution_widths: tuple[tuple[int, int, int], ...] = ((32, 64, 128), (64, 192, 512))
+    """Features of the three convolutions of each network: 9 a b + 9 b c bits, 92,160 and a million."""
+    convolution_images: tuple[int, ...] = (128, 16)
+    """Images for each network."""
+    convolution_reads: int = 8
+    convolution_steps: int = 25
+    convolution_repeats: int = 3
     compiled: tuple[str, ...] = (
         *("anneal", "temper", "population", "path_integral"),
         *("bifurcation", "mean_field", "tabu", "greedy", "auto"),
@@ -82,12 +93,7 @@ def bench_samplers(config: BenchSamplers) -> dict[str, Any]:
     bound: what is aimed at, at least (ratios of proposals and of the bifurcation step) or at most (all others); None
     where the peer is not installed, or nothing is aimed at.
     """
-    graphs = _graphs(config)
-    rows = [_proposals(config, graph, 8.0 if graph.name != "G35" else 4.0) for graph in graphs]
-    rows += [_bifurcation(config)]
-    rows += [_batch(config, name, sampler) for name, sampler in _BATCHED.items()]
-    rows += _implicit(config)
-    rows += [_compile(graph, name) for graph in graphs for name in config.compiled]
+    rows = [row for measure in config.measures for row in _MEASURES[measure](config)]
     return {"config": asdict(config) | {"instances": str(config.instances)}, "rows": rows}
 
 
@@ -125,25 +131,29 @@ def _graphs(config: BenchSamplers) -> list[Instance]:
     return [problem for problem in read_folder(config.instances) if problem.name in config.graphs]
 
 
-def _proposals(config: BenchSamplers, graph: Instance, bound: float) -> dict[str, Any]:
+def _proposals(config: BenchSamplers) -> list[dict[str, Any]]:
+    return [_proposed(config, graph, 8.0 if graph.name != "G35" else 4.0) for graph in _graphs(config)]
+
+
+def _proposed(config: BenchSamplers, graph: Instance, bound: float) -> dict[str, Any]:
     n, key = graph.qubo.num_bits, jax.random.key(config.seed)
     sampler = over_devices(samplers.Anneal(num_sweeps=config.sweeps), config.reads)
 
     def ours() -> Any:
         return sampler(key, graph.qubo, config.reads)
 
-    _seconds(ours)
+    seconds(ours)
     if not peers.installed("dwave-sa"):
-        rate = n * config.reads * config.sweeps / statistics.median(_seconds(ours) for _ in range(config.repeats))
+        rate = n * config.reads * config.sweeps / statistics.median(seconds(ours) for _ in range(config.repeats))
         return _row("proposals", graph.name, None, "", bound, True, f"{rate / 1e6:.0f} M/s")
     with peers.peer("dwave-sa", graph.qubo, environment.cores(), config.peer_sweeps) as peer:
 
         def theirs() -> Any:
             return peer(key, graph.qubo, 16)
 
-        _seconds(theirs)
+        seconds(theirs)
         rates = [
-            (config.reads * config.sweeps / _seconds(ours), 16 * config.peer_sweeps / _seconds(theirs))
+            (config.reads * config.sweeps / seconds(ours), 16 * config.peer_sweeps / seconds(theirs))
             for _ in range(config.repeats)
         ]
     own, other = (statistics.median(rate[k] for rate in rates) * n / 1e6 for k in range(2))
@@ -158,7 +168,7 @@ def _dense(config: BenchSamplers, n: int, problems: int | None = None) -> Qubo:
     return Qubo.from_terms(jnp.asarray(linear), Dense(jnp.asarray(matrix + matrix.T)))
 
 
-def _bifurcation(config: BenchSamplers) -> dict[str, Any]:
+def _bifurcation(config: BenchSamplers) -> list[dict[str, Any]]:
     qubo, reads = _dense(config, config.dense_bits), config.dense_reads
     sampler = samplers.Bifurcation(num_steps=config.steps)
     matrix, start = qubo.couplings.to_dense(), jnp.ones((config.dense_bits, reads))
@@ -171,38 +181,40 @@ def _bifurcation(config: BenchSamplers) -> dict[str, Any]:
 
     def step(repeats: int) -> float:
         key = jax.random.key(config.seed)
-        return _seconds(lambda: sampler.repeated(key, qubo, reads, None, jnp.int32(repeats)))
+        return seconds(lambda: sampler.repeated(key, qubo, reads, None, jnp.int32(repeats)))
 
-    step(1), _seconds(lambda: matmuls(matrix, start, jnp.int32(1)))
-    ratios, seconds = [], []
+    step(1), seconds(lambda: matmuls(matrix, start, jnp.int32(1)))
+    ratios, taken = [], []
     for _ in range(config.repeats):
         # What a call costs besides its steps, the spectrum above all, cancels.
         both = (step(3) - step(1)) / 2
-        bare = _seconds(lambda: matmuls(matrix, start, jnp.int32(config.steps)))
+        bare = seconds(lambda: matmuls(matrix, start, jnp.int32(config.steps)))
         ratios.append(bare / max(both, 1e-9))
-        seconds.append(both / config.steps)
-    detail = f"{1e3 * statistics.median(seconds):.2f} ms per step of {reads} reads, n = {config.dense_bits}"
-    return _row("bifurcation", "bare matmul / step", statistics.median(ratios), "", 0.8, True, detail)
+        taken.append(both / config.steps)
+    detail = f"{1e3 * statistics.median(taken):.2f} ms per step of {reads} reads, n = {config.dense_bits}"
+    return [_row("bifurcation", "bare matmul / step", statistics.median(ratios), "", 0.8, True, detail)]
 
 
 _BATCHED = {"bifurcation": samplers.Bifurcation(num_steps=50), "anneal": samplers.Anneal(num_sweeps=5)}
 
 
-def _batch(config: BenchSamplers, name: str, sampler: Any) -> dict[str, Any]:
+def _batch(config: BenchSamplers) -> list[dict[str, Any]]:
+    return [_batched(config, name, sampler) for name, sampler in _BATCHED.items()]
+
+
+def _batched(config: BenchSamplers, name: str, sampler: Any) -> dict[str, Any]:
     many, one = _dense(config, config.batch_bits, config.problems), _dense(config, config.batch_bits)
     reads, key = config.problems * config.problem_reads, jax.random.key(config.seed)
     calls = (lambda: sampler(key, many, config.problem_reads), lambda: sampler(key, one, reads))
     for call in calls:
-        _seconds(call)
-    ratio = statistics.median(_seconds(calls[0]) / _seconds(calls[1]) for _ in range(config.repeats))
+        seconds(call)
+    ratio = statistics.median(seconds(calls[0]) / seconds(calls[1]) for _ in range(config.repeats))
     detail = f"{config.problems} problems x {config.problem_reads} reads over 1 x {reads}, n = {config.batch_bits}"
     return _row("batch", name, ratio, "x", 1.5, False, detail)
 
 
 def _implicit(config: BenchSamplers) -> list[dict[str, Any]]:
-    # In a process of its own, whose largest memory is then that of this measurement.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        bits, ratio, step, memory = pool.submit(implicit_cost, config).result()
+    bits, ratio, step, memory = _alone(implicit_cost, config)
     detail = f"{step:.2f} s per step of {config.implicit_reads} reads, batch {config.implicit_batch}"
     return [
         _row("implicit", f"{bits} bits, call / products", ratio, "x", 1.3, False, detail),
@@ -210,64 +222,41 @@ def _implicit(config: BenchSamplers) -> list[dict[str, Any]]:
     ]
 
 
-def implicit_cost(config: BenchSamplers) -> tuple[int, float, float, float]:
-    """(bits, a call over its products, seconds of a step, GB at most) of a two-layer convolutional network."""
-    first, second = config.implicit_widths
-    rng = np.random.default_rng(config.seed)
-    shapes = {"first": (5, 5, 3, first), "second": (3, 3, first, second), "head": (second, 10)}
-    params = {
-        name: jnp.asarray(rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1])), jnp.float32)
-        for name, shape in shapes.items()
-    }
-    images = jnp.asarray(rng.standard_normal((config.implicit_batch, 32, 32, 3)), jnp.float32)
-    labels = jnp.asarray(rng.integers(0, 10, config.implicit_batch))
-
-    def outputs(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        del labels
-        for name in ("first", "second"):
-            images = jax.nn.relu(_convolved(images, params[name]))
-        return images.mean((1, 2)) @ params["head"]
-
-    def loss(logits: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-        del images
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
-
-    quadratic = gauss_newton(outputs, loss, params, images, labels, damping=1e-3)
-    qubo = pull_back(quadratic, encode(params, {"first": Sign(), "second": Sign()}), form="implicit")
-    reads, steps, n = config.implicit_reads, config.implicit_steps, qubo.num_bits
-    sampler = samplers.Bifurcation(num_steps=steps)
-
-    def call(repeats: int) -> float:
-        key = jax.random.key(config.seed)
-        return _seconds(lambda: sampler.repeated(key, qubo, reads, None, jnp.int32(repeats)))
-
-    @jax.jit
-    def products(qubo: Qubo, x: jax.Array, times: jax.Array) -> jax.Array:
-        found: jax.Array = jax.lax.fori_loop(0, times, lambda _, x: 1e-3 * qubo.couplings.matvec(x), x)
-        return found
-
-    x = jnp.ones((reads, n))
-    # No step at all: compilation.
-    call(0), _seconds(lambda: products(qubo, x, jnp.int32(1)))
-    taken, bare = call(1), _seconds(lambda: products(qubo, x, jnp.int32(steps)))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return n, taken / bare, taken / steps, memory
+def _convolutions(config: BenchSamplers) -> list[dict[str, Any]]:
+    rows = []
+    for widths, images in zip(config.convolution_widths, config.convolution_images, strict=True):
+        bits, ratio, step, first = _alone(convolutional_cost, config, widths, images)
+        detail = f"{step:.2f} s per step of {config.convolution_reads} reads, {images} images"
+        rows += [
+            _row("convolutions", f"{bits} bits, step / product", ratio, "x", 1.5, False, detail),
+            _row("convolutions", f"{bits} bits, first step", first, "s", 20.0, False, "compilation and spectrum"),
+        ]
+    return rows
 
 
-def _convolved(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Stride 3, no padding, as windows times a matrix."""
-    return gather_windows(images, kernel.shape[0], 3) @ kernel.reshape(-1, kernel.shape[-1])
+def _alone(measure: Callable[..., Any], *args: Any) -> Any:
+    """measure(*args) in a process of its own, whose largest memory and first call are then those of the measurement."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *args).result()
 
 
-def _compile(graph: Instance, name: str) -> dict[str, Any]:
+def _compile(config: BenchSamplers) -> list[dict[str, Any]]:
+    return [_compiled(graph, name) for graph in _graphs(config) for name in config.compiled]
+
+
+def _compiled(graph: Instance, name: str) -> dict[str, Any]:
     sampler, key = samplers.get(name), jax.random.key(0)
     start = time.perf_counter()
     jax.jit(lambda key, qubo: sampler(key, qubo, 64)).lower(key, graph.qubo).compile()
-    seconds = time.perf_counter() - start
-    return _row("compile", name, seconds, "s", 5.0, False, f"{graph.name}, n = {graph.qubo.num_bits}")
+    taken = time.perf_counter() - start
+    return _row("compile", name, taken, "s", 5.0, False, f"{graph.name}, n = {graph.qubo.num_bits}")
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
+_MEASURES: dict[Measure, Callable[[BenchSamplers], list[dict[str, Any]]]] = {
+    "proposals": _proposals,
+    "bifurcation": _bifurcation,
+    "batch": _batch,
+    "implicit": _implicit,
+    "convolutions": _convolutions,
+    "compile": _compile,
+}

@@ -45,7 +45,7 @@ class Account:
         self._start = time.perf_counter()
         self._before = self.ledger.total
         self._waited = 0.0  # seconds really waited for compilers, which need not be those charged
-        self._charged: dict[int, float] = {}
+        self._charged: dict[Any, float] = {}
 
     def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), its seconds booked under `phase`."""
@@ -92,7 +92,6 @@ class Account:
 
     def _charge(self, program: Any, seconds: float, waited: float) -> None:
         self._waited += waited
-        # Programs live as long as the process, so an id names one program.
-        if id(program) not in self._charged:
-            self._charged[id(program)] = seconds
+        if program not in self._charged:
+            self._charged[program] = seconds
             self.ledger = self.ledger.add("compile", seconds)

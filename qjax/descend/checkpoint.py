@@ -15,7 +15,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,9 +64,12 @@ def save(folder: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], recor
     return _path(root, number)
 
 
-def restore(folder: str | os.PathLike[str]) -> Restored | None:
+def restore(
+    folder: str | os.PathLike[str], check: Callable[[dict[str, Any]], None] = lambda record: None
+) -> Restored | None:
     """The newest intact checkpoint; None where the folder holds none.
 
+    check: called with a checkpoint's record; raises where a file beside it, of which the record speaks, is damaged.
     Damaged ones that are newer are skipped, and named in `discarded`.
     Errors: ValueError where there are checkpoints, but none is intact; NotADirectoryError where folder is a file.
     """
@@ -80,7 +83,9 @@ def restore(folder: str | os.PathLike[str]) -> Restored | None:
         for number in sorted(manager.all_steps(), reverse=True):
             path = _path(root, number)
             try:
-                return Restored(path, *_read(manager, number), tuple(discarded))
+                arrays, record = _read(manager, number)
+                check(record)
+                return Restored(path, arrays, record, tuple(discarded))
             except Exception as error:  # Orbax raises errors of many types for damaged files
                 discarded.append(f"{path.name}: {error}")
     if discarded:
@@ -114,11 +119,6 @@ def unflatten(like: Tree, arrays: Mapping[str, np.ndarray], prefix: str) -> Tree
         restored = jnp.asarray(found)
         leaves.append(restored if plain is leaf else jax.random.wrap_key_data(restored, impl=jax.random.key_impl(leaf)))
     return jax.tree_util.tree_unflatten(structure, leaves)
-
-
-def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
-    """The arrays whose names begin with prefix/, by the rest of their names."""
-    return {name.removeprefix(prefix + "/"): array for name, array in arrays.items() if name.startswith(prefix + "/")}
 
 
 def _manager(root: Path) -> Any:

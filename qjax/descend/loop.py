@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qjax.descend import checkpoint as checkpoints
+from qjax.descend import log
 from qjax.descend.chunk import Chunk, Metrics
 from qjax.descend.descent import Descent
 from qjax.descend.leaves import Tree, leaf_name
@@ -77,7 +79,9 @@ def drive(
     seconds = {"refine": 0.0, "callback": 0.0, "checkpoint": 0.0}
     size, status, resumed_at = num_rows(descent, data), "finished", None
     discarded: tuple[str, ...] = ()
+    # What has come since the last save; what came before is in the folder, up to `logged`.
     metrics: list[Metrics] = []
+    logged = log.End()
     with _timed(seconds, "refine"):
         key = placed(descent, key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key))
         state, finite = programs.start(placed(descent, params), placed(descent, model))
@@ -85,10 +89,10 @@ def drive(
         on_device = placed(descent, data) if descent.resident else None
     with _timed(seconds, "checkpoint"):
         identity = {} if folder is None else _identity(descent, key, params, model, data)
-        found = None if folder is None else checkpoints.restore(folder)
+        found = None if folder is None else checkpoints.restore(folder, partial(_check_metrics, folder))
         if found is not None:
             state = _resumed(descent, found, state, key, size, identity, num_steps)
-            metrics, status = [checkpoints.with_prefix(found.arrays, "metrics")], str(found.record["status"])
+            logged, status = log.End(*found.record["metrics"]), str(found.record["status"])
             resumed_at, discarded = int(state.step), found.discarded
 
     done, fault, saved = int(state.step), int(state.fault), time.perf_counter()
@@ -101,22 +105,23 @@ def drive(
             done, fault = int(state.step), int(state.fault)
             status = "nonfinite" if fault else "finished"
         with _timed(seconds, "callback"):
-            if callback is not None and not fault and callback(done, metrics[-1], state.params):
+            if callback is not None and not fault and callback(done, rows, state.params):
                 status = "stopped"
         with _timed(seconds, "checkpoint"):
             over = status != "finished" or done == num_steps
             if folder is not None and (over or time.perf_counter() - saved >= save_every):
-                metrics = [_joined(metrics)]
-                arrays = checkpoints.flatten(_lasting(state), "state")
-                arrays |= checkpoints.flatten(metrics[0], "metrics")
-                checkpoints.save(folder, arrays, {"identity": identity, "status": status})
+                logged, metrics = log.append(folder, _joined(metrics), logged), []
+                record = {"identity": identity, "status": status, "metrics": list(logged)}
+                checkpoints.save(folder, checkpoints.flatten(_lasting(state), "state"), record)
                 saved = time.perf_counter()
 
     if fault and descent.on_nonfinite == "raise":
         raise FloatingPointError(f"step {done}: the {FAULTS[fault]} is not finite")
     info: dict[str, Any] = {"status": status, "fault": FAULTS[fault], "skipped": int(state.skipped)}
     info |= {"resumed_at": resumed_at, "discarded": discarded, "seconds": seconds}
-    return Refined(state.params, state.model, state.optimizer, done, _joined(metrics), info)
+    with _timed(seconds, "checkpoint"):
+        every = _joined(metrics) if folder is None else log.read(folder, logged)
+    return Refined(state.params, state.model, state.optimizer, done, every, info)
 
 
 def num_rows(descent: Descent, data: Tree) -> int:
@@ -142,6 +147,11 @@ def check_names(descent: Descent, params: Tree) -> None:
     for part in descent.trainable or ():
         if not any(name == part or name.startswith(part + "/") for name in names):
             raise unknown("trainable leaf", part, names)
+
+
+def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
+    """Errors where the metrics that a checkpoint's record speaks of are not intact."""
+    log.check(folder, log.End(*record["metrics"]))
 
 
 def _check_finite(params: Tree, model: Tree, finite: np.ndarray) -> None:

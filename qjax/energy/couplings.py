@@ -22,6 +22,7 @@ from jax.tree_util import Partial, register_dataclass
 
 from qjax.energy import products
 from qjax.energy.coloring import layout_of
+from qjax.rewriting import channels_last
 
 # Integer couplings of at most this many distinct values are summed without products (`Sparse.levels`). Each value costs
 # a copy of the state, so with more of them products are cheaper.
@@ -252,7 +253,8 @@ class Gram:
 class Implicit:
     """M as a function: apply(x) = Mx for one vector x (n,), as a `jax.tree_util.Partial`, whose arguments are leaves.
 
-    M keeps its diagonal. `diagonal` is diag M, (n,), which the energy of a flip needs; None where it is unknown.
+    M keeps its diagonal. `diagonal` is diag M, (n,), which the energy of a flip needs; None where it is unknown. Inside
+    jit the convolutions of `apply` run channels last (qjax.rewriting), since a sampler makes its products in a loop.
     """
 
     apply: Partial
@@ -264,10 +266,14 @@ class Implicit:
         if x.size == 0:
             return x
         flat = x.reshape((-1, self.size))
+        images = channels_last(self._images) if _traced((self.apply, flat)) else self._images
+        return images(flat).astype(x.dtype).reshape(x.shape)
+
+    def _images(self, flat: jax.Array) -> jax.Array:
         # One vector goes without vmap: some operators (host callbacks, sharded programs) are cheaper that way, and some
         # cannot be vmapped.
-        image: jax.Array = self.apply(flat[0])[None] if flat.shape[0] == 1 else jax.vmap(self.apply)(flat)
-        return image.astype(x.dtype).reshape(x.shape)
+        images: jax.Array = self.apply(flat[0])[None] if flat.shape[0] == 1 else jax.vmap(self.apply)(flat)
+        return images
 
     def row(self, index: jax.Array | int) -> jax.Array:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))

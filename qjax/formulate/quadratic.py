@@ -29,6 +29,7 @@ from qjax.formulate.curvature import (
     split_rows,
 )
 from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide, widened
+from qjax.rewriting import lifted
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -266,7 +267,7 @@ def _local(
         raise ValueError(f"loss must return a scalar, got {'no array' if shape is None else f'shape {shape}'}")
     value, gradient = jax.value_and_grad(objective)(centre)
     dtype = next(iter(centre.values())).dtype
-    function = Partial(model, params, data, jnp.asarray(damping, dtype))
+    function = lifted(Partial(model, params, data, jnp.asarray(damping, dtype)), centre)
     return Quadratic(centre, value.astype(dtype), gradient, Product(function))
 
 

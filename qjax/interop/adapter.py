@@ -21,9 +21,9 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
     initial_states    anything that `dimod.as_samples` reads: one state, or one per read; spins or bits
     hyperparameters   fields of the sampler, replaced for this call
 
-    Returns a `dimod.SampleSet` with the energies of the model itself, in float64, and the sampler's info of single
-    reads as data vectors. `info["timing"]` has preprocessing_ns, sampling_ns (which includes compiling, in the first
-    call of a shape) and postprocessing_ns.
+    Returns a `dimod.SampleSet` with the energies of the model itself, in float64, the sampler's info of single reads as
+    data vectors, and its other info, such as beta_range, in `info`. `info["timing"]` has preprocessing_ns, sampling_ns
+    (which includes compiling, in the first call of a shape) and postprocessing_ns.
     Errors: ValueError for an unknown parameter, or for initial_states that lack a variable.
     """
 

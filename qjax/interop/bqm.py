@@ -15,6 +15,7 @@ from qjax.samplers.samples import Samples
 # Where more than this share of all pairs is coupled, a matrix is both smaller and faster than a list of edges.
 _DENSE_SHARE = 0.1
 _BLOCK = 256
+_ROUNDING = 2.0**-48
 # Names of a sample set's own: `num_occurrences` means there what it means here.
 _TAKEN = frozenset({"sample", "energy", "vartype", "info", "aggregate_samples", "sort_labels", "samples_like", "bqm"})
 
@@ -57,13 +58,19 @@ def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
     """The Qubo of a binary or spin model: bits in the model's order of variables, labelled with them.
 
     form: "dense", "sparse", or None: dense where more than a tenth of all pairs are coupled.
+    The spin form of a binary model gives the same Qubo: linear terms that are no more than rounding become 0.
     Errors: ValueError for another form, and for biases that are not finite.
     """
-    binary = bqm.change_vartype("BINARY", inplace=False) if bqm.vartype.name != "BINARY" else bqm
+    is_spin = bqm.vartype.name != "BINARY"
+    binary = bqm.change_vartype("BINARY", inplace=False) if is_spin else bqm
     n = binary.num_variables
     vectors = binary.to_numpy_vectors(variable_order=list(binary.variables))
     rows, cols = np.asarray(vectors.quadratic.row_indices), np.asarray(vectors.quadratic.col_indices)
-    weights = np.asarray(vectors.quadratic.biases)
+    weights, linear = np.asarray(vectors.quadratic.biases), np.asarray(vectors.linear_biases)
+    if is_spin:
+        # 2h - 2 sum J: what is left of terms that cancel would break ties between states of equal energy.
+        summed = sum(np.bincount(ends, np.abs(weights), n) for ends in (rows, cols))
+        linear = np.where(np.abs(linear) <= _ROUNDING * summed, 0.0, linear)
     if form not in (None, "dense", "sparse"):
         raise ValueError(f"form must be 'dense', 'sparse' or None, got {form!r}")
     if form == "dense" or (form is None and weights.size > _DENSE_SHARE * n * (n - 1) / 2):
@@ -71,7 +78,7 @@ def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
     else:
         couplings = Sparse.from_edges(n, rows, cols, weights)
     labels = Labels.of_names(binary.variables)
-    return Qubo.from_terms(np.asarray(vectors.linear_biases), couplings, float(vectors.offset), labels=labels)
+    return Qubo.from_terms(linear, couplings, float(vectors.offset), labels=labels)
 
 
 def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) -> Any:
@@ -92,7 +99,7 @@ def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) 
 def to_sampleset(qubo: Qubo, samples: Samples) -> Any:
     """The reads of one problem as a binary `dimod.SampleSet`, variables named by the Qubo's labels, float64 energies.
 
-    Info of single reads is kept as data vectors; other info is dropped.
+    Info of single reads is kept as data vectors, other info as plain lists and numbers in `info`.
     Errors: ValueError for a batch of problems, and for info of single reads under a name that sample sets use.
     """
     return sampleset_of(to_bqm(qubo), [qubo.labels[i] for i in range(qubo.num_bits)], samples)
@@ -107,4 +114,13 @@ def sampleset_of(bqm: Any, variables: list[Any], samples: Samples) -> Any:
         raise ValueError(f"info of single reads: sample sets use the name {sorted(taken)[0]!r} for something else")
     bits = np.asarray(samples.bits)
     values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
-    return dimod.SampleSet.from_samples_bqm((values, variables), bqm, **vectors)
+    answer = dimod.SampleSet.from_samples_bqm((values, variables), bqm, **vectors)
+    answer.info.update({name: _plain(value) for name, value in samples.call_info.items()})
+    return answer
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers, as sample sets are stored."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return np.asarray(value).tolist() if hasattr(value, "dtype") or isinstance(value, int | float) else str(value)

@@ -118,6 +118,10 @@ class DimodSampler(_BqmSampler):
     def seeded(self) -> bool:
         return self.deterministic or "seed" in _known(self.sampler)
 
+    @property
+    def with_more_time(self) -> str:
+        return "once" if self.deterministic else "restart"
+
     def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
         return self.sampler, dict(self.parameters), _known(self.sampler)
 
@@ -141,6 +145,11 @@ class Neal(_BqmSampler):
     @property
     def seeded(self) -> bool:
         return True
+
+    @property
+    def with_more_time(self) -> str:
+        # A given schedule has a fixed number of sweeps.
+        return "restart" if self.beta_schedule_type == "custom" else "longer"
 
     def _solver(self, bqm: Any) -> tuple[Any, dict[str, Any], frozenset[str]]:
         from dwave.samplers import SimulatedAnnealingSampler

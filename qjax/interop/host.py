@@ -34,8 +34,9 @@ class HostSampler:
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = True
     blocks: ClassVar[tuple[str, ...]] = ()
-    # The names of what `_reads` says of single reads.
+    # The names of what `_reads` says of single reads, and of numbers that add up over calls.
     by_read: ClassVar[frozenset[str]] = frozenset()
+    counts: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def seeded(self) -> bool:
@@ -48,7 +49,8 @@ class HostSampler:
         """(bits (num_reads, n), info) of one problem with n > 0 bits, labelled 0 .. n - 1, its leaves NumPy arrays;
         info of single reads (num_reads, ...) under the names in `by_read`.
 
-        seed: below 2^31. initial: bits (num_reads, n), or None.
+        seed: below 2^31. initial: bits (num_reads, n), or None. An error may have an attribute `reads`, such a pair of
+        what had come back before, missing reads repeated from the others.
         """
         raise TypeError(f"{type(self).__name__} has no _reads")
 
@@ -65,7 +67,8 @@ class HostSampler:
         info of an eager call: arrays (*batch, ...), and tables {name: number} summed over the batch; of a traced call:
         none. With blocks both have feasible (*batch, num_reads): they are kept by penalties.
         Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and for answers that do
-        not fit the problem.
+        not fit the problem. An error of an eager call has as `.samples` the reads that had come back before, with
+        infinite energies of problems that have none; where there are any at all.
         """
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states)))
         if traced and not self.seeded:
@@ -83,13 +86,22 @@ class HostSampler:
             bare = replace(bare, couplings=Dense(bare.couplings.to_dense()))
         leaves = (_seeds(key, qubo.batch_shape), bare, initial)
         if not traced:
-            states, info = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
-            bits = jnp.asarray(states)
-            kept = {} if constraints is None else {"feasible": constraints.blocks.feasible(bits)}
-            return Samples(bits, qubo.energies(bits), {**info, **kept}, (self.by_read & info.keys()) | kept.keys())
+            states, info, came, error = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
+            bits, by_read = jnp.asarray(states), self.by_read & info.keys()
+            if constraints is not None:
+                info, by_read = {**info, "feasible": constraints.blocks.feasible(bits)}, by_read | {"feasible"}
+            if error is None:
+                return Samples(bits, qubo.energies(bits), info, by_read)
+            if came.any():
+                energies = jnp.where(jnp.asarray(came)[..., None], qubo.energies(bits), jnp.inf)
+                vars(error)["samples"] = Samples(bits, energies, info, by_read)
+            raise error
 
         def host(leaves: Any) -> np.ndarray:
-            return self._batch(num_reads, *jax.tree.map(np.asarray, leaves))[0]
+            states, _, _, error = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
+            if error is not None:
+                raise error
+            return states
 
         shape = jax.ShapeDtypeStruct((*qubo.batch_shape, num_reads, qubo.num_bits), jnp.int8)
         # Bits have no gradient with respect to the problem; energies, computed below, have one.
@@ -100,15 +112,26 @@ class HostSampler:
 
     def _batch(
         self, num_reads: int, seeds: np.ndarray, qubo: Qubo, initial: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[np.ndarray, dict[str, Any], np.ndarray, Exception | None]:
+        """(bits, info, whether a problem has reads (*batch,), the error that ended the call or None)."""
         batch, n = qubo.batch_shape, qubo.num_bits
         states, infos = np.zeros((*batch, num_reads, n), np.int8), []
+        came, error = np.zeros(batch, bool), None
         for place in np.ndindex(*batch) if n else ():
             one = replace(qubo, offset=qubo.offset[place], linear=qubo.linear[place], scale=qubo.scale[place])
             start = None if initial is None else initial[place]
-            states[place], info = self._reads(int(seeds[place]), one, num_reads, start)
+            try:
+                states[place], info = self._reads(int(seeds[place]), one, num_reads, start)
+            except Exception as raised:
+                error = raised
+                if (reads := getattr(raised, "reads", None)) is None:
+                    break
+                states[place], info = reads
+            came[place] = True
             infos.append(info)
-        return states, _gathered(infos, batch)
+            if error is not None:
+                break
+        return states, _gathered(infos, batch), came, error
 
 
 def _seeds(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
@@ -121,7 +144,7 @@ def _seeds(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:
 def _gathered(infos: list[dict[str, Any]], batch: tuple[int, ...]) -> dict[str, Any]:
     """The info of a batch from those of its problems: tables summed, arrays stacked to (*batch, ...).
 
-    Entries that some problem lacks are dropped.
+    Entries that some problem lacks are dropped; problems after the last of infos have zeros.
     """
     gathered: dict[str, Any] = {}
     for name in infos[0] if infos else ():
@@ -132,6 +155,8 @@ def _gathered(infos: list[dict[str, Any]], batch: tuple[int, ...]) -> dict[str, 
             keys = {k for value in values for k in value}
             gathered[name] = {k: np.float64(sum(value.get(k, 0.0) for value in values)) for k in sorted(keys)}
         else:
-            stacked = np.stack([np.asarray(value) for value in values])
-            gathered[name] = stacked.reshape((*batch, *stacked.shape[1:]))
+            first = np.asarray(values[0])
+            stacked = np.zeros((int(np.prod(batch)), *first.shape), first.dtype)
+            stacked[: len(values)] = values
+            gathered[name] = stacked.reshape((*batch, *first.shape))
     return gathered

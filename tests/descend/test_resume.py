@@ -79,6 +79,48 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(tmp_path: Path) -
         run(47, tmp_path)
 
 
+def test_metrics_of_a_discarded_checkpoint_are_not_read(tmp_path: Path) -> None:
+    """The file goes on after the last checkpoint that can be read, with what a save that was cut off left behind it."""
+    run(40, tmp_path)
+    content = (tmp_path / "qjax-metrics").read_bytes()
+    newest = max(tmp_path.glob(JSON))
+    newest.write_text("{")
+    (tmp_path / "qjax-metrics").write_bytes(content + b"[[cut")
+    resumed = run(60, tmp_path)
+    assert resumed.info["resumed_at"] == 30 and same(resumed, run(60, None))
+    assert (tmp_path / "qjax-metrics").read_bytes()[: len(content)] == content
+    whole = (tmp_path / "qjax-metrics").read_bytes()
+    (tmp_path / "qjax-metrics").write_bytes(whole[:-1] + bytes([255 - whole[-1]]))
+    again = run(60, tmp_path)
+    assert again.info["resumed_at"] == 50 and same(again, resumed)
+    assert "the metrics in qjax-metrics are not what was saved" in again.info["discarded"][0]
+    (tmp_path / "qjax-metrics").unlink()
+    with pytest.raises(ValueError, match="no checkpoint can be read"):
+        run(60, tmp_path)
+
+
+def test_a_save_costs_the_same_however_long_the_run(tmp_path: Path) -> None:
+    """25 kB of noise as metrics by chunk, which no compression makes smaller."""
+
+    def noisy(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return squares(params, batch), {"noise": jax.random.normal(key, (640,))}
+
+    written: list[tuple[int, int]] = []
+
+    def measure(step: int, metrics: Any, params: Any) -> None:
+        newest = tmp_path / newest_of(tmp_path)
+        sizes = [path.stat().st_size for path in newest.rglob("*") if path.is_file()] if step > 10 else []
+        written.append((sum(sizes), (tmp_path / "qjax-metrics").stat().st_size if step > 10 else 0))
+
+    program = replace(PROGRAM, loss=noisy, stochastic=True)
+    arguments = (KEY, PARAMS, DATA, 60)
+    result = program(*arguments, callback=measure, checkpoint=tmp_path, checkpoint_every=0.0)
+    states, logged = np.array(written[1:]).T
+    assert result.metrics["noise"].shape == (60, 640) and same(result, program(*arguments))
+    assert states.max() < 1.05 * states.min() and states.max() < 25_000
+    assert (np.diff(logged) == logged[0]).all() and 25_600 < logged[0] < 27_000
+
+
 def test_another_network_is_refused_by_the_leaf(tmp_path: Path) -> None:
     run(10, tmp_path)
     wider = {"w": jnp.zeros((3,)), "b": jnp.zeros((1,))}

@@ -229,7 +229,7 @@ def _unrounded(forms, quadratic, encoding, states):
     return jax.vmap(value)(states), pulled, encoding.decode(states)
 
 
-@pytest.mark.parametrize(("quadratic_name", "encoding_name"), PAIRS)
+@pytest.mark.parametrize(("quadratic_name", "encoding_name"), [p for p in PAIRS if "sign" in p or "gauss_newton" in p])
 def test_leaves_of_16_bits_are_formulated_in_float32_and_decoded_as_they_are(quadratic_name, encoding_name):
     quadratic = jax.jit(QUADRATICS[quadratic_name])(MIXED, X, Y)
     encoding = encode(MIXED, ENCODINGS[encoding_name])

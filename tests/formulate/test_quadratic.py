@@ -12,6 +12,7 @@ from qjax.formulate.encodings import Direction, encode
 from qjax.formulate.fitted import fitted, fitted_from
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.quadratic import gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
+from tests.jaxprs import closed_over
 
 RNG = np.random.default_rng(2)
 N, F, C = 30, 4, 3
@@ -134,6 +135,28 @@ def test_equal_local_models_share_a_compiled_program():
         moved = jax.tree.map(lambda leaf, by=shift: leaf + by, PARAMS)
         value(gauss_newton(_outputs, _loss, moved, X, Y, leaves=LEAVES), PARAMS)
     assert len(traces) == 1
+
+
+def test_data_that_a_loss_closes_over_are_leaves_of_its_model():
+    """As those given beside it are: no array becomes a constant of the programs that the product is part of."""
+    pairs = [
+        (
+            gauss_newton(lambda p: _outputs(p, X, Y), lambda z: _loss(z, X, Y), PARAMS, leaves=LEAVES),
+            gauss_newton(_outputs, _loss, PARAMS, X, Y, leaves=LEAVES),
+        ),
+        (
+            hessian(jax.jit(lambda p: _objective(p, X, Y)), PARAMS, leaves=LEAVES),
+            hessian(_objective, PARAMS, X, Y, leaves=LEAVES),
+        ),
+    ]
+    v = qjax.formulate.leaves.select(ELSEWHERE, LEAVES)
+    for model, explicit in pairs:
+        assert {id(X), id(Y)} <= {id(leaf) for leaf in jax.tree.leaves(model)}
+        assert not closed_over(lambda model, v: model.curvature.product(v), model, v)
+        expected = explicit.curvature.product(v)
+        for name, image in model.curvature.product(v).items():
+            np.testing.assert_allclose(image, expected[name], rtol=1e-5, atol=1e-6)
+        assert float(model(ELSEWHERE)) == pytest.approx(float(explicit(ELSEWHERE)), rel=1e-5)
 
 
 A = RNG.normal(size=(6, 6))

@@ -14,6 +14,7 @@ import pytest
 
 import qjax.samplers as samplers
 from qjax.interop import as_dimod
+from qjax.interop.bqm import from_bqm
 from qjax.interop.dimod import DimodSampler, neal
 from tests.samplers import problems
 
@@ -138,6 +139,27 @@ def test_adapter_takes_seeds_states_and_hyperparameters() -> None:
         adapter.sample_ising({"a": 1.0}, {}, initial_states={"a": 0.2})
     with pytest.raises(ValueError, match="no value for"):
         adapter.sample_ising({"a": 1.0, "b": 1.0}, {}, initial_states={"a": 1})
+
+
+def test_adapter_tells_range_and_seconds_alike_for_both_forms() -> None:
+    """0.1 + 0.2 - 0.3 is 0 only up to rounding: the spin form must not break the ties of the binary one."""
+    pairs = {(i, j): [0.1, 0.2, -0.3, 0.7][(3 * i + j) % 4] for i in range(12) for j in range(i)}
+    binary = dimod.BinaryQuadraticModel({i: 0.0 for i in range(12)}, pairs, 0.5, "BINARY")
+    spin = binary.change_vartype("SPIN", inplace=False)
+    adapter = as_dimod(samplers.Anneal(20))
+    one, two = (adapter.sample(bqm, num_reads=6, seed=3) for bqm in (binary, spin))
+    np.testing.assert_array_equal(from_bqm(binary).linear, from_bqm(spin).linear)
+    assert one.info["beta_range"] == two.info["beta_range"]
+    expected = samplers.Anneal(20)(jax.random.key(3), from_bqm(binary), 6)
+    np.testing.assert_array_equal(one.info["beta_range"], expected.info["beta_range"])
+    np.testing.assert_allclose(one.record.energy, two.record.energy, atol=1e-12)
+    np.testing.assert_allclose(one.record.energy, expected.energies, atol=1e-5)
+    for answer in (one, two):
+        assert min(answer.info["timing"].values()) > 0 and len(answer.info["timing"]) == 3
+    back = dimod.SampleSet.from_serializable(one.to_serializable())
+    assert back.info["beta_range"] == one.info["beta_range"]
+    given = adapter.sample(spin, num_reads=2, beta_range=(0.5, 4.0))
+    assert given.info["beta_range"] == pytest.approx([0.5, 4.0])
 
 
 @pytest.mark.parametrize("name", ["exact", "greedy"])

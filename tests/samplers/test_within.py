@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
+import dimod
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import qjax.samplers as samplers
 from qjax.energy.qubo import Qubo
+from qjax.interop.dimod import DimodSampler, neal
 from qjax.samplers import Samples, within
 from tests.samplers import problems
 
@@ -96,6 +98,50 @@ def test_one_chunk_runs_whatever_the_budget() -> None:
     info = within(Wrapper(), 3)(jax.random.key(0), problems.qubo("dense"), 4).info
     assert [sweeps for sweeps, _ in CLOCK.calls] == [10, 10, 20]
     assert info["compile_seconds"] == 1 and info["seconds"] == 3
+
+
+@dataclass(frozen=True)
+class Fails(Host):
+    """A host sampler of one's own, without a number of sweeps, that fails after `calls` calls."""
+
+    num_sweeps: Any = None
+    calls: int = 2
+
+    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+        if len(CLOCK.calls) == self.calls:
+            raise OSError("no answer")
+        samples = Host()(key, qubo, num_reads, initial_states)
+        # The second call says less than the first.
+        return samples if len(CLOCK.calls) == 1 else Samples(samples.bits, samples.energies)
+
+
+def test_a_failing_host_sampler_loses_nothing() -> None:
+    qubo, key = problems.qubo("dense"), jax.random.key(0)
+    samples = within(Fails(), 20)(key, qubo, 4)
+    assert CLOCK.now == samples.info["seconds"] == 2 and str(samples.info["error"]) == "OSError: no answer"
+    calls = [Host()(jax.random.fold_in(key, k), qubo, 4).energies for k in range(2)]
+    np.testing.assert_array_equal(samples.energies, np.minimum(*calls))
+    with pytest.raises(OSError, match="no answer"):
+        within(Fails(calls=len(CLOCK.calls)), 20)(key, qubo, 4)
+
+
+def test_dimod_samplers_take_whole_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neal's given schedules cannot be stretched; an exact solver has nothing to add."""
+
+    def tick() -> float:
+        CLOCK.now += 1
+        return CLOCK.now
+
+    monkeypatch.setattr(MODULE, "_clock", tick)
+    qubo, key = problems.qubo("dense", n=6), jax.random.key(0)
+    custom = neal(num_sweeps=2, beta_schedule_type="custom", beta_schedule=(0.1, 3.0))
+    for sampler, chunks, sweeps in (
+        (custom, 3, 6),
+        (neal(num_sweeps=3), 3, 15),
+        (DimodSampler(dimod.ExactSolver(), deterministic=True), 1, 1),
+    ):
+        samples = within(sampler, 3)(key, qubo, 4)
+        assert "error" not in samples.info and samples.info["chunks"] == chunks and samples.info["sweeps"] == sweeps
 
 
 def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,10 +116,11 @@ class Desk:
         """{phase: seconds}, with the given seconds, measured by the caller, added."""
         return {phase: self.seconds.get(phase, 0.0) + seconds.get(phase, 0.0) for phase in {**self.seconds, **seconds}}
 
-    def answers(self, requests: list[Request]) -> list[list[Answer]]:
-        """The sample sets of each request: more than one where missing reads had to be requested again.
+    def answers(self, requests: list[Request]) -> tuple[list[list[Answer]], DWaveError | None]:
+        """(the sample sets of each request, the first fault or None).
 
-        Errors: DWaveError, with all sample sets that did arrive in its `.answers`.
+        More than one where missing reads had to be requested again; after a fault, those that did arrive, which are
+        also in its `.answers`.
         """
         pending: list[Any] = []
         for request in requests:
@@ -135,8 +136,7 @@ class Desk:
             first = first or trouble
         if first is not None:
             first.answers = tuple(answer.sampleset for answers in collected for answer in answers)
-            raise first
-        return collected
+        return collected, first
 
     def _submitted(self, request: Request) -> Any:
         """Submits a request: a sample set, which may still be a future; an `Answer` from the journal; or the fault."""

@@ -16,7 +16,8 @@ _TOKEN = re.compile(r"\b[A-Za-z]{2,8}-[0-9a-fA-F]{32,}\b")
 
 
 class DWaveError(RuntimeError):
-    """Base class. answers: the raw sample sets that the call had already received, and paid for, before the fault.
+    """Base class. answers: the raw sample sets that the call had already received, and paid for, before the fault;
+    reads: the same decoded, of one problem, where there are any; samples: of the whole call (qjax.interop.host).
 
     transient: whether the fault may pass, so that a retry makes sense. advice: what to do, part of the message.
     """
@@ -27,6 +28,8 @@ class DWaveError(RuntimeError):
     def __init__(self, detail: str = "", answers: Iterable[Any] = ()) -> None:
         super().__init__(f"{detail}: {self.advice}" if detail else self.advice)
         self.answers: tuple[Any, ...] = tuple(answers)
+        self.reads: tuple[Any, dict[str, Any]] | None = None
+        self.samples: Any = None
 
 
 class NoToken(DWaveError):

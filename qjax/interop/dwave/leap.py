@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Leap(Remote):
     device: Any = None
     client: tuple[tuple[str, Any], ...] = ()
 
+    counts: ClassVar[frozenset[str]] = frozenset({"returned", "replayed"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_client(self.client)
@@ -55,13 +57,19 @@ class Leap(Remote):
         digest = digest_of(device, bqm, f"leap {seed} {limit}")
         built = time.perf_counter()
         desk = self._desk(device)
-        ((*_, answer),) = desk.answers([Request(bqm, {"time_limit": limit}, None, digest)])
+        (arrived,), trouble = desk.answers([Request(bqm, {"time_limit": limit}, None, digest)])
+        if trouble is not None and not any(len(answer.sampleset) for answer in arrived):
+            raise trouble
+        answer = arrived[-1]
         decoding = time.perf_counter()
         bits = checked(answer.sampleset, qubo.num_bits, num_reads, type(device).__name__)
         info: dict[str, Any] = {"returned": np.int64(len(answer.sampleset)), "replayed": np.int64(answer.replayed)}
         if not is_mock(device) and not answer.replayed:
             info["reported"] = reported(answer.sampleset)
         info["seconds"] = desk.booked(program=built - started, decode=time.perf_counter() - decoding)
+        if trouble is not None:
+            trouble.reads = bits, info
+            raise trouble
         return bits, info
 
     def _limit(self, device: Any, bqm: Any) -> float:

@@ -76,6 +76,7 @@ class QPU(Remote):
     max_submissions: int = 100
 
     by_read: ClassVar[frozenset[str]] = frozenset({"chain_break_fraction"})
+    counts: ClassVar[frozenset[str]] = frozenset({"submissions", "replayed", "embedding_searches", "intact_reads"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,14 +121,16 @@ class QPU(Remote):
         pieces = split(self, device, num_reads, len(gauges), initial, sum(map(len, found.chains)))
         desk = self._desk(device)
         requests = [request(self, device, programmed, piece, found.chains, initial, seed) for piece in pieces]
-        answers = desk.answers(requests)
-        decoding = time.perf_counter()
-        states, broken = self._decoded(spin, programmed, found.chains, pieces, answers, num_reads, draw)
-        kept, intact = self._kept(states, broken, answers)
+        answers, trouble = desk.answers(requests)
         every = [answer for parts in answers for answer in parts]
+        if trouble is not None and not any(len(answer.sampleset) for answer in every):
+            raise trouble
+        decoding = time.perf_counter()
+        states, broken, came = self._decoded(spin, programmed, found.chains, pieces, answers, num_reads, draw)
+        kept, intact = self._kept(broken, came, answers)
         info: dict[str, Any] = {
             "chain_break_fraction": broken[kept].mean(1),
-            "chain_breaks": broken.mean(0),
+            "chain_breaks": broken[came].mean(0),
             "chain_length": np.array([len(chain) for chain in found.chains]),
             "chain_strength": np.float64(programmed.strength),
             "scale_factor": np.float64(programmed.factor),
@@ -141,7 +144,11 @@ class QPU(Remote):
         if not is_mock(device):
             info["reported"] = summed([reported(answer.sampleset) for answer in every if not answer.replayed])
         info["seconds"] = desk.booked(embed=embedded, program=built - started, decode=time.perf_counter() - decoding)
-        return (states[kept] > 0).astype(np.int8), info
+        bits = (states[kept] > 0).astype(np.int8)
+        if trouble is not None:
+            trouble.reads = bits, info
+            raise trouble
+        return bits, info
 
     def _check(self, device: Any, from_states: bool) -> None:
         """Errors: ValueError for fields that this device does not accept."""
@@ -164,29 +171,36 @@ class QPU(Remote):
         answers: list[list[Answer]],
         num_reads: int,
         draw: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(spins (reads, n), whether chains were broken (reads, n)), in the order of the reads."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(spins (reads, n), whether chains were broken (reads, n), whether reads came back (reads,)), in the order of
+        the reads."""
         order = [q for chain in chains for q in chain]
         lengths = np.array([len(chain) for chain in chains])
         states = np.zeros((num_reads, len(chains)), np.int8)
-        broken = np.zeros(states.shape, bool)
+        broken, came = np.zeros(states.shape, bool), np.zeros(num_reads, bool)
         for piece, parts in zip(pieces, answers, strict=True):
+            if not parts:
+                continue
             qubits = np.concatenate([_qubits(answer.sampleset, order) for answer in parts])[: piece.reads.size]
+            reads = piece.reads[: len(qubits)]
             # The gauge is undone first, since minimize_energy takes the fields of the problem as it was given.
             gauge = programmed.gauges[piece.gauge]
             turned = qubits * np.repeat(gauge, lengths)
-            states[piece.reads], broken[piece.reads] = unembedded(self.chain_break_method, turned, lengths, spin, draw)
-        return states, broken
+            states[reads], broken[reads] = unembedded(self.chain_break_method, turned, lengths, spin, draw)
+            came[reads] = True
+        return states, broken, came
 
-    def _kept(self, states: np.ndarray, broken: np.ndarray, answers: list[list[Answer]]) -> tuple[np.ndarray, int]:
+    def _kept(self, broken: np.ndarray, came: np.ndarray, answers: list[list[Answer]]) -> tuple[np.ndarray, int]:
         """(indices (reads,) of the reads to return, number of reads without a broken chain). Errors: BrokenChains."""
-        whole = np.flatnonzero(~broken.any(1))
+        whole = np.flatnonzero(came & ~broken.any(1))
         if self.chain_break_method != "discard":
-            return np.arange(states.shape[0]), whole.size
+            kept = np.arange(came.size)
+            kept[~came] = np.resize(np.flatnonzero(came), np.sum(~came))
+            return kept, whole.size
         if not whole.size:
             every = tuple(answer.sampleset for parts in answers for answer in parts)
             raise BrokenChains(answers=every)
-        return np.resize(whole, states.shape[0]), whole.size
+        return np.resize(whole, came.size), whole.size
 
 
 def _qubits(sampleset: Any, order: list[int]) -> np.ndarray:

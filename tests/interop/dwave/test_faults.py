@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dimod
 import dwave.system
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from dwave.cloud import exceptions as cloud
@@ -35,6 +40,7 @@ from qjax.interop.dwave import (
 from qjax.interop.dwave import journal as journal_module
 from qjax.interop.dwave.errors import fault
 from qjax.interop.dwave.journal import Journal
+from qjax.samplers import within
 from tests.interop.dwave.fakes import TOKEN, Fake
 from tests.interop.dwave.test_qpu import KEY, RING
 
@@ -119,6 +125,75 @@ def test_retries_end() -> None:
 def test_a_timeout_ends_the_wait() -> None:
     with pytest.raises(AnswerTimeout, match="raise timeout"):
         sampler(Fake(), timeout=0.0, retry=Retry(attempts=1))(KEY, RING, 8)
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
+    """A device that makes the clock of `within` go: a submission takes a second."""
+
+    def of(device: Fake) -> Fake:
+        monkeypatch.setattr(import_module("qjax.samplers.within"), "_clock", lambda: len(device.calls))
+        return device
+
+    return of
+
+
+def test_within_seconds_whole_calls_are_paid_and_added_up(timed: Callable[[Fake], Fake]) -> None:
+    """10 reads are two submissions: a third call, which would end at 6 s, is not begun."""
+    device = timed(Fake())
+    samples = within(sampler(device, num_spin_reversals=1), 5)(KEY, RING, 10)
+    assert len(device.calls) == int(samples.info["submissions"]) == 4
+    assert samples.info["chunk_seconds"].tolist() == [2, 4] and "error" not in samples.info
+    assert samples.info["reported"]["qpu_access_time"] == pytest.approx(4 * 9e-3)
+    assert samples.info["seconds"].keys() >= {"embed", "decode"}
+    calls = [QPU(Fake(), num_spin_reversals=1)(jax.random.fold_in(KEY, k), RING, 10) for k in range(2)]
+    assert samples.bits.shape == (10, 8) and samples.info["chain_break_fraction"].shape == (10,)
+    assert float(samples.best_energy) <= min(float(call.best_energy) for call in calls) + 1e-6
+    np.testing.assert_array_equal(samples.energies, RING.energies(samples.bits))
+
+
+@pytest.mark.parametrize("paid", [0, 1, 2, 3])
+def test_within_returns_what_was_paid_before_a_fault(paid: int, timed: Callable[[Fake], Fake]) -> None:
+    """The submission after `paid` others fails for good, in the first call or in the second of two submissions each."""
+    offline = cloud.SolverOfflineError("gone")
+    device = timed(Fake((None,) * paid + (("late", offline),) + (offline,) * 9))
+    limited = within(sampler(device), 30)
+    if not paid:
+        with pytest.raises(SolverOffline):
+            limited(KEY, RING, 10)
+        return
+    samples = limited(KEY, RING, 10)
+    assert isinstance(samples.info["error"].error, SolverOffline) and "offline" in str(samples.info["error"])
+    assert len(samples.info["chunk_seconds"]) == (1 if paid < 3 else 2)
+    np.testing.assert_array_equal(samples.energies, RING.energies(samples.bits))
+    returned = jax.jit(lambda samples: samples.sort())(samples)
+    answers = [device.client.answers[f"problem-{k + 1}"] for k in range(paid)]
+    lowest = min(float(QPU(Replayed(answer))(KEY, RING, 8).best_energy) for answer in answers)
+    assert float(returned.best_energy) == pytest.approx(lowest)
+
+
+class Replayed(Fake):
+    """Answers as another device did, reads repeated."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(remote=False)
+        self.answer = answer
+
+    def sample(self, bqm: Any, **arguments: Any) -> Any:
+        rows = np.resize(self.answer.record.sample, (arguments["num_reads"], len(self.answer.variables)))
+        return dimod.SampleSet.from_samples_bqm((rows, list(self.answer.variables)), bqm)
+
+
+def test_within_returns_a_batch_only_if_each_problem_has_reads(timed: Callable[[Fake], Fake]) -> None:
+    two = replace(RING, linear=jnp.stack([RING.linear, -RING.linear]), offset=jnp.zeros(2), scale=jnp.ones(2))
+    offline = cloud.SolverOfflineError("gone")
+    with pytest.raises(SolverOffline) as caught:
+        within(sampler(timed(Fake((None, ("late", offline))))), 30)(KEY, two, 8)
+    assert np.isfinite(caught.value.samples.energies).all(-1).tolist() == [True, False]
+    np.testing.assert_allclose(caught.value.samples.energies[0], RING.energies(caught.value.samples.bits[0]), rtol=1e-6)
+    samples = within(sampler(timed(Fake((None, None, None, ("late", offline))))), 30)(KEY, two, 8)
+    np.testing.assert_allclose(samples.energies, two.energies(samples.bits), rtol=1e-6)
+    assert samples.info["chunks"] == 2 and int(samples.info["submissions"].sum()) == 3
 
 
 def test_missing_reads_are_asked_for_again() -> None:
