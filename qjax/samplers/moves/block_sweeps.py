@@ -108,8 +108,9 @@ class BlockSweeps:
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 
-        x, _, change = lax.fori_loop(0, self._free_windows, flips, carry)
-        return x, change
+        if self._free_windows:
+            carry = lax.fori_loop(0, self._free_windows, flips, carry)
+        return carry[0], carry[2]
 
     @property
     def _free_windows(self) -> int:
