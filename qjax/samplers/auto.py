@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import KINDS, Blocks
 from qjax.energy.couplings import Gram, Implicit, Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers.anneal import Anneal
@@ -39,8 +40,10 @@ CHOICES = (
     Choice(Bifurcation(), "Gram couplings"),
     # A step is one matmul, a sweep n flips one after another.
     Choice(Bifurcation(), "dense couplings"),
+    # Of those that keep blocks by their moves.
+    Choice(Anneal(), "blocks that exclude states, before all other rows"),
 )
-_EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)
+_EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE, _BLOCKS = range(7)
 _MOST_EXACT = 16
 _FEW_BITS, _FEW_GRAM_BITS = 1000, 100
 _MOST_ALIKE = 400
@@ -57,6 +60,8 @@ class Auto(Sampler):
 
         n <= 16 exact | sparse anneal | implicit bifurcation | small dense or Gram anneal | Gram, dense bifurcation
 
+    Blocks that exclude states: anneal, which moves them.
+
     In a trace, and for a batch, size, form and density of the couplings decide alone, not their numbers: all problems
     of a batch and all calls of one shape get the same sampler. Why these rows: docs/samplers.md.
     A call of one problem outside any trace looks first: for dense couplings from n = 400 on and Gram couplings from 100
@@ -71,35 +76,37 @@ class Auto(Sampler):
 
     num_sweeps: int = 1000
 
+    blocks: ClassVar[tuple[str, ...]] = KINDS
+
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
 
-    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
-        return of_length(CHOICES[row_of(qubo)].sampler, self.num_sweeps)
+        return of_length(CHOICES[row_of(qubo, blocks)].sampler, self.num_sweeps)
 
-    def entrants(self, qubo: Qubo) -> tuple[Entrant, ...]:
+    def entrants(self, qubo: Qubo, blocks: Blocks | None = None) -> tuple[Entrant, ...]:
         """Who may make a call for a Qubo: the table's choice first."""
-        row = row_of(qubo)
+        row = row_of(qubo, blocks)
         if row not in (_DENSE, _GRAM) and not (row == _SMALL and qubo.num_bits >= _MOST_ALIKE):
-            chosen = self.algorithm_for(qubo, 1)
+            chosen = self.algorithm_for(qubo, 1, blocks)
             return (Entrant(type(chosen).__name__.lower(), chosen),)
         order = (_SLOW, _QUICK) if row == _SMALL else (_QUICK, _SLOW)
         return tuple(replace(entrant, sampler=of_length(entrant.sampler, self.num_sweeps)) for entrant in order)
 
     def choose(
-        self, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None
+        self, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None, blocks: Blocks | None
     ) -> tuple[Sampler, dict[str, Any]]:
-        entrants = self.entrants(qubo)
+        entrants = self.entrants(qubo, blocks)
         if len(entrants) == 1 or not can_race(key, qubo, initial):
             return self, {}
         raced = race(entrants, key, qubo, num_reads, initial, min(self.num_sweeps / _WHOLE_PILOT, 1.0))
         first = raced.entrants[0]
         given = {e.name: np.float64(self.num_sweeps if e.name == first.name else 0) for e in entrants}
-        return first.sampler, {"choice": jnp.int32(row_of(qubo)), "tried": raced.tried, "given": given}
+        return first.sampler, {"choice": jnp.int32(row_of(qubo, blocks)), "tried": raced.tried, "given": given}
 
     def _algorithm(self, task: Task) -> Sampler:
-        return self.algorithm_for(task.qubo, task.num_reads)
+        return self.algorithm_for(task.qubo, task.num_reads, task.blocks)
 
     def length(self, task: Task) -> int:
         return self._algorithm(task).length(task)
@@ -115,12 +122,14 @@ class Auto(Sampler):
 
     def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
         outcome = self._algorithm(task).finish(task, prepared, state)
-        choice = jnp.full(task.num_problems, row_of(task.qubo), jnp.int32)
+        choice = jnp.full(task.num_problems, row_of(task.qubo, task.blocks), jnp.int32)
         return outcome._replace(problem_info={**outcome.problem_info, "choice": choice})
 
 
-def row_of(qubo: Qubo) -> int:
+def row_of(qubo: Qubo, blocks: Blocks | None = None) -> int:
     couplings, n = qubo.couplings, qubo.num_bits
+    if blocks is not None and blocks.binding.families:
+        return _BLOCKS
     if n <= _MOST_EXACT:
         return _EXACT
     if isinstance(couplings, Sparse) and sweeps.by_classes(couplings):

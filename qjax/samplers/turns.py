@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.contract import Sampler
+from qjax.samplers.sharded import Sharded
 
 _LENGTHS = ("num_sweeps", "num_steps")
 _HANDICAP = 3.0
@@ -33,6 +35,7 @@ class Runner:
     work: float = 1.0
     restarts: bool = False
     states: Any = None
+    blocks: Blocks | None = None
     repeats: int = 1
     total: int = 0
     seconds: float | None = None
@@ -84,10 +87,10 @@ class Turns:
         return runner.total * runner.work * (1 if runner is self.leader else _HANDICAP)
 
 
-def extension(sampler: Any, qubo: Qubo, num_reads: int) -> tuple[str, int]:
+def extension(sampler: Any, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> tuple[str, int]:
     """(what a further chunk is, sweeps of the first chunk)."""
     if isinstance(sampler, Sampler | Sharded):
-        works = sampler.algorithm_for(qubo, num_reads)
+        works = sampler.algorithm_for(qubo, num_reads, blocks)
         return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
     wanted, found = getattr(sampler, "with_more_time", "longer"), length(sampler)
     kind = "longer" if found is not None and wanted == "longer" else "restart"

@@ -32,12 +32,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_static
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
+from qjax.samplers.arguments import check_blocks, check_call
 from qjax.samplers.auto import Auto, row_of
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.contract import Sampler
 from qjax.samplers.portfolio import Entrant, can_race, race
 from qjax.samplers.samples import Samples
+from qjax.samplers.sharded import Sharded
 from qjax.samplers.turns import Runner, Turns, extension, length
 
 _clock = time.perf_counter
@@ -85,14 +87,27 @@ class Within:
         if not math.isfinite(self.growth) or self.growth < 1:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The kinds of blocks that the sampler keeps by its moves."""
+        return tuple(getattr(self.sampler, "blocks", ()))
+
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """As the sampler's own call. Errors: its own where nothing came back; ValueError where the call is traced."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states, blocks))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
         began = _clock()
-        entrants = self._entrants(key, qubo, states)
-        runners = [self._runner(entrant, qubo, num_reads, states) for entrant in entrants]
+        entrants = self._entrants(key, qubo, states, blocks)
+        runners = [self._runner(entrant, qubo, num_reads, states, blocks) for entrant in entrants]
         if len(entrants) > 1:
             race(entrants, key, qubo, num_reads, states)
         for runner in runners:
@@ -122,7 +137,7 @@ class Within:
                 break
             best, lowered = _lower(best, samples)
             call_info = _added_up(call_info, samples.call_info, getattr(self.sampler, "counts", frozenset()))
-            lowest.append(best.energies.min(axis=-1))
+            lowest.append(best.ranks.min(axis=-1))
             if now.extension == "continue":
                 now.states = samples.bits
             ends.append(_clock() - start)
@@ -132,7 +147,7 @@ class Within:
         assert best is not None
         if looked:
             given = {runner.name: np.float64(runner.total * runner.sweeps) for runner in runners}
-            looked |= {"given": given, "choice": np.int32(row_of(qubo))}
+            looked |= {"given": given, "choice": np.int32(row_of(qubo, blocks))}
         info = {
             "seconds": np.float64(ends[-1]),
             **{name: value for name, value in call_info.items() if name != "seconds" or isinstance(value, dict)},
@@ -152,21 +167,25 @@ class Within:
         sampler = self.sampler.sampler if isinstance(self.sampler, Sharded) else self.sampler
         return sampler if isinstance(sampler, Auto) else None
 
-    def _entrants(self, key: jax.Array, qubo: Qubo, states: jax.Array | None) -> tuple[Entrant, ...]:
+    def _entrants(
+        self, key: jax.Array, qubo: Qubo, states: jax.Array | None, blocks: Blocks | None
+    ) -> tuple[Entrant, ...]:
         """Who takes turns: those that `auto` chooses from, or the sampler alone."""
         auto = self._auto()
         if auto is None or not can_race(key, qubo, states):
             return (Entrant("", self.sampler),)
-        entrants = auto.entrants(qubo)
+        entrants = auto.entrants(qubo, blocks)
         return entrants if len(entrants) > 1 else (Entrant("", self.sampler),)
 
-    def _runner(self, entrant: Entrant, qubo: Qubo, num_reads: int, states: jax.Array | None) -> Runner:
+    def _runner(
+        self, entrant: Entrant, qubo: Qubo, num_reads: int, states: jax.Array | None, blocks: Blocks | None
+    ) -> Runner:
         sampler: Any = entrant.sampler
         if entrant.name and isinstance(self.sampler, Sharded):
             sampler = replace(self.sampler, sampler=sampler)
-        kind, sweeps = extension(sampler, qubo, num_reads)
+        kind, sweeps = extension(sampler, qubo, num_reads, blocks)
         work = entrant.work * sweeps
-        return Runner(entrant.name, sampler, kind, sweeps, work, self._auto() is not None, states)
+        return Runner(entrant.name, sampler, kind, sweeps, work, self._auto() is not None, states, blocks)
 
     def _warm(self, runner: Runner, key: jax.Array, qubo: Qubo, num_reads: int) -> None:
         """Compiles the programs of a runner, by runs of no step; a wrapper, which has none, makes a whole one."""
@@ -196,12 +215,13 @@ class Within:
     def _chunk(self, runner: Runner, key: jax.Array, qubo: Qubo, num_reads: int, repeats: int) -> Samples:
         sampler = runner.sampler
         if isinstance(sampler, Sampler | Sharded):
-            samples: Samples = sampler.repeated(key, qubo, num_reads, runner.states, jnp.int32(repeats))
+            samples: Samples = sampler.repeated(key, qubo, num_reads, runner.states, jnp.int32(repeats), runner.blocks)
             return samples
         found = length(sampler)
         if found is not None and repeats > 1:
             sampler = replace(sampler, **{found[0]: repeats * found[1]})
-        answered: Samples = sampler(key, qubo, num_reads, runner.states)
+        also = {} if runner.blocks is None else {"blocks": runner.blocks}
+        answered: Samples = sampler(key, qubo, num_reads, runner.states, **also)
         return answered
 
 
@@ -220,6 +240,11 @@ class _Best(NamedTuple):
     energies: np.ndarray
     read_info: dict[str, np.ndarray]
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """The energies, infinite for reads that are known to break their blocks."""
+        return np.where(self.read_info.get("feasible", True), self.energies, np.inf)
+
 
 def _lower(best: _Best | None, samples: Samples) -> tuple[_Best, bool]:
     """(of each read the state of lower energy, with the info that both chunks have; whether the lowest of a problem
@@ -228,13 +253,13 @@ def _lower(best: _Best | None, samples: Samples) -> tuple[_Best, bool]:
     new = _Best(np.asarray(samples.bits), np.asarray(samples.energies), info)
     if best is None:
         return new, True
-    lower = new.energies < best.energies
+    lower = new.ranks < best.ranks
 
     def chosen(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(lower.reshape((*lower.shape, *(1,) * (a.ndim - lower.ndim))), a, b)
 
     shared = {name: chosen(value, best.read_info[name]) for name, value in info.items() if name in best.read_info}
-    lowered = bool((new.energies.min(axis=-1) < best.energies.min(axis=-1)).any())
+    lowered = bool((new.ranks.min(axis=-1) < best.ranks.min(axis=-1)).any())
     return _Best(chosen(new.bits, best.bits), chosen(new.energies, best.energies), shared), lowered
 
 
