@@ -3,7 +3,9 @@
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,20 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ[name.upper()] = str(value)  # for workers and subprocesses
 
 
+# Linux's limit is 65,530, vm.max_map_count.
+MOST_MAPS = 30_000
 _quick = False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_maps() -> Iterator[None]:
+    """Drops compiled programs before the process has more pieces of memory than Linux allows, on which it dies: each
+    program takes several. The shared folder still has them."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -60,7 +60,7 @@ class States:
         allowed = np.zeros(2**width, bool)
         allowed[np.asarray(self.states) @ (1 << np.arange(width))] = True
         code = (x > 0).astype(np.int32) @ (1 << np.arange(width, dtype=np.int32))
-        return allowed[code] if isinstance(code, np.ndarray | np.generic) else jnp.asarray(allowed)[code]
+        return jnp.asarray(allowed)[code] if isinstance(code, jax.Array) else allowed[code]
 
     def sums(self) -> list[tuple[Any, int]]:
         """Pairs (indices (R, K), k) that say the same: k of the bits in each row are 1."""
@@ -179,6 +179,12 @@ class Blocks:
         known = set(kinds)
         return Blocks(tuple(family for family in self.families if family.kind in known))
 
+    @property
+    def binding(self) -> Blocks:
+        """The families that exclude some state of their bits: not those of all digits."""
+        kept = (f for f in self.families if not (isinstance(f, States) and len(f.states) == 2 ** f.indices.shape[-1]))
+        return Blocks(tuple(kept))
+
     def within(self, start: int, stop: int) -> Blocks:
         """The groups whose bits all lie in start .. stop - 1, the bits then counted from start."""
         kept = []
@@ -193,6 +199,10 @@ class Blocks:
         """ln of the number of states of num_bits bits that the blocks allow."""
         free = num_bits - self.num_bits
         return free * math.log(2) + sum(f.groups.shape[0] * f.log_count for f in self.families)
+
+    def shifted(self, start: int) -> Blocks:
+        """The same groups, bit i of them at start + i."""
+        return Blocks(tuple(replace(f, indices=f.indices + np.int32(start)) for f in self.families))
 
     def feasible(self, bits: Any) -> jax.Array:
         """Whether every group of bits (..., n) is in one of its states, (...)."""
@@ -314,5 +324,5 @@ def _check_width(name: str, indices: np.ndarray) -> None:
 
 def _alike(one: Family, other: Family) -> bool:
     """Whether two families differ in their indices alone."""
-    same = jax.tree.structure(one) == jax.tree.structure(other)
-    return same and tuple(one.indices.shape[1:]) == tuple(other.indices.shape[1:])
+    structures: Any = jax.tree.structure(one), jax.tree.structure(other)
+    return bool(structures[0] == structures[1]) and tuple(one.indices.shape[1:]) == tuple(other.indices.shape[1:])
