@@ -34,6 +34,7 @@ from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
+from qjax.energy.terms import Terms
 
 # Couplings more than this many times those below them may be those of penalties, ...
 _GAP = 1.5
@@ -71,16 +72,6 @@ class Found:
         return total
 
 
-class Terms(NamedTuple):
-    """E(x) = offset + linear.x + sum_edges w x_i x_j on the host, float64; every edge is listed once."""
-
-    linear: np.ndarray
-    rows: np.ndarray
-    cols: np.ndarray
-    weights: np.ndarray
-    offset: float
-
-
 def find_blocks(qubo: Qubo) -> Found | None:
     """The groups of bits whose number of ones penalties in the Qubo fix, or None where there are none.
 
@@ -103,36 +94,36 @@ def find_blocks(qubo: Qubo) -> Found | None:
             return None
     linear = scale * np.asarray(qubo.linear, np.float64)
     terms = Terms(linear, rows, cols, scale * weights, scale * float(qubo.offset))
-    return found_in(terms, dense=isinstance(qubo.couplings, Dense), labels=qubo.labels)
+    return found_in(terms, "dense" if isinstance(qubo.couplings, Dense) else "sparse", qubo.labels)
 
 
-def found_in(terms: Terms, dense: bool, labels: Labels | None = None) -> Found | None:
-    """`find_blocks` of terms on the host; dense: the form of the rest's couplings."""
+def found_in(terms: Terms, form: str | None = None, labels: Labels | None = None) -> Found | None:
+    """`find_blocks` of terms; form, labels: of the rest."""
     sums = _sums(terms)
     if not sums:
         return None
-    n, linear, offset = terms.linear.size, terms.linear.copy(), terms.offset
-    rows, cols, weights = [terms.rows], [terms.cols], [terms.weights]
-    blocks, strengths = Blocks(), []
+    linear, offset = terms.linear.copy(), terms.offset
+    table, blocks, strengths = _table(terms), Blocks(), []
     for one in sums:
         for bits, k, strength in one.lines:
-            first, second = np.triu_indices(bits.shape[1], 1)
-            rows.append(bits[:, first].reshape(-1))
-            cols.append(bits[:, second].reshape(-1))
-            weights.append(np.repeat(-2 * strength, first.size))
+            first, second = (bits[:, at].reshape(-1) for at in np.triu_indices(bits.shape[1], 1))
+            pairs = np.repeat(-2 * strength, first.size // len(bits))
+            table = table + _table(Terms(linear, first, second, pairs, 0.0))
             np.add.at(linear, bits, np.broadcast_to((strength * (2 * k - 1))[:, None], bits.shape))
             offset -= float(strength.sum()) * k * k
         blocks = Blocks((*blocks.families, one.family))
         strengths.append(tuple(jnp.asarray(strength, jnp.zeros(0).dtype) for _, _, strength in one.lines))
-    edges = np.concatenate(rows), np.concatenate(cols), np.concatenate(weights)
-    couplings: Dense | Sparse
-    if dense:
-        matrix = np.zeros((n, n))
-        np.add.at(matrix, edges[:2], edges[2])
-        couplings = Dense(jnp.asarray(matrix + matrix.T, jnp.zeros(0).dtype))
-    else:
-        couplings = Sparse.from_edges(n, *edges)
-    return Found(blocks, Qubo.from_terms(linear, couplings, offset, labels=labels), tuple(strengths))
+    table.eliminate_zeros()
+    left = table.tocoo()
+    rows, cols = (np.asarray(ends, np.int64) for ends in left.coords)
+    return Found(blocks, Terms(linear, rows, cols, left.data, offset).qubo(form, labels), tuple(strengths))
+
+
+def _table(terms: Terms) -> Any:
+    """Couplings as a sparse matrix (n, n), its upper triangle."""
+    low, high = np.minimum(terms.rows, terms.cols), np.maximum(terms.rows, terms.cols)
+    n = terms.linear.size
+    return sparse.csr_array((terms.weights, (low, high)), shape=(n, n))
 
 
 class _Sum(NamedTuple):
@@ -197,12 +188,9 @@ class _Search:
     """Terms with what looking at their groups needs."""
 
     def __init__(self, terms: Terms) -> None:
-        n = terms.linear.size
-        low, high = np.minimum(terms.rows, terms.cols), np.maximum(terms.rows, terms.cols)
-        self._terms = terms
-        self._table = sparse.csr_array((terms.weights, (low, high)), shape=(n, n))
-        squares = terms.weights**2
-        self._squares = np.bincount(low, squares, n) + np.bincount(high, squares, n)
+        self._terms, self._table = terms, _table(terms)
+        n, squares = terms.linear.size, terms.weights**2
+        self._squares = np.bincount(terms.rows, squares, n) + np.bincount(terms.cols, squares, n)
 
     def accepted(self, parts: list[groups.Component], rows: np.ndarray, cols: np.ndarray) -> list[_Sum]:
         """The families of the components (of edges rows, cols) that are groups."""

@@ -54,8 +54,7 @@ def rectangle(bits: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarra
     near |= near.T
     around = np.flatnonzero(near[0])
     # Of the first bit's neighbours those that are neighbours of one another share a line with it.
-    line = around[near[around[0], around]]
-    row = np.concatenate([[0, around[0]], line])
+    row = np.concatenate([[0, around[0]], around[near[around[0], around]]])
     column = np.concatenate([[0], np.setdiff1d(around, row)])
     if row.size * column.size != size or column.size < 2:
         return None
@@ -69,7 +68,6 @@ def rectangle(bits: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarra
         square[i, 1:] = both.argmax(0)
     if np.unique(square).size != size:
         return None
-    where = np.argsort(square.reshape(-1))
-    i, j = np.divmod(where, row.size)
-    expected = (i[:, None] == i[None, :]) ^ (j[:, None] == j[None, :])
+    lines, spot = np.divmod(np.argsort(square.reshape(-1)), row.size)
+    expected = (lines[:, None] == lines[None, :]) ^ (spot[:, None] == spot[None, :])
     return bits[square] if np.array_equal(near, expected) else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import dimod
 import jax
 import numpy as np
 
-from qjax.interop.bqm import from_bqm, sampleset_of
+from qjax.interop.bqm import from_bqm, info_of, sampleset_of, vectors_of
+from qjax.interop.constrained import from_cqm
+from qjax.interop.discrete import from_dqm
 
 
 class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
@@ -33,43 +35,104 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, sampler: Any) -> None:
         self._sampler = sampler
-        known = ("num_reads", "seed", "initial_states", *(f.name for f in fields(sampler)))
+        known = (*_OF_THE_CALL, *(f.name for f in fields(sampler)))
         self.parameters = {name: [] for name in known}
         self.properties = {"sampler": repr(sampler), "vartypes": ("SPIN", "BINARY")}
 
     def sample(self, bqm: Any, **parameters: Any) -> Any:
+        start = time.perf_counter_ns()
+        call = self._call(parameters)
+        states = None if call.initial is None else _states(call.initial, bqm.variables)
+        qubo = jax.block_until_ready(from_bqm(bqm))
+        built = time.perf_counter_ns()
+        samples = jax.block_until_ready(call.sampler(jax.random.key(call.seed), qubo, call.num_reads, states))
+        sampled = time.perf_counter_ns()
+        answer = sampleset_of(bqm, list(bqm.variables), samples)
+        return _timed(answer, call.seed, (start, built, sampled))
+
+    def sample_dqm(self, dqm: Any, **parameters: Any) -> Any:
+        """The same for a `dimod.DiscreteQuadraticModel`, one bit a case and one-hot blocks; no initial_states.
+
+        Returns a discrete `dimod.SampleSet`: the number of the case of each variable, with the model's own energies.
+        """
+        start = time.perf_counter_ns()
+        call = self._call(parameters)
+        if call.initial is not None:
+            raise ValueError("initial_states are taken for binary and constrained models, not for discrete ones")
+        model = from_dqm(dqm)
+        jax.block_until_ready(model.qubo)
+        built = time.perf_counter_ns()
+        key = jax.random.key(call.seed)
+        samples = jax.block_until_ready(call.sampler(key, model.qubo, call.num_reads, None, model.blocks))
+        sampled = time.perf_counter_ns()
+        cases, vectors, info = (model.decode(samples.bits), list(dqm.variables)), vectors_of(samples), info_of(samples)
+        energies = dqm.energies(cases) if dqm.num_variables() else np.full(call.num_reads, float(dqm.offset))
+        answer = dimod.SampleSet.from_samples(cases, "DISCRETE", energies, info=info, **vectors)
+        return _timed(answer, call.seed, (start, built, sampled))
+
+    def sample_cqm(self, cqm: Any, **parameters: Any) -> Any:
+        """The same for a `dimod.ConstrainedQuadraticModel` of binary and spin variables whose constraints are discrete
+        or linear equalities: kept by blocks where they share no variable or form an assignment, else by penalties.
+
+        Returns a `dimod.SampleSet` with the objective's energies, is_feasible and is_satisfied as dimod says them;
+        `info["penalised"]` lists the constraints that penalties keep. Errors: those of
+        `qjax.interop.constrained.from_cqm`, which name the variable or the constraint.
+        """
+        start = time.perf_counter_ns()
+        call = self._call(parameters)
+        states = None if call.initial is None else _states(call.initial, cqm.variables)
+        model = from_cqm(cqm)
+        jax.block_until_ready(model.qubo)
+        built = time.perf_counter_ns()
+        key = jax.random.key(call.seed)
+        samples = jax.block_until_ready(call.sampler(key, model.qubo, call.num_reads, states, model.blocks))
+        sampled = time.perf_counter_ns()
+        values, vectors, info = model.decode(samples.bits), vectors_of(samples), info_of(samples)
+        info["penalised"] = list(model.penalised)
+        answer = dimod.SampleSet.from_samples_cqm((values, list(cqm.variables)), cqm, info=info, **vectors)
+        return _timed(answer, call.seed, (start, built, sampled))
+
+    def _call(self, parameters: dict[str, Any]) -> _Call:
         unknown = sorted(set(parameters) - set(self.parameters))
         if unknown:
             raise ValueError(f"unknown parameters {', '.join(unknown)}; there are {', '.join(self.parameters)}")
-        num_reads = parameters.pop("num_reads", 64)
-        seed, initial = parameters.pop("seed", None), parameters.pop("initial_states", None)
-        start = time.perf_counter_ns()
+        own = {name: value for name, value in parameters.items() if name not in _OF_THE_CALL}
+        seed = parameters.get("seed")
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
-        states = None if initial is None else _states(initial, bqm)
-        sampler = replace(self._sampler, **parameters)
-        qubo = jax.block_until_ready(from_bqm(bqm))
-        built = time.perf_counter_ns()
-        samples = jax.block_until_ready(sampler(jax.random.key(seed), qubo, num_reads, states))
-        sampled = time.perf_counter_ns()
-        answer = sampleset_of(bqm, list(bqm.variables), samples)
-        answer.info["seed"] = int(seed)
-        answer.info["timing"] = {
-            "preprocessing_ns": built - start,
-            "sampling_ns": sampled - built,
-            "postprocessing_ns": time.perf_counter_ns() - sampled,
-        }
-        return answer
+        initial = parameters.get("initial_states")
+        return _Call(replace(self._sampler, **own), parameters.get("num_reads", 64), int(seed), initial)
 
 
-def _states(initial: Any, bqm: Any) -> np.ndarray:
+_OF_THE_CALL = ("num_reads", "seed", "initial_states")
+
+
+class _Call(NamedTuple):
+    sampler: Any
+    num_reads: int
+    seed: int
+    initial: Any
+
+
+def _timed(answer: Any, seed: int, times: tuple[int, int, int]) -> Any:
+    start, built, sampled = times
+    answer.info["seed"] = seed
+    answer.info["timing"] = {
+        "preprocessing_ns": built - start,
+        "sampling_ns": sampled - built,
+        "postprocessing_ns": time.perf_counter_ns() - sampled,
+    }
+    return answer
+
+
+def _states(initial: Any, variables: Any) -> np.ndarray:
     """Bits (states, n) in the model's order of variables."""
     values, names = dimod.as_samples(initial)
     place = {name: column for column, name in enumerate(names)}
-    missing = [v for v in bqm.variables if v not in place]
+    missing = [v for v in variables if v not in place]
     if missing:
         raise ValueError(f"initial_states give no value for {missing[:8]}")
-    given = np.asarray(values)[:, [place[v] for v in bqm.variables]]
+    given = np.asarray(values)[:, [place[v] for v in variables]]
     if not np.isin(given, (-1, 0, 1)).all():
         raise ValueError("initial_states must hold spins (-1, 1) or bits (0, 1) only")
     return (given > 0).astype(np.int8)

@@ -108,7 +108,9 @@ class BlockSweeps:
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 
-        x, _, change = lax.fori_loop(0, self._free_windows, flips, carry)
+        if self._free_windows:
+            carry = lax.fori_loop(0, self._free_windows, flips, carry)
+        x, _, change = carry
         return x, change
 
     @property
