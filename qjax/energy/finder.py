@@ -32,10 +32,11 @@ from qjax.energy import blocks as made
 from qjax.energy import groups
 from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Sparse
-from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
 from qjax.energy.terms import Terms
 
+# Samplers look for groups on their own in Qubos of at most so many bits: sweeps of groups go through the whole matrix.
+MOST_BITS = 2048
 # Couplings more than this many times those below them may be those of penalties, ...
 _GAP = 1.5
 # ... unless they are small beside the largest: near 0 such gaps are common.
@@ -48,23 +49,31 @@ _LN2 = math.log(2)
 _MANY, _PROBES = 100_000, 24
 
 
-@partial(register_dataclass, data_fields=["blocks", "rest", "weights"], meta_fields=[])
+@partial(register_dataclass, data_fields=["families", "rest", "weights"], meta_fields=[])
 @dataclass(frozen=True)
-class Found:
-    """The parts of a Qubo's energy: rest, a Qubo without the penalties, and these.
+class Found(Blocks):
+    """Groups found in a Qubo, and the parts of its energy: rest, a Qubo without the penalties, and these.
 
-    weights: P of the groups: for each family of the blocks one array (R,) for each entry of its `sums()`, in order.
+    Given to a sampler as its `blocks`, it says which moves are worth making, and keeps no state out.
+    weights: P of the groups: for each family one array (R,) for each entry of its `sums()`, in order.
     """
 
-    blocks: Blocks
-    rest: Qubo
-    weights: tuple[tuple[Any, ...], ...]
+    rest: Any = None
+    weights: tuple[tuple[Any, ...], ...] = ()
+
+    def check_states(self, name: str, states: Any) -> None:
+        """All states are taken."""
+
+    @property
+    def least_weight(self) -> jax.Array:
+        """The smallest P, ()."""
+        return jnp.min(jnp.concatenate([weight for same in self.weights for weight in same]))
 
     def penalties(self, bits: Any) -> jax.Array:
         """sum over groups P (sum x - k)^2 of bits (..., n): (...), in the unit of E."""
         x = jnp.asarray(bits)
         total = jnp.zeros(x.shape[:-1], self.rest.linear.dtype)
-        for family, weights in zip(self.blocks.families, self.weights, strict=True):
+        for family, weights in zip(self.families, self.weights, strict=True):
             for (indices, k), weight in zip(family.sums(), weights, strict=True):
                 missed = x[..., indices].sum(-1, dtype=total.dtype) - k
                 spread = jnp.broadcast_to(jnp.asarray(weight), missed.shape).astype(total.dtype)
@@ -77,9 +86,14 @@ def find_blocks(qubo: Qubo) -> Found | None:
 
     None, too, for Gram and implicit couplings, a batch, or a traced Qubo. Runs on the host.
     """
-    leaves = jax.tree.leaves(qubo)
-    if qubo.batch_shape or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(qubo))
+    if traced or qubo.batch_shape or not float(qubo.scale):
         return None
+    with jax.ensure_compile_time_eval():
+        return _found_in(qubo)
+
+
+def _found_in(qubo: Qubo) -> Found | None:
     scale = float(qubo.scale)
     match qubo.couplings:
         case Dense(matrix):
@@ -94,11 +108,11 @@ def find_blocks(qubo: Qubo) -> Found | None:
             return None
     linear = scale * np.asarray(qubo.linear, np.float64)
     terms = Terms(linear, rows, cols, scale * weights, scale * float(qubo.offset))
-    return found_in(terms, "dense" if isinstance(qubo.couplings, Dense) else "sparse", qubo.labels)
+    return found_in(terms, "dense" if isinstance(qubo.couplings, Dense) else "sparse", scale)
 
 
-def found_in(terms: Terms, form: str | None = None, labels: Labels | None = None) -> Found | None:
-    """`find_blocks` of terms; form, labels: of the rest."""
+def found_in(terms: Terms, form: str | None = None, scale: float = 1.0) -> Found | None:
+    """`find_blocks` of terms; form, scale: of the rest."""
     sums = _sums(terms)
     if not sums:
         return None
@@ -116,7 +130,8 @@ def found_in(terms: Terms, form: str | None = None, labels: Labels | None = None
     table.eliminate_zeros()
     left = table.tocoo()
     rows, cols = (np.asarray(ends, np.int64) for ends in left.coords)
-    return Found(blocks, Terms(linear, rows, cols, left.data, offset).qubo(form, labels), tuple(strengths))
+    rest = Terms(linear / scale, rows, cols, left.data / scale, offset / scale).qubo(form)
+    return Found(blocks.families, scale * rest, tuple(strengths))
 
 
 def _table(terms: Terms) -> Any:

@@ -10,17 +10,25 @@ import dimod
 import jax
 import numpy as np
 
-from qjax.interop.bqm import from_bqm, info_of, sampleset_of, vectors_of
+from qjax.energy import finder
+from qjax.energy.blocks import Blocks
+from qjax.energy.couplings import Dense
+from qjax.energy.qubo import Qubo
+from qjax.energy.terms import Terms
+from qjax.interop.bqm import info_of, sampleset_of, terms_of, vectors_of
 from qjax.interop.constrained import from_cqm
 from qjax.interop.discrete import from_dqm
 
 
 class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
-    """`sample(bqm, num_reads=64, seed=None, initial_states=None, **hyperparameters)` for a qjax sampler.
+    """`sample(bqm, num_reads=64, seed=None, initial_states=None, find_blocks=True, **hyperparameters)` by a sampler.
 
     bqm               a `dimod.BinaryQuadraticModel`, spin or binary
     seed              an integer below 2^31; None draws one. `info["seed"]` is the seed used
     initial_states    anything that `dimod.as_samples` reads: one state, or one per read; spins or bits
+    find_blocks       whether groups whose number of ones a penalty fixes are looked for (qjax.energy.finder), so that
+                      samplers that can (anneal, temper, auto) move them whole beside single flips; True by default.
+                      `info["found"]` has their number by kind
     hyperparameters   fields of the sampler, replaced for this call
 
     Returns a `dimod.SampleSet` with the energies of the model itself, in float64, the sampler's info of single reads as
@@ -34,20 +42,24 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
     properties: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, sampler: Any) -> None:
-        self._sampler = sampler
-        known = (*_OF_THE_CALL, *(f.name for f in fields(sampler)))
-        self.parameters = {name: [] for name in known}
+        self._sampler, self._fields = sampler, frozenset(f.name for f in fields(sampler))
+        self.parameters = {name: [] for name in (*_OF_THE_CALL, *(f.name for f in fields(sampler)))}
         self.properties = {"sampler": repr(sampler), "vartypes": ("SPIN", "BINARY")}
 
     def sample(self, bqm: Any, **parameters: Any) -> Any:
         start = time.perf_counter_ns()
         call = self._call(parameters)
         states = None if call.initial is None else _states(call.initial, bqm.variables)
-        qubo = jax.block_until_ready(from_bqm(bqm))
+        terms = terms_of(bqm)
+        qubo = jax.block_until_ready(terms.qubo())
+        found = _found(terms, qubo) if call.find_blocks else None
+        moves = {} if found is None else {"blocks": found}
         built = time.perf_counter_ns()
-        samples = jax.block_until_ready(call.sampler(jax.random.key(call.seed), qubo, call.num_reads, states))
+        samples = jax.block_until_ready(call.sampler(jax.random.key(call.seed), qubo, call.num_reads, states, **moves))
         sampled = time.perf_counter_ns()
         answer = sampleset_of(bqm, list(bqm.variables), samples)
+        if found is not None:
+            answer.info["found"] = {family.kind: len(family.groups) for family in found.families}
         return _timed(answer, call.seed, (start, built, sampled))
 
     def sample_dqm(self, dqm: Any, **parameters: Any) -> Any:
@@ -96,15 +108,19 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
         unknown = sorted(set(parameters) - set(self.parameters))
         if unknown:
             raise ValueError(f"unknown parameters {', '.join(unknown)}; there are {', '.join(self.parameters)}")
-        own = {name: value for name, value in parameters.items() if name not in _OF_THE_CALL}
+        own = {name: value for name, value in parameters.items() if name in self._fields}
         seed = parameters.get("seed")
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         initial = parameters.get("initial_states")
-        return _Call(replace(self._sampler, **own), parameters.get("num_reads", 64), int(seed), initial)
+        sampler = replace(self._sampler, **own)
+        # An own number of ones is kept by other moves.
+        adds = getattr(sampler, "adds_moves", False) and getattr(sampler, "fixed_cardinality", None) is None
+        find = bool(parameters.get("find_blocks", getattr(sampler, "find_blocks", True))) and adds
+        return _Call(sampler, parameters.get("num_reads", 64), int(seed), initial, find)
 
 
-_OF_THE_CALL = ("num_reads", "seed", "initial_states")
+_OF_THE_CALL = ("num_reads", "seed", "initial_states", "find_blocks")
 
 
 class _Call(NamedTuple):
@@ -112,6 +128,14 @@ class _Call(NamedTuple):
     num_reads: int
     seed: int
     initial: Any
+    find_blocks: bool
+
+
+def _found(terms: Terms, qubo: Qubo) -> Blocks | None:
+    """Groups that penalties fix, from the terms in float64; no blocks where there are none, None for large problems."""
+    if qubo.num_bits > finder.MOST_BITS:
+        return None
+    return finder.found_in(terms, "dense" if isinstance(qubo.couplings, Dense) else "sparse") or Blocks()
 
 
 def _timed(answer: Any, seed: int, times: tuple[int, int, int]) -> Any:

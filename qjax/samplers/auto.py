@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from qjax.energy import finder
 from qjax.energy.blocks import KINDS, Blocks
 from qjax.energy.couplings import Gram, Implicit, Sparse
 from qjax.energy.qubo import Qubo
@@ -56,17 +57,26 @@ class Auto(Sampler):
 
     Size, form and density of the couplings decide alone, not their numbers: all problems of a batch, all calls of one
     shape, and all devices of a mesh get the same sampler. Why these rows, and where they are wrong: docs/samplers.md.
+    find_blocks: groups whose number of ones a penalty fixes (qjax.energy.finder) are looked for in a single Qubo of 17
+        to 2048 bits that is not traced; where there are some, anneal has moves of whole groups beside its flips.
     num_sweeps: num_sweeps or num_steps of the chosen sampler, whose other hyperparameters are its defaults.
     info: choice (*batch,), the number of the row; and the info of the chosen sampler.
     Errors: those of the chosen sampler.
     """
 
     num_sweeps: int = 1000
+    find_blocks: bool = True
 
     blocks: ClassVar[tuple[str, ...]] = KINDS
+    adds_moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
+
+    def found(self, qubo: Qubo) -> Blocks | None:
+        if not self.find_blocks or not _MOST_EXACT < qubo.num_bits <= finder.MOST_BITS:
+            return None
+        return finder.find_blocks(qubo) or Blocks()
 
     def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
@@ -97,6 +107,9 @@ class Auto(Sampler):
 
 def _row(qubo: Qubo, blocks: Blocks | None) -> int:
     couplings, n = qubo.couplings, qubo.num_bits
+    # Groups that were only found keep no state out.
+    if n <= _MOST_EXACT and (blocks is None or isinstance(blocks, finder.Found)):
+        return _EXACT
     if blocks is not None and blocks.binding.families:
         return _BLOCKS
     if n <= _MOST_EXACT:

@@ -87,6 +87,11 @@ class Within:
         """The kinds of blocks that the sampler keeps by its moves."""
         return tuple(getattr(self.sampler, "blocks", ()))
 
+    @property
+    def adds_moves(self) -> bool:
+        """Whether the sampler moves groups that were found."""
+        return bool(getattr(self.sampler, "adds_moves", False))
+
     def __call__(
         self,
         key: jax.Array,
@@ -100,6 +105,8 @@ class Within:
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
         check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
+        if blocks is None and isinstance(self.sampler, Sampler | Sharded):
+            blocks = self.sampler.found(qubo)
         extension, sweeps = self._extension(qubo, num_reads, blocks)
         began = _clock()
         first = jax.random.fold_in(key, 0)

@@ -24,7 +24,7 @@ def sets(found: Found) -> set[tuple[Any, ...]]:
     """(kind, k, bits) of each group, as sets."""
     return {
         (family.kind, getattr(family, "k", 1), frozenset(group.tolist()))
-        for family in found.blocks.families
+        for family in found.families
         for group in np.asarray(family.groups)
     }
 
@@ -60,7 +60,7 @@ def test_groups_of_penalties_are_found_and_nothing_is_lost(name: str, form: str,
     parts = np.asarray(found.rest.energies(x), float) + np.asarray(jax.jit(found.penalties)(x), float)
     energies = np.asarray(qubo.energies(x), float)
     np.testing.assert_allclose(parts, energies, rtol=1e-6, atol=1e-6 * np.abs(energies).max())
-    for family in found.blocks.families:
+    for family in found.families:
         if family.kind == "assignment":
             square = np.asarray(family.indices)
             same = {
@@ -81,7 +81,7 @@ def test_rows_and_columns_of_other_weights() -> None:
     plain = Qubo.from_matrix(own_terms(n, "dense", np.random.default_rng(0)))
     qubo = plain + penalties.one_hot(plain, square, 70.0) + penalties.one_hot(plain, square.T, 500.0)
     found = find_blocks(qubo)
-    assert found is not None and [f.kind for f in found.blocks.families] == ["assignment"]
+    assert found is not None and [f.kind for f in found.families] == ["assignment"]
     across = np.triu(np.ones((4, 4)), 1)
     crowded = np.kron(across, np.eye(5)) * 60.0  # at most one in each column of 4 x 5 bits
     plain = Qubo.from_matrix(crowded)
