@@ -179,6 +179,10 @@ class Blocks:
         known = set(kinds)
         return Blocks(tuple(family for family in self.families if family.kind in known))
 
+    def moved_by(self, kinds: Iterable[str]) -> bool:
+        """Whether there are groups, all of them of these kinds."""
+        return bool(self.families) and {family.kind for family in self.families} <= set(kinds)
+
     @property
     def binding(self) -> Blocks:
         """The families that exclude some state of their bits: not those of all digits."""
@@ -199,6 +203,12 @@ class Blocks:
         """ln of the number of states of num_bits bits that the blocks allow."""
         free = num_bits - self.num_bits
         return free * math.log(2) + sum(f.groups.shape[0] * f.log_count for f in self.families)
+
+    def first_of(self, total: int, num_bits: int) -> Blocks | None:
+        """The groups of the first num_bits bits, where all of `total` bits are problems like them, one after another;
+        None where a group has bits of two problems."""
+        first = self.within(0, num_bits)
+        return first if first.num_bits * (total // max(num_bits, 1)) == self.num_bits else None
 
     def shifted(self, start: int) -> Blocks:
         """The same groups, bit i of them at start + i."""

@@ -136,7 +136,7 @@ class Decompose(Sampler):
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         n, piece = task.num_bits, _Piece.of(task, self.size)
         visited = state.visited & ~jnp.all(state.visited, axis=0, keepdims=True)
-        chosen = piece.chosen(self._scores(task, prepared, t, state, visited, piece.size))  # (C, size)
+        chosen = self._chosen(task, prepared, t, state, visited, piece)  # (C, size)
         reads = jnp.arange(task.num_columns)[:, None]
         among = _among(task.qubo.couplings, prepared, chosen)
         old = state.x.T[reads, chosen]
@@ -150,21 +150,20 @@ class Decompose(Sampler):
         marked = jnp.zeros((task.num_columns, n), bool).at[reads, chosen].set(True).T
         return _State(x, _fields(task, prepared, x), visited | marked)
 
-    def _scores(
-        self, task: Task, prepared: _Prepared, t: jax.Array, state: _State, visited: jax.Array, size: int
+    def _chosen(
+        self, task: Task, prepared: _Prepared, t: jax.Array, state: _State, visited: jax.Array, piece: _Piece
     ) -> jax.Array:
-        """(n, C): the lowest are chosen first."""
         impact = (1 - 2 * state.x) * state.fields * jnp.sign(prepared.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
         # Between 0 and 1/2; visited bits come after all others.
         score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
         couplings = task.qubo.couplings
-        if isinstance(couplings, Sparse) and size < task.num_bits:
+        if isinstance(couplings, Sparse) and piece.size < task.num_bits:
             # Step numbers that nothing else uses: the first bits have 0, the keys 1 .. num_rounds.
             step = self.num_rounds + 1 + t
             noise = streams.uniforms(task.seeds, step, jnp.arange(task.num_bits)).astype(score.dtype)
             score = score + _distances(couplings, jnp.argmin(score + 1e-3 * noise, axis=0)).astype(score.dtype)
-        return score
+        return piece.chosen(score)
 
     def _solved(
         self,

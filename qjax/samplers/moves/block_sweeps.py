@@ -116,8 +116,7 @@ class BlockSweeps:
 
         if self._free_windows:
             carry = lax.fori_loop(0, self._free_windows, flips, carry)
-        x, _, change = carry
-        return x, change
+        return carry[0], carry[2]
 
     @property
     def _free_windows(self) -> int:
