@@ -196,6 +196,10 @@ def _sums(terms: Terms) -> list[_Sum]:
         left = sum(f.family.groups.shape[0] * (f.family.log_count - f.family.groups.shape[1] * _LN2) for f in found)
         if left < fewest:
             best, fewest = found, left
+        # Where all bits are in groups, only the rows of a square can turn out to be more.
+        shapes = [f.family.groups.shape for f in best]
+        if sum(count * size for count, size in shapes) == terms.linear.size and all(c != s for c, s in shapes):
+            break
     return best
 
 
