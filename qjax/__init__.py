@@ -5,6 +5,7 @@ from qjax.descend.refine import Refine, Refined, refine
 from qjax.energy import blocks, penalties
 from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
+from qjax.energy.finder import Found, find_blocks
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Ising, Qubo
 from qjax.formulate.encodings import Codebook, Direction, Encoding, FixedPoint, Mask, Rounding, Sign, Ternary, encode
@@ -24,6 +25,7 @@ __all__ = [
     "Direction",
     "Encoding",
     "FixedPoint",
+    "Found",
     "Gram",
     "Implicit",
     "Ising",
@@ -46,6 +48,7 @@ __all__ = [
     "blocks",
     "conv_patches",
     "encode",
+    "find_blocks",
     "fitted",
     "gauss_newton",
     "hessian",

@@ -78,7 +78,7 @@ class HostSampler:
             )
         key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
         check_blocks(key, qubo, num_reads, initial_states, blocks)
-        constraints = Constraints.of(self.blocks, qubo, blocks)
+        constraints = Constraints.of(self, qubo, blocks)
         solved = qubo if constraints is None or constraints.penalised is None else constraints.penalised
         # Solvers get bits labelled 0 .. n - 1, whatever the Qubo's labels are.
         bare = replace(solved, labels=Labels.range(qubo.num_bits))

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.energy.blocks import KINDS
+from qjax.energy.finder import Found
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, block_sweeps, running, swaps, sweeps
+from qjax.samplers.moves import acceptance, found_sweeps, running, swaps, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 
@@ -59,6 +60,7 @@ class Anneal(Sampler):
     thermal: ClassVar[bool] = True
     with_more_time: ClassVar[str] = "longer"
     blocks: ClassVar[tuple[str, ...]] = KINDS
+    adds_moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -75,10 +77,10 @@ class Anneal(Sampler):
     def prepare(self, task: Task) -> _Prepared:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self.fixed_cardinality is not None:
-            if task.blocks is not None:
+            if task.blocks is not None and not isinstance(task.blocks, Found):
                 raise ValueError("fixed_cardinality and blocks were both given: say it by qjax.blocks.choose")
             return _Prepared(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
-        return _Prepared(block_sweeps.sweeper(task.qubo, task.per_column, task.blocks), self._betas(task))
+        return _Prepared(found_sweeps.sweeper(task.qubo, task.per_column, task.blocks), self._betas(task))
 
     def _betas(self, task: Task) -> jax.Array:
         dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)

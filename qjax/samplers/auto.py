@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy import finder
 from qjax.energy.blocks import KINDS, Blocks
 from qjax.energy.couplings import Gram, Implicit, Sparse
 from qjax.energy.qubo import Qubo
@@ -68,6 +69,8 @@ class Auto(Sampler):
     on, anneal and bifurcation run a short pilot on reads of their own (qjax.samplers.portfolio), and the better one
     makes the call. The choice depends on key, Qubo, initial_states, num_sweeps and num_reads, never on seconds.
     `within` also goes on from one to the other.
+    find_blocks: groups whose number of ones a penalty fixes (qjax.energy.finder) are looked for in a single Qubo of 17
+        to 2048 bits that is not traced; where there are some, anneal has moves of whole groups beside its flips.
     num_sweeps: num_sweeps or num_steps of the chosen sampler, whose other hyperparameters are its defaults.
     info: choice (*batch,), the number of the row; after a pilot tried and given, tables by the names of the entrants:
     the lowest energy in the pilot, and the sweeps (or steps) that each was given; and the info of the chosen sampler.
@@ -75,11 +78,18 @@ class Auto(Sampler):
     """
 
     num_sweeps: int = 1000
+    find_blocks: bool = True
 
     blocks: ClassVar[tuple[str, ...]] = KINDS
+    adds_moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
+
+    def found(self, qubo: Qubo) -> Blocks | None:
+        if not self.find_blocks or not _MOST_EXACT < qubo.num_bits <= finder.MOST_BITS:
+            return None
+        return finder.find_blocks(qubo) or Blocks()
 
     def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
@@ -128,6 +138,9 @@ class Auto(Sampler):
 
 def row_of(qubo: Qubo, blocks: Blocks | None = None) -> int:
     couplings, n = qubo.couplings, qubo.num_bits
+    # Groups that were only found keep no state out.
+    if n <= _MOST_EXACT and (blocks is None or isinstance(blocks, finder.Found)):
+        return _EXACT
     if blocks is not None and blocks.binding.families:
         return _BLOCKS
     if n <= _MOST_EXACT:

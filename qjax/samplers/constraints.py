@@ -3,9 +3,9 @@ them all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.tree_util import register_dataclass
 
 from qjax.energy import penalties
 from qjax.energy.blocks import KINDS, Blocks
+from qjax.energy.finder import Found
 from qjax.energy.qubo import Qubo
 
 
@@ -31,14 +32,18 @@ class Constraints:
     penalised: Qubo | None
 
     @staticmethod
-    def of(kinds: Iterable[str], qubo: Qubo, blocks: Blocks | None) -> Constraints | None:
-        """For a sampler that moves blocks of these kinds; None without blocks.
+    def of(sampler: Any, qubo: Qubo, blocks: Blocks | None) -> Constraints | None:
+        """For a sampler that moves blocks of the kinds `sampler.blocks`; None without blocks.
+
+        Groups that were found constrain nothing: a sampler with `adds_moves` has them in `moved`, others do not.
 
         Errors: ValueError for traced blocks of other kinds, and those of qjax.penalties.blocks.
         """
         if blocks is None or not blocks.families:
             return None
-        known = frozenset(kinds)
+        if isinstance(blocks, Found):
+            return Constraints(Blocks(), blocks, None) if getattr(sampler, "adds_moves", False) else None
+        known = frozenset(sampler.blocks)
         moved, others = blocks.of_kinds(known), blocks.of_kinds(frozenset(KINDS) - known).binding
         penalised = qubo + penalties.blocks(qubo, others) if others.families else None
         return Constraints(blocks, moved if moved.families else None, penalised)

@@ -149,6 +149,7 @@ class Sampler:
                     numbers from `task.seeds` alone; "continue": goes on from the states reached; "restart": begins
                     again with another key; "once": more time adds nothing
     blocks          kinds of blocks (qjax.energy.blocks.KINDS) that it keeps by its moves, without penalties
+    adds_moves      whether it moves groups that were found in a plain Qubo (qjax.energy.finder), beside single flips
     """
 
     couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
@@ -157,6 +158,7 @@ class Sampler:
     is_host: ClassVar[bool] = False
     with_more_time: ClassVar[str] = "restart"
     blocks: ClassVar[tuple[str, ...]] = ()
+    adds_moves: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -197,8 +199,9 @@ class Sampler:
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        sampler, looked = self.choose(key, bare, num_reads, initial_states, blocks)
-        constraints = Constraints.of(sampler.blocks, bare, blocks)
+        held = self.found(bare) if blocks is None else blocks
+        sampler, looked = self.choose(key, bare, num_reads, initial_states, held)
+        constraints = Constraints.of(sampler, bare, held)
         drive: Any = _run_call if self.is_host else run_call
         samples: Samples = drive(sampler, key, bare, num_reads, initial_states, repeats, constraints)
         return replace(samples, info=samples.info | looked)
@@ -212,6 +215,10 @@ class Sampler:
     def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that does the work for this Qubo: itself, unless it is one that chooses (`auto`)."""
         return self
+
+    def found(self, qubo: Qubo) -> Blocks | None:
+        """Groups that a call without blocks looks for in its Qubo, None where it does not look."""
+        return None
 
     def run_of(self, num_reads: int, batch_ndim: int) -> Any:
         """`run_reads` for this sampler, of a call with a batch of batch_ndim axes."""
@@ -332,7 +339,7 @@ def _run_call(
     run = sampler.run_of(num_reads, len(qubo.batch_shape))
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
     bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats, constraints)
-    if constraints is not None:
+    if constraints is not None and constraints.blocks.families:
         by_read["feasible"] = constraints.blocks.feasible(bits)
     if both := by_read.keys() & by_problem.keys():
         raise ValueError(f"info {', '.join(sorted(both))} is given by read and by problem: names must differ")

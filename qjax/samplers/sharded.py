@@ -42,6 +42,15 @@ class Sharded:
         """The kinds of blocks that the sampler keeps by its moves."""
         return self.sampler.blocks
 
+    @property
+    def adds_moves(self) -> bool:
+        """Whether the sampler moves groups that were found."""
+        return self.sampler.adds_moves
+
+    def found(self, qubo: Qubo) -> Blocks | None:
+        """As the sampler's own `found`."""
+        return self.sampler.found(qubo)
+
     def __call__(
         self,
         key: jax.Array,
@@ -69,8 +78,9 @@ class Sharded:
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        sampler, looked = self.sampler.choose(key, bare, num_reads, initial_states, blocks)
-        constraints = Constraints.of(sampler.blocks, bare, blocks)
+        held = self.found(bare) if blocks is None else blocks
+        sampler, looked = self.sampler.choose(key, bare, num_reads, initial_states, held)
+        constraints = Constraints.of(sampler, bare, held)
         call = replace(self, sampler=sampler)
         samples: Samples = run_call(call, key, bare, num_reads, initial_states, repeats, constraints)
         return replace(samples, info=samples.info | looked)

@@ -15,7 +15,7 @@ from jax import lax
 from qjax.energy.blocks import KINDS
 from qjax.energy.couplings import Sparse
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, block_sweeps, clusters, columns, replicas, running, streams, sweeps
+from qjax.samplers.moves import acceptance, clusters, columns, found_sweeps, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
@@ -74,6 +74,7 @@ class Temper(Sampler):
     thermal: ClassVar[bool] = True
     with_more_time: ClassVar[str] = "continue"
     blocks: ClassVar[tuple[str, ...]] = KINDS
+    adds_moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -125,7 +126,7 @@ class Temper(Sampler):
         seeds = streams.split(task.seeds, count + jnp.arange(count))
         weights = task.per_column(betas * task.qubo.scale[None, :]).T
         sign = jnp.sign(task.per_column(task.qubo.scale))
-        view = block_sweeps.sweeper(task.qubo, ladders.per_column, task.blocks)
+        view = found_sweeps.sweeper(task.qubo, ladders.per_column, task.blocks)
         return _Prepared(view, ladders, betas, weights, sign, seeds)
 
     def init(self, task: Task, prepared: _Prepared) -> _State:

@@ -92,6 +92,11 @@ class Within:
         """The kinds of blocks that the sampler keeps by its moves."""
         return tuple(getattr(self.sampler, "blocks", ()))
 
+    @property
+    def adds_moves(self) -> bool:
+        """Whether the sampler moves groups that were found."""
+        return bool(getattr(self.sampler, "adds_moves", False))
+
     def __call__(
         self,
         key: jax.Array,
@@ -106,6 +111,8 @@ class Within:
         check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
         began = _clock()
+        if blocks is None and isinstance(self.sampler, Sampler | Sharded):
+            blocks = self.sampler.found(qubo)
         entrants = self._entrants(key, qubo, states, blocks)
         runners = [self._runner(entrant, qubo, num_reads, states, blocks) for entrant in entrants]
         if len(entrants) > 1:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qjax.energy.blocks import Assignment, Blocks, Choose, Family, States
+from qjax.energy.finder import Found
 from qjax.samplers.moves import streams
 
 
@@ -16,9 +17,11 @@ def states(blocks: Blocks | None, bits: Any, seeds: jax.Array, step: int, num_bi
     """Bits (n, C) int8 of the columns with seeds (2, C): those given, where None random ones.
 
     Groups that are not in one of their states get one of these at random, each with the same chance. Without blocks
-    nothing is changed.
+    nothing is changed, nor are given bits of groups that were only found.
     """
     given = bits is not None
+    if given and isinstance(blocks, Found):
+        return jnp.asarray(bits)
     x = bits if given else streams.random_bits(seeds, step, jnp.arange(num_bits))
     for family in () if blocks is None else blocks.families:
         groups = jnp.asarray(family.groups)

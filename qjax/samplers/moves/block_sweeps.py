@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qjax.energy.blocks import Blocks
+from qjax.energy.blocks import Blocks, Family
 from qjax.energy.couplings import Couplings, Dense, Gram
 from qjax.energy.qubo import Qubo
 from qjax.samplers.moves import block_moves, columns, streams, sweeps
@@ -51,11 +51,17 @@ class _Part:
 class BlockSweeps:
     """A sweeper (qjax.samplers.moves.sweeps); the state is x (rows, C), floating, in the order of the layout."""
 
-    def __init__(self, qubo: Qubo, per_column: PerColumn, blocks: Blocks) -> None:
+    def __init__(
+        self,
+        qubo: Qubo,
+        per_column: PerColumn,
+        blocks: Blocks,
+        move_of: Callable[[Family], block_moves.Move] = block_moves.move_of,
+    ) -> None:
         linear, diagonal = columns.zero_diagonal_terms(qubo)
         self._couplings, self._diagonal = qubo.couplings, diagonal
         self._original, self._per_column, self._n = linear, per_column, qubo.num_bits
-        order, self._parts, self._first_free = _layout(blocks, self._n)
+        order, self._parts, self._first_free = _layout(blocks, self._n, move_of)
         self._order, rows = order, int(order.shape[0])
         self._position = jnp.zeros(self._n + 1, jnp.int32).at[order].set(jnp.arange(rows, dtype=jnp.int32))[: self._n]
         self._linear = jnp.pad(linear, ((0, 1), (0, 0)))[order]
@@ -146,11 +152,13 @@ class BlockSweeps:
         return jnp.sum(x * (0.5 * image + self._per_column(self._original)), axis=0)
 
 
-def _layout(blocks: Blocks, n: int) -> tuple[jax.Array, list[_Part], int]:
+def _layout(
+    blocks: Blocks, n: int, move_of: Callable[[Family], block_moves.Move]
+) -> tuple[jax.Array, list[_Part], int]:
     """(order (rows,): the bit of each row, n for padding; the families' parts; the first free row)."""
     bits, parts, first = [], [], 0
     for family in blocks.families:
-        move, groups = block_moves.move_of(family), jnp.asarray(family.groups, jnp.int32)
+        move, groups = move_of(family), jnp.asarray(family.groups, jnp.int32)
         count = -(-groups.shape[0] // move.per)
         padded = jnp.pad(groups, ((0, count * move.per - groups.shape[0]), (0, 0)), constant_values=n)
         bits.append(padded.reshape(-1))

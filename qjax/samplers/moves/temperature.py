@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from qjax.energy.blocks import Blocks
+from qjax.energy.finder import Found
 from qjax.energy.qubo import Qubo
-from qjax.samplers.moves import acceptance, allowed, block_sweeps, streams, swaps, sweeps
+from qjax.samplers.moves import acceptance, allowed, block_sweeps, found_sweeps, streams, swaps, sweeps
 from qjax.samplers.moves.classes import Classes
 
 _QUENCH_SWEEPS = 10
@@ -90,8 +91,13 @@ def automatic_range(
     warm: the hot end is sqrt(hot * cold), geometrically half way, so that given states are not melted.
     cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
     blocks: groups that are kept in their states; minima and costs are then those of moves of whole groups.
+        Of groups that were found so, too, of the energy without their penalties; the cold end is one where single
+        flips out of their states are as rare.
     Errors: ValueError for implicit couplings without a diagonal.
     """
+    if isinstance(blocks, Found) and cardinality is None:
+        hot, cold = automatic_range(found_sweeps.rest_of(blocks), warm, None, Blocks(blocks.families))
+        return hot, jnp.maximum(cold, math.log(100 * qubo.num_bits) / blocks.least_weight)
     problems = qubo.batch_shape[0]
     probes = max(1, min(_PROBES, _PROBED_BITS // max(qubo.num_bits, 1)) // problems)
 
