@@ -14,7 +14,7 @@ ACCELERATOR ?= cpu
 # the data set that `make data` prepares, and where
 DATA ?= cifar10
 ARGS ?=
-# what `make test` runs
+# what `make test` and `make check` run
 TESTS ?= tests
 
 VENV ?= .venv
@@ -30,8 +30,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hash
 
 help:
 	@echo "make table1 [ARGS=--full|--smoke]   classical against quantum-assisted training: table, summary, figures"
-	@echo "make test                           the tests"
-	@echo "make check                          lint, format, types, tests"
+	@echo "make test                           the tests, but for those marked slow"
+	@echo "make check                          lint, format, types, all tests"
 	@echo "make bench                          bench-build, bench-bqm and bench-refine, with the peers they compare with"
 	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
 	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
@@ -75,7 +75,7 @@ bench: $(EXTRAS_STAMP)
 	@$(PY) -m experiments bench-refine $(ARGS)
 
 test: $(STAMP)
-	@$(PY) -m pytest $(TESTS)
+	@$(PY) -m pytest -m "not slow" $(TESTS)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
@@ -85,7 +85,7 @@ types: $(STAMP)
 	@$(PY) -m mypy
 
 check: lint types
-	@$(MAKE) --no-print-directory test
+	@$(PY) -m pytest $(TESTS)
 
 # Exit codes of `prepare --check`: 0 prepared already, 3 to be prepared and the archive answers, 1 it does not (one line said why).
 data: $(STAMP)

@@ -37,7 +37,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 # Linux's limit is 65,530, vm.max_map_count.
-MOST_MAPS = 30_000
+MOST_MAPS = 45_000
 _quick = False
 
 

@@ -55,7 +55,9 @@ def test_every_example_is_checked() -> None:
     assert {path.stem for path in EXAMPLES} == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", sorted(CHECKS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name.endswith("_model") else ()) for name in sorted(CHECKS)]
+)
 def test_examples_run_as_printed(name: str) -> None:
     CHECKS[name](printed(name).strip().splitlines())
 

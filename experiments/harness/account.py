@@ -45,7 +45,7 @@ class Account:
         self._start = time.perf_counter()
         self._before = self.ledger.total
         self._waited = 0.0  # seconds really waited for compilers, which need not be those charged
-        self._charged: dict[Any, float] = {}
+        self._charged: dict[int, tuple[Any, float]] = {}  # by id: of a program that lives no longer, another has it
 
     def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), its seconds booked under `phase`."""
@@ -85,13 +85,13 @@ class Account:
 
     def close(self) -> Ledger:
         """The ledger, with what passed between the booked calls as "other"."""
-        booked = self.ledger.total - self._before - sum(self._charged.values())
+        booked = self.ledger.total - self._before - sum(seconds for _, seconds in self._charged.values())
         passed = time.perf_counter() - self._start - self._waited
         self.ledger = self.ledger.add("other", max(passed - booked, 0.0))
         return self.ledger
 
     def _charge(self, program: Any, seconds: float, waited: float) -> None:
         self._waited += waited
-        if program not in self._charged:
-            self._charged[program] = seconds
+        if id(program) not in self._charged:
+            self._charged[id(program)] = program, seconds
             self.ledger = self.ledger.add("compile", seconds)

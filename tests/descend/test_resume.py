@@ -206,6 +206,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(loop: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -83,6 +83,7 @@ def test_patches_of_bfloat16_make_a_gram_matrix_of_float32():
     np.testing.assert_allclose(gram, wide.T @ wide / N, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_leaf_of_64_bits_makes_the_model_of_64_bits():
     with jax.enable_x64(True):
         params = {"kernel": jnp.asarray(np.asarray(FULL["kernel"])), "bias": jnp.asarray(RNG.normal(size=C))}

@@ -41,6 +41,7 @@ def adapted(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", samplers.names(), scope="module")
+@pytest.mark.slow
 def test_every_sampler_passes_dimods_tests(name: str) -> None:
     sampler = adapted(name)
     dimod.testing.assert_sampler_api(sampler)

@@ -257,7 +257,9 @@ def test_rounds_see_the_state_frozen_and_the_descent_moves_it(library, dtype):
     trained = qjax.hybrid(KEY, loss, split.params, formulate, sampler, state=split.state, descend=descend, **options)
     befores = [(split.params, split.state), (descents[0].params, descents[0].state)]
     for outer, before in zip(trained.rounds, befores, strict=True):
-        assert float(outer.loss_before) == pytest.approx(float(loss(*before)), rel=1e-5)
+        # Compiled, the loss rounds fewer of its numbers to 16 bits.
+        rounding = 1e-5 if dtype == jnp.float32 else 1e-2
+        assert float(outer.loss_before) == pytest.approx(float(loss(*before)), rel=rounding)
     _assert_like(trained.params, split.params)
     assert trained.rounds[0].loss < trained.rounds[0].loss_before
     _assert_equal(trained.state, trained.descents[1].state)

@@ -147,6 +147,7 @@ def test_zero_couplings_zero_linear_and_negative_scale(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # of dwave-samplers, at these ranges
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 @each(OPTIMISERS)
+@pytest.mark.slow
 def test_huge_ranges_of_coefficients(name: str, form: str) -> None:
     """Scaled by 1e-12 and 1e12: no NaN, and still the minimum. Mixed ranges of 24 decades: finite."""
 
@@ -232,6 +233,7 @@ def test_flips_need_the_diagonal_of_implicit_couplings(name: str) -> None:
         make(name)(jax.random.key(0), unknown, 2)
 
 
+@pytest.mark.slow
 def test_reads_sharded_over_eight_devices_give_the_same_bits() -> None:
     """In a separate process, where XLA is told to show eight CPU devices."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"

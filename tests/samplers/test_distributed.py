@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_reads_spread_over_two_processes_give_the_same_bits() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

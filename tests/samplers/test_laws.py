@@ -205,6 +205,7 @@ def test_exact_ranks_all_states_and_refuses_more_than_it_can() -> None:
     np.testing.assert_array_equal(few.energies[3:], few.energies[3])
 
 
+@pytest.mark.slow
 def test_exact_in_double_precision() -> None:
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)

@@ -102,6 +102,7 @@ def test_schedules_of_one_step_and_of_nothing() -> None:
     np.testing.assert_allclose(info["beta_range"], 2 * math.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_replicas_and_tabu_in_double_precision() -> None:
     """Integers are int64 by default there; the other samplers are in test_laws. With repeats steps are still counted in
     int32, which is only traced."""

@@ -94,6 +94,7 @@ def test_published_angles_keep_their_guarantees(name: str) -> None:
             np.testing.assert_allclose(ratio, angles.GUARANTEES[p], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_optimum_of_a_weighted_graph() -> None:
     """Weights uniform in (0, 1), n = 10, p = 6; bench-qaoa does n = 16, p = 8."""
     edges = random_regular(10, 3)
@@ -115,6 +116,7 @@ def test_interpolation_keeps_a_ramp_and_repeats_a_single_layer() -> None:
         angles.extended(ramp, 2)
 
 
+@pytest.mark.slow
 def test_angles_transfer_to_another_instance() -> None:
     """The same problem with its bits in another order and in other units: the trained angles do as well. Another graph
     of another size: they still halve the distance of random bits from the minimum."""
@@ -133,6 +135,7 @@ def test_angles_transfer_to_another_instance() -> None:
     assert float(sampler(jax.random.key(0), other, 1).info["expected_energy"]) < 0.5 * (best + mean)
 
 
+@pytest.mark.slow
 def test_more_layers_are_better() -> None:
     qubo = problems.qubo("dense", n=8)
     values = [
@@ -154,6 +157,7 @@ def test_shots_follow_the_state() -> None:
     np.testing.assert_allclose(samples.energies.mean(), samples.info["expected_energy"], atol=0.3)
 
 
+@pytest.mark.slow
 def test_more_shots_and_given_states_only_lower_a_read() -> None:
     qubo = problems.qubo("dense", n=10)
     single, many = (QAOA(num_steps=3, shots_per_read=s)(jax.random.key(0), qubo, 16).energies for s in (1, 50))

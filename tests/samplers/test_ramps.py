@@ -37,6 +37,7 @@ def last(kind: str, num_steps: int, readout_every: int, repeats: int | None = No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_as_many_steps_as_asked_for_whatever_the_readout(kind: str) -> None:
     """8 steps, read out after 5 and 8 or only at the end, are the same 8 steps, and not 5 or 10."""
     bits = last(kind, 8, 5)

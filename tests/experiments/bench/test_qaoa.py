@@ -17,6 +17,7 @@ def test_sizes_without_a_3_regular_graph_are_refused() -> None:
         BenchQaoa(bits=7)
 
 
+@pytest.mark.slow
 def test_rows_and_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     # The others are held to their guarantees in tests/samplers/test_qaoa.py.
     monkeypatch.setattr("experiments.bench.qaoa.NAMED", ("Franklin",))

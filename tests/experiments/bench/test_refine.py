@@ -7,6 +7,7 @@ import pytest
 from experiments.bench.refine import BOUND, BenchRefine, bench_refine, table
 
 
+@pytest.mark.slow
 def test_rows_ratios_and_verdict() -> None:
     config = BenchRefine(networks=("mlp", "resnet"), batch_size=4, num_images=16, steps=1, repeats=2)
     # As optax (decay**count) and flax compute, in the hand-written loops.

@@ -9,6 +9,7 @@ from experiments.__main__ import main
 from experiments.bench.samplers import _row, table
 
 
+@pytest.mark.slow
 def test_smoke_run_measures_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_few_sweeps_are_relative_to_the_start() -> None:
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
+@pytest.mark.slow
 def test_tempering_of_many_sweeps(form: str) -> None:
     qubo = _qubo(form)
     sampler = samplers.Temper(60_000, num_betas=4, beta_range=(5e-4, 1e-3), cluster_every=0)
@@ -97,6 +98,7 @@ def test_tempering_of_many_sweeps(form: str) -> None:
     ],
     ids=["steps", "sweeps a step"],
 )
+@pytest.mark.slow
 def test_populations_of_many_sweeps(sampler: Any) -> None:
     qubo = _qubo()
     prepared, _, last = _ran(sampler, _task(qubo))
@@ -105,6 +107,7 @@ def test_populations_of_many_sweeps(sampler: Any) -> None:
     np.testing.assert_allclose(last.best_energy, -_exact(qubo, view.unload(last.best)), rtol=0, atol=_FEW)
 
 
+@pytest.mark.slow
 def test_slices_of_many_sweeps() -> None:
     qubo = _qubo()
     sampler = samplers.PathIntegral(60_000, 4, beta=2e-3, gamma_range=(900.0, 1000.0))
@@ -115,6 +118,7 @@ def test_slices_of_many_sweeps() -> None:
     np.testing.assert_allclose(last.best_energy, -_exact(qubo, view.unload(last.best)), rtol=0, atol=_FEW)
 
 
+@pytest.mark.slow
 def test_a_long_phase_of_tabu() -> None:
     """The elite of one phase of 60000 n flips, its energy as the search had it."""
     qubo = _qubo()
