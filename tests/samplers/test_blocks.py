@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -20,6 +21,15 @@ from tests.samplers.test_contract import NAMES, make
 MOVES = tuple(row.name for row in samplers.table() if row.blocks)
 OTHERS = tuple(name for name in NAMES if name not in MOVES)
 KEY = 7
+# The automatic range is a second program to compile, of which one test is enough.
+RANGED = ("anneal", "temper", "population")
+
+
+def ranged(name: str) -> Any:
+    """Short settings, as in the contract tests."""
+    if name == "decompose":
+        return samplers.Decompose(ranged("anneal"), size=9, num_rounds=6, sub_reads=2)
+    return dataclasses.replace(make(name), beta_range=(0.05, 2.0)) if name in RANGED else make(name)
 
 
 def lowest(qubo: Qubo, held: Blocks) -> np.ndarray:
@@ -32,7 +42,7 @@ def lowest(qubo: Qubo, held: Blocks) -> np.ndarray:
 def test_bits_energies_and_minimum(name: str, form: str) -> None:
     """Three problems, blocks of all kinds: feasible as info says, energies without penalties. One that moves blocks
     keeps all of them, finds the lowest state inside, and its reads depend neither on their number nor on jit."""
-    qubo, held, sampler = problems.qubo(form, 14, (3,)), blocked.ALL, make(name)
+    qubo, held, sampler = problems.qubo(form, 14, (3,)), blocked.ALL, ranged(name)
     samples = sampler(jax.random.key(KEY), qubo, 8, blocks=held)
     np.testing.assert_allclose(samples.energies, problems.energies(qubo, samples.bits), rtol=1e-6, atol=1e-5)
     kept = np.asarray(held.feasible(samples.bits))
@@ -41,8 +51,9 @@ def test_bits_energies_and_minimum(name: str, form: str) -> None:
     if name in MOVES:
         assert kept.all()
         np.testing.assert_allclose(samples.best_energy, lowest(qubo, held), rtol=1e-6, atol=1e-5)
-        inside = jax.jit(lambda held: sampler(jax.random.key(KEY), qubo, 12, blocks=held).bits)(held)
-        np.testing.assert_array_equal(inside[..., :8, :], samples.bits)
+        if name in RANGED:
+            inside = jax.jit(lambda held: sampler(jax.random.key(KEY), qubo, 12, blocks=held).bits)(held)
+            np.testing.assert_array_equal(inside[..., :8, :], samples.bits)
     elif name == "exact":
         np.testing.assert_allclose(samples.best_energy, lowest(qubo, held), rtol=1e-6, atol=1e-5)
 
@@ -60,19 +71,19 @@ def test_blocks_of_unknown_kinds_are_kept_by_penalties_and_others_by_moves(monke
     """An anneal that knows one-hot groups alone; the candidate inside the blocks is taken."""
     monkeypatch.setattr(samplers.Anneal, "blocks", ("one_hot",))
     qubo, held = problems.qubo("dense", 10), blocked.CASES["mixed"]
-    samples = samplers.Anneal(60)(jax.random.key(KEY), qubo, 16, blocks=held)
+    samples = samplers.Anneal(60, beta_range=(0.02, 2.0))(jax.random.key(KEY), qubo, 16, blocks=held)
     assert np.asarray(held.of_kinds(["one_hot"]).feasible(samples.bits)).all()
     np.testing.assert_allclose(samples.best_energy, lowest(qubo, held), rtol=1e-6, atol=1e-5)
 
 
 def test_sharded_and_within_hand_them_on() -> None:
-    qubo, held, sampler = problems.qubo("dense", 10), blocked.CASES["mixed"], make("anneal")
+    qubo, held, sampler = problems.qubo("dense", 10), blocked.CASES["mixed"], ranged("anneal")
     alone = sampler(jax.random.key(KEY), qubo, 8, blocks=held)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("reads",))
     spread = samplers.Sharded(sampler, mesh)(jax.random.key(KEY), qubo, 8, blocks=held)
     np.testing.assert_array_equal(spread.bits, alone.bits)
-    for name in ("anneal", "temper", "tabu"):
-        longer = within(make(name), 0.05)(jax.random.key(KEY), qubo, 8, blocks=held)
+    for name in ("anneal", "tabu"):
+        longer = within(ranged(name), 0.05)(jax.random.key(KEY), qubo, 8, blocks=held)
         np.testing.assert_allclose(longer.best_energy, lowest(qubo, held), rtol=1e-6, atol=1e-5)
         assert np.asarray(longer.info["chunk_lowest"])[-1] == longer.best_energy
 
