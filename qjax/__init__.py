@@ -2,8 +2,10 @@
 
 from qjax import samplers
 from qjax.descend.refine import Refine, Refined, refine
-from qjax.energy import penalties
+from qjax.energy import blocks, penalties
+from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
+from qjax.energy.finder import Found, find_blocks
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Ising, Qubo
 from qjax.formulate.encodings import Codebook, Direction, Encoding, FixedPoint, Mask, Rounding, Sign, Ternary, encode
@@ -17,11 +19,13 @@ from qjax.ledger import Ledger
 from qjax.samplers.samples import Samples
 
 __all__ = [
+    "Blocks",
     "Codebook",
     "Dense",
     "Direction",
     "Encoding",
     "FixedPoint",
+    "Found",
     "Gram",
     "Implicit",
     "Ising",
@@ -41,8 +45,10 @@ __all__ = [
     "Sparse",
     "Ternary",
     "Trained",
+    "blocks",
     "conv_patches",
     "encode",
+    "find_blocks",
     "fitted",
     "gauss_newton",
     "hessian",

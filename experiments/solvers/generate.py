@@ -1,10 +1,12 @@
-"""Random spin problems, E = sum_edges J_ij s_i s_j, s in {-1, 1}^n; of the planted ones the minimum is known.
+"""Random spin problems, E = sum_edges J_ij s_i s_j, s in {-1, 1}^n; of the planted ones the minimum is known. And one
+in bits, E = x'Qx.
 
     sk-500            complete graph, J = +-1 (Sherrington and Kirkpatrick)
     regular3-1000     random 3-regular graph, J = +-1
     lattice2-32       square lattice of side 32, periodic, J = +-1;  lattice3-10: cubic
     wishart-100-0.6   Wishart planting, alpha = M/n = 0.6 (Hamze, Raymond, Pattison, Biswas, Katzgraber 2020)
     tile-32           tile planting on the periodic square lattice (Hamze, Jacob, Ochoa, Perera, Wang, Katzgraber 2018)
+    dense-fields-500  all pairs and the diagonal of Q, uniform integers in -50 .. 50 (the class of gka5f)
 
 A fourth part, as in sk-500-s7, is the seed (0 without it).
 """
@@ -17,13 +19,14 @@ import numpy as np
 from experiments.landscapes.functions import wishart_couplings
 from experiments.solvers.graphs import regular
 from experiments.solvers.instances.problem import Instance, qubo_of
+from qjax.energy.qubo import Qubo
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def generate(name: str) -> Instance:
     """The problem of that name. Errors: ValueError for an unknown name or an impossible size."""
-    match = re.fullmatch(r"([a-z]+)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
+    match = re.fullmatch(r"([a-z]+(?:-[a-z]+)?)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
     kinds: dict[str, Callable[[np.random.Generator, int], tuple[int, Edges, float | None]]] = {
         "sk": sk,
         "regular3": regular3,
@@ -31,8 +34,9 @@ def generate(name: str) -> Instance:
         "lattice3": lambda rng, side: lattice(rng, (side, side, side)),
         "tile": tile,
     }
-    if match is None or (match[1] + match[2] not in kinds and match[1] != "wishart"):
-        raise ValueError(f"unknown problem {name!r}: there are {', '.join(kinds)} and wishart, as in sk-500")
+    if match is None or (match[1] + match[2] not in kinds and match[1] not in ("wishart", "dense-fields")):
+        known = ", ".join((*kinds, "dense-fields"))
+        raise ValueError(f"unknown problem {name!r}: there are {known} and wishart, as in sk-500")
     kind, size, seed = match[1] + match[2], int(match[3]), int(match[5] or 0)
     rng = np.random.default_rng([3, size, sum(map(ord, kind)), seed])
     planted: float | None
@@ -40,6 +44,8 @@ def generate(name: str) -> Instance:
         n, edges, planted = wishart(rng, size, float(match[4] or 1.0))
     elif match[4]:
         raise ValueError(f"{kind} has no parameter {match[4]}")
+    elif kind == "dense-fields":
+        return Instance(name, "qubo", dense_fields(rng, size))
     else:
         n, edges, planted = kinds[kind](rng, size)
     return spins(name, n, edges, planted)
@@ -56,6 +62,15 @@ def spins(name: str, n: int, edges: Edges, planted: float | None = None) -> Inst
 def sk(rng: np.random.Generator, n: int) -> tuple[int, Edges, None]:
     rows, cols = np.triu_indices(n, 1)
     return n, (rows, cols, _signs(rng, rows.size)), None
+
+
+def dense_fields(rng: np.random.Generator, n: int) -> Qubo:
+    """Errors: ValueError for n = 0."""
+    if n < 1:
+        raise ValueError("a problem needs at least one bit")
+    matrix = np.triu(rng.integers(-50, 51, (n, n))).astype(np.float64)
+    rows, cols = np.nonzero(np.triu(matrix, 1))
+    return qubo_of(n, np.diagonal(matrix), rows, cols, matrix[rows, cols])
 
 
 def regular3(rng: np.random.Generator, n: int) -> tuple[int, Edges, None]:

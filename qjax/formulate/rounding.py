@@ -17,6 +17,8 @@ A Qubo of batch (C,) takes the states as (C, num_reads, n / C) instead (`qjax.hy
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,7 @@ def sequential(
     temperature: float | jax.Array = 0.0,
     *,
     damping: float = 0.0,
+    order: Literal["given", "descending"] = "given",
 ) -> jax.Array:
     """States (num_reads, n) int8 of the encoding: the minimiser of q over the encoded leaf, sequentially rounded.
 
@@ -48,11 +51,17 @@ def sequential(
     (num_reads,); at 0 rounding is deterministic (Babai's), and all reads are equal. damping: added to the diagonal of
     H throughout, also for the minimiser. Where H is then singular, its minimiser of least norm is rounded, with the
     factor L of a matrix near to H; where H is not positive semidefinite, without feedback (`qjax.formulate.solve`).
+    order: in which parameters are rounded: "given", that of the leaf, or "descending" in the diagonal of H, the
+    parameters that cost most first, while all others can still make up for their errors (for a layer, GPTQ's
+    activation order).
     After one factorisation of H the work is O(P^2 num_reads) for P parameters, O(F^2 C num_reads) for a shared Gram
     matrix (F, F), whose C channels are rounded in parallel.
     Errors: ValueError unless H is a shared Gram matrix or a matrix on one leaf, and the encoding is of that leaf alone,
-    in digits, with bits of its own for every parameter; for a negative damping, or a temperature of another shape.
+    in digits, with bits of its own for every parameter; for a negative damping, a temperature of another shape, or
+    another order.
     """
+    if order not in ("given", "descending"):
+        raise ValueError(f"order must be given or descending, got {order!r}")
     part, matrix = _problem(quadratic, encoding)
     if damping < 0:
         raise ValueError(f"damping must not be negative, got {damping}")
@@ -68,16 +77,22 @@ def sequential(
     # the leaf.
     axis = quadratic.curvature.channel_axis if isinstance(quadratic.curvature, _SHARED) else None
     damped = matrix + jnp.asarray(damping, dtype) * jnp.eye(matrix.shape[0], dtype=dtype)
+    shifts, widths = _as_rows(target - origin, axis), _as_rows(steps, axis)
+    places = jnp.argsort(-jnp.diagonal(damped), stable=True) if order == "descending" else None
+    if places is not None:
+        damped, shifts, widths = damped[places][:, places], shifts[places], widths[places]
     codes = _rounded(
         key,
         # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
         # the factor transposed and reversed back.
         factor(damped[::-1, ::-1]).T[::-1, ::-1],
-        _as_rows(target - origin, axis),
-        _as_rows(steps, axis),
+        shifts,
+        widths,
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
         jnp.broadcast_to(heat, (num_reads,)),
     )
+    if places is not None:
+        codes = codes[jnp.argsort(places)]
     shape = target.shape
     codes = codes.reshape(*shape, num_reads) if axis is None else from_channel_rows(codes, shape, axis)
     bits = jnp.asarray(_patterns(part))[codes]  # (*leaf, reads, digits)

@@ -5,6 +5,8 @@ qjax.interop.dimod        dimod samplers as qjax samplers
 qjax.interop.dwave        quantum processors and Leap's hybrid solvers
 qjax.interop.flax         flax models, linen and nnx, as pure functions of parameters and state
 qjax.interop.qiskit       QAOA's circuit on Qiskit's simulators and IBM's processors
+qjax.interop.discrete     DiscreteQuadraticModel -> Qubo and blocks
+qjax.interop.constrained  ConstrainedQuadraticModel -> Qubo and blocks
 qjax.interop.bqm          Qubo <-> BinaryQuadraticModel, Samples -> SampleSet
 """
 

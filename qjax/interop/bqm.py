@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from qjax.energy import couplings as forms
-from qjax.energy.couplings import Dense, Sparse
+from qjax.energy.couplings import Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
+from qjax.energy.terms import Terms
 from qjax.samplers.samples import Samples
 
-# Where more than this share of all pairs is coupled, a matrix is both smaller and faster than a list of edges.
-_DENSE_SHARE = 0.1
-_BLOCK = 256
 _ROUNDING = 2.0**-48
 # Names of a sample set's own: `num_occurrences` means there what it means here.
 _TAKEN = frozenset({"sample", "energy", "vartype", "info", "aggregate_samples", "sort_labels", "samples_like", "bqm"})
@@ -61,6 +58,11 @@ def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
     The spin form of a binary model gives the same Qubo: linear terms that are no more than rounding become 0.
     Errors: ValueError for another form, and for biases that are not finite.
     """
+    return terms_of(bqm).qubo(form, Labels.of_names(bqm.variables))
+
+
+def terms_of(bqm: Any) -> Terms:
+    """The terms of a binary or spin model in bits, in its order of variables."""
     is_spin = bqm.vartype.name != "BINARY"
     binary = bqm.change_vartype("BINARY", inplace=False) if is_spin else bqm
     n = binary.num_variables
@@ -71,29 +73,7 @@ def from_bqm(bqm: Any, form: str | None = None) -> Qubo:
         # 2h - 2 sum J: what is left of terms that cancel would break ties between states of equal energy.
         summed = sum(np.bincount(ends, np.abs(weights), n) for ends in (rows, cols))
         linear = np.where(np.abs(linear) <= _ROUNDING * summed, 0.0, linear)
-    if form not in (None, "dense", "sparse"):
-        raise ValueError(f"form must be 'dense', 'sparse' or None, got {form!r}")
-    if form == "dense" or (form is None and weights.size > _DENSE_SHARE * n * (n - 1) / 2):
-        couplings: forms.Couplings = Dense(_symmetric(n, rows, cols, weights))
-    else:
-        couplings = Sparse.from_edges(n, rows, cols, weights)
-    labels = Labels.of_names(binary.variables)
-    return Qubo.from_terms(linear, couplings, float(vectors.offset), labels=labels)
-
-
-def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, weights: np.ndarray) -> Any:
-    """The symmetric matrix (n, n) of edges rows, cols, weights (E,), every edge listed once."""
-    import jax.numpy as jnp
-
-    matrix = np.zeros((n, n), jnp.zeros(0).dtype)
-    matrix[rows, cols] = weights
-    # In blocks that fit the processor's cache: at n = 4000, M + M' of the whole matrix takes twice as long.
-    for i in range(0, n, _BLOCK):
-        for j in range(0, i + 1, _BLOCK):
-            here, there = np.s_[i : i + _BLOCK, j : j + _BLOCK], np.s_[j : j + _BLOCK, i : i + _BLOCK]
-            both = matrix[here] + matrix[there].T
-            matrix[here], matrix[there] = both, both.T
-    return jnp.asarray(matrix)
+    return Terms(linear, rows, cols, weights, float(vectors.offset))
 
 
 def to_sampleset(qubo: Qubo, samples: Samples) -> Any:
@@ -109,14 +89,24 @@ def sampleset_of(bqm: Any, variables: list[Any], samples: Samples) -> Any:
     """Reads of a model's problem, whose bits are `variables` in order, as `to_sampleset` has them, in its vartype."""
     import dimod
 
+    bits = np.asarray(samples.bits)
+    values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
+    answer = dimod.SampleSet.from_samples_bqm((values, variables), bqm, **vectors_of(samples))
+    answer.info.update(info_of(samples))
+    return answer
+
+
+def vectors_of(samples: Samples) -> dict[str, np.ndarray]:
+    """Info of single reads as a sample set's data vectors. Errors: ValueError for a name that sample sets use."""
     vectors = {name: np.asarray(value) for name, value in samples.read_info.items()}
     if taken := vectors.keys() & _TAKEN:
         raise ValueError(f"info of single reads: sample sets use the name {sorted(taken)[0]!r} for something else")
-    bits = np.asarray(samples.bits)
-    values = bits if bqm.vartype is dimod.BINARY else 2 * bits - 1
-    answer = dimod.SampleSet.from_samples_bqm((values, variables), bqm, **vectors)
-    answer.info.update({name: _plain(value) for name, value in samples.call_info.items()})
-    return answer
+    return vectors
+
+
+def info_of(samples: Samples) -> dict[str, Any]:
+    """Other info as plain lists and numbers."""
+    return {name: _plain(value) for name, value in samples.call_info.items()}
 
 
 def _plain(value: Any) -> Any:

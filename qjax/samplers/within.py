@@ -10,9 +10,10 @@ Chunk k draws from fold_in(key, k). The sampler's `with_more_time` says what a c
     restart     (greedy, population, path_integral, qaoa, random) the same call again, from new states
     once        (exact) one chunk
 
-`auto` does what the sampler that it chooses does. Host samplers, and wrappers such as `qjax.annealers.Noisy`, get
-longer by a field num_sweeps or num_steps that holds a number, unless their own `with_more_time` is "restart" or "once";
-without such a field they restart. So a chunk of a quantum processor is a whole call, with all of its submissions.
+`auto` goes from one of its samplers to another, each by its own rule, and restarts schedules that gain no more by being
+longer (qjax.samplers.turns). Host samplers, and wrappers such as `qjax.annealers.Noisy`, get longer by a field
+num_sweeps or num_steps that holds a number, unless their own `with_more_time` is "restart" or "once"; without such a
+field they restart. So a chunk of a quantum processor is a whole call, with all of its submissions.
 
 A call of a host sampler may have been paid for. Where one fails, what came back, in it and before, is returned, with
 the error under `info["error"]`; it is raised only where some problem of the call has no read at all. An error tells
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -31,13 +32,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_static
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.auto import Auto, row_of
+from qjax.samplers.contract import Sampler
+from qjax.samplers.portfolio import Entrant, can_race, race
 from qjax.samplers.samples import Samples
+from qjax.samplers.sharded import Sharded
+from qjax.samplers.turns import Runner, Turns, extension, length
 
 _clock = time.perf_counter
-_LENGTHS = ("num_sweeps", "num_steps")
 
 
 @register_static
@@ -56,14 +61,16 @@ class Within:
     """`sampler` for `seconds` of wall-clock. growth: a chunk is at most this many times as long as the one before.
 
     Compilation is outside the budget: the programs of all chunks are compiled (and run for no step) before the clock
-    starts. The first chunk, the sampler as it stands, always runs in full; a further one only where it is expected to
-    end in time, judged by the seconds of the one before. Bits depend on the clock, unlike those of the sampler itself.
+    starts; the pilot of `auto` is inside. The first chunk, the sampler as it stands, always runs in full; a further one
+    only where it is expected to end in time, judged by the seconds of the one before. Bits depend on the clock, unlike
+    those of the sampler itself.
 
     info: seconds, spent (a sampler's own table of seconds is kept instead); compile_seconds, before; chunks, their
     number; sweeps (or steps: the sampler's num_sweeps or num_steps added up over the chunks; chunks where it has
     neither), made by each read; chunk_seconds (chunks,), when each ended; chunk_lowest (*batch, chunks), the lowest
     energy by then; the last chunk's info by problem, but tables and the sampler's `counts` added up over all; the info
-    by read of the chunk that a read is from; and error, a `Failure`, where a call failed.
+    by read of the chunk that a read is from; choice, tried and given, of `auto` after a pilot; and error, a `Failure`,
+    where a call failed.
     Errors: ValueError for seconds that are not positive, growth below 1, or no qjax sampler.
     """
 
@@ -80,53 +87,82 @@ class Within:
         if not math.isfinite(self.growth) or self.growth < 1:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The kinds of blocks that the sampler keeps by its moves."""
+        return tuple(getattr(self.sampler, "blocks", ()))
+
+    @property
+    def adds_moves(self) -> bool:
+        """Whether the sampler moves groups that were found."""
+        return bool(getattr(self.sampler, "adds_moves", False))
+
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """As the sampler's own call. Errors: its own where nothing came back; ValueError where the call is traced."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states, blocks))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
-        extension, sweeps = self._extension(qubo, num_reads)
         began = _clock()
-        first = jax.random.fold_in(key, 0)
-        if not self.sampler.is_host:
-            # A wrapper, which cannot make zero steps, makes a whole run.
-            warm = self._chunk(first, qubo, num_reads, states, 0)
-            if extension == "continue":
-                # Chunks that have states to start from are another program than the first one.
-                warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
-            jax.block_until_ready(warm)
+        if blocks is None and isinstance(self.sampler, Sampler | Sharded):
+            blocks = self.sampler.found(qubo)
+        entrants = self._entrants(key, qubo, states, blocks)
+        runners = [self._runner(entrant, qubo, num_reads, states, blocks) for entrant in entrants]
+        if len(entrants) > 1:
+            race(entrants, key, qubo, num_reads, states)
+        for runner in runners:
+            self._warm(runner, jax.random.fold_in(key, 0), qubo, num_reads)
         start = _clock()
-        compiled, before, repeats, total_repeats = start - began, 0.0, 1, 0
+        compiled, before = start - began, 0.0
+        looked: dict[str, Any] = {}
+        if len(entrants) > 1:
+            raced = race(entrants, key, qubo, num_reads, states)
+            names = [entrant.name for entrant in raced.entrants]
+            runners.sort(key=lambda runner: names.index(runner.name))
+            looked = {"tried": raced.tried}
+            before = _clock() - start
+        turns = Turns(runners)
         best: _Best | None = None
         failure: Failure | None = None
         ends: list[float] = []
         lowest: list[np.ndarray] = []
         call_info: dict[str, Any] = {}
+        now, repeats = runners[0], 1
         while repeats:
-            samples, failure = self._attempt(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats)
+            samples, failure = self._attempt(now, jax.random.fold_in(key, len(ends)), qubo, num_reads, repeats)
             if samples is None or (best is None and np.isinf(np.asarray(samples.energies)).any()):
                 assert failure is not None
                 if best is None:
                     raise failure.error
                 break
-            best = _lower(best, samples)
+            best, lowered = _lower(best, samples)
             call_info = _added_up(call_info, samples.call_info, getattr(self.sampler, "counts", frozenset()))
-            lowest.append(best.energies.min(axis=-1))
-            if extension == "continue":
-                states = samples.bits
-            now = _clock() - start
-            total_repeats += repeats
-            ends.append(now)
-            repeats = 0 if failure else self._next(extension, repeats, now - before, self.seconds - now)
-            before = now
+            lowest.append(best.ranks.min(axis=-1))
+            if now.extension == "continue":
+                now.states = samples.bits
+            ends.append(_clock() - start)
+            now.ended(repeats, ends[-1] - before, float(np.mean(samples.energies)), self.growth)
+            before = ends[-1]
+            now, repeats = (now, 0) if failure else turns.next(now, lowered, self.seconds - before)
         assert best is not None
+        if looked:
+            given = {runner.name: np.float64(runner.total * runner.sweeps) for runner in runners}
+            looked |= {"given": given, "choice": np.int32(row_of(qubo, blocks))}
         info = {
             "seconds": np.float64(ends[-1]),
             **{name: value for name, value in call_info.items() if name != "seconds" or isinstance(value, dict)},
             **best.read_info,
+            **looked,
             "compile_seconds": np.float64(compiled),
             "chunks": np.int64(len(ends)),
-            "sweeps": np.int64(total_repeats * sweeps),
+            "sweeps": np.int64(sum(runner.total * runner.sweeps for runner in runners)),
             "chunk_seconds": np.array(ends),
             "chunk_lowest": np.stack(lowest, axis=-1),
         }
@@ -134,23 +170,48 @@ class Within:
             info["error"] = failure
         return Samples(jnp.asarray(best.bits), jnp.asarray(best.energies), info, frozenset(best.read_info))
 
-    def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
-        """(what a further chunk is, sweeps of the first chunk)."""
-        if isinstance(self.sampler, Sampler | Sharded):
-            works = self.sampler.algorithm_for(qubo, num_reads)
-            return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
-        wanted, length = getattr(self.sampler, "with_more_time", "longer"), _length(self.sampler)
-        extension = "longer" if length is not None and wanted == "longer" else "restart"
-        return "once" if wanted == "once" else extension, 1 if length is None else length[1]
+    def _auto(self) -> Auto | None:
+        sampler = self.sampler.sampler if isinstance(self.sampler, Sharded) else self.sampler
+        return sampler if isinstance(sampler, Auto) else None
+
+    def _entrants(
+        self, key: jax.Array, qubo: Qubo, states: jax.Array | None, blocks: Blocks | None
+    ) -> tuple[Entrant, ...]:
+        """Who takes turns: those that `auto` chooses from, or the sampler alone."""
+        auto = self._auto()
+        if auto is None or not can_race(key, qubo, states):
+            return (Entrant("", self.sampler),)
+        entrants = auto.entrants(qubo, blocks)
+        return entrants if len(entrants) > 1 else (Entrant("", self.sampler),)
+
+    def _runner(
+        self, entrant: Entrant, qubo: Qubo, num_reads: int, states: jax.Array | None, blocks: Blocks | None
+    ) -> Runner:
+        sampler: Any = entrant.sampler
+        if entrant.name and isinstance(self.sampler, Sharded):
+            sampler = replace(self.sampler, sampler=sampler)
+        kind, sweeps = extension(sampler, qubo, num_reads, blocks)
+        work = entrant.work * sweeps
+        return Runner(entrant.name, sampler, kind, sweeps, work, self._auto() is not None, states, blocks)
+
+    def _warm(self, runner: Runner, key: jax.Array, qubo: Qubo, num_reads: int) -> None:
+        """Compiles the programs of a runner, by runs of no step; a wrapper, which has none, makes a whole one."""
+        if runner.sampler.is_host:
+            return
+        warm = self._chunk(runner, key, qubo, num_reads, 0)
+        if runner.extension == "continue":
+            # Chunks that have states to start from are another program than the first one.
+            warm = self._chunk(replace(runner, states=warm.bits), key, qubo, num_reads, 0)
+        jax.block_until_ready(warm)
 
     def _attempt(
-        self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int
+        self, runner: Runner, key: jax.Array, qubo: Qubo, num_reads: int, repeats: int
     ) -> tuple[Samples | None, Failure | None]:
         """(what came back, the failure or None) of a chunk; a sampler that is not on the host raises instead."""
-        if not self.sampler.is_host:
-            return self._chunk(key, qubo, num_reads, states, repeats), None
+        if not runner.sampler.is_host:
+            return self._chunk(runner, key, qubo, num_reads, repeats), None
         try:
-            return self._chunk(key, qubo, num_reads, states, repeats), None
+            return self._chunk(runner, key, qubo, num_reads, repeats), None
         except Exception as error:
             # An error within a piece of a problem speaks of that piece, not of this call.
             came = None if isinstance(self.sampler, Sampler) else getattr(error, "samples", None)
@@ -158,24 +219,17 @@ class Within:
                 came = None
             return came, Failure(error)
 
-    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int) -> Samples:
-        if isinstance(self.sampler, Sampler | Sharded):
-            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats))
+    def _chunk(self, runner: Runner, key: jax.Array, qubo: Qubo, num_reads: int, repeats: int) -> Samples:
+        sampler = runner.sampler
+        if isinstance(sampler, Sampler | Sharded):
+            samples: Samples = sampler.repeated(key, qubo, num_reads, runner.states, jnp.int32(repeats), runner.blocks)
             return samples
-        longer, length = self.sampler, _length(self.sampler)
-        if length is not None and repeats > 1:
-            longer = replace(longer, **{length[0]: repeats * length[1]})
-        answered: Samples = longer(key, qubo, num_reads, states)
+        found = length(sampler)
+        if found is not None and repeats > 1:
+            sampler = replace(sampler, **{found[0]: repeats * found[1]})
+        also = {} if runner.blocks is None else {"blocks": runner.blocks}
+        answered: Samples = sampler(key, qubo, num_reads, runner.states, **also)
         return answered
-
-    def _next(self, extension: str, repeats: int, took: float, left: float) -> int:
-        """How often each step of the next chunk is made; 0: there is no further chunk."""
-        if extension == "once" or left <= 0:
-            return 0
-        fits = left * repeats / max(took, 1e-9)
-        if extension != "longer":
-            return int(fits >= 1)
-        return int(min(math.ceil(repeats * self.growth), fits, 2**30))
 
 
 def within(sampler: Any, seconds: float, growth: float = 2.0) -> Within:
@@ -193,29 +247,27 @@ class _Best(NamedTuple):
     energies: np.ndarray
     read_info: dict[str, np.ndarray]
 
-
-def _length(sampler: Any) -> tuple[str, int] | None:
-    """The field that says how long a sampler runs, and its number; None where there is none."""
-    for name in (field.name for field in fields(sampler) if field.init) if is_dataclass(sampler) else ():
-        value = getattr(sampler, name)
-        if name in _LENGTHS and isinstance(value, int) and value > 0:
-            return name, value
-    return None
+    @property
+    def ranks(self) -> np.ndarray:
+        """The energies, infinite for reads that are known to break their blocks."""
+        return np.where(self.read_info.get("feasible", True), self.energies, np.inf)
 
 
-def _lower(best: _Best | None, samples: Samples) -> _Best:
-    """Of each read the state of lower energy, with the info that both chunks have."""
+def _lower(best: _Best | None, samples: Samples) -> tuple[_Best, bool]:
+    """(of each read the state of lower energy, with the info that both chunks have; whether the lowest of a problem
+    is lower than before)."""
     info = {name: np.asarray(value) for name, value in samples.read_info.items()}
     new = _Best(np.asarray(samples.bits), np.asarray(samples.energies), info)
     if best is None:
-        return new
-    lower = new.energies < best.energies
+        return new, True
+    lower = new.ranks < best.ranks
 
     def chosen(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(lower.reshape((*lower.shape, *(1,) * (a.ndim - lower.ndim))), a, b)
 
     shared = {name: chosen(value, best.read_info[name]) for name, value in info.items() if name in best.read_info}
-    return _Best(chosen(new.bits, best.bits), chosen(new.energies, best.energies), shared)
+    lowered = bool((new.ranks.min(axis=-1) < best.ranks.min(axis=-1)).any())
+    return _Best(chosen(new.bits, best.bits), chosen(new.energies, best.energies), shared), lowered
 
 
 def _added_up(before: dict[str, Any], now: dict[str, Any], counts: frozenset[str]) -> dict[str, Any]:

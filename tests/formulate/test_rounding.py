@@ -36,13 +36,14 @@ def _as_matrix(quadratic):
     return Quadratic(quadratic.centre, quadratic.value.sum(), quadratic.gradient, Matrix(matrix))
 
 
-def _by_hand(quadratic, encoding):
-    """Babai's rounding in NumPy by back substitution: H with both axes reversed is R'R, and w is rounded from the last
-    row of the upper triangular R up."""
+def _by_hand(quadratic, encoding, order):
+    """Babai's rounding in NumPy by back substitution, parameters in this order: H with both axes reversed is R'R, and w
+    is rounded from the last row of the upper triangular R up."""
     part = encoding.parts[0]
-    gram = np.asarray(quadratic.curvature.gram, np.float64)
-    target = np.asarray(minimiser(quadratic, encoding.params).params["kernel"], np.float64)
-    origin, step = np.asarray(part.origin, np.float64), np.broadcast_to(part.step, part.origin.shape)
+    gram = np.asarray(quadratic.curvature.gram, np.float64)[np.ix_(order, order)]
+    target = np.asarray(minimiser(quadratic, encoding.params).params["kernel"], np.float64)[order]
+    origin = np.asarray(part.origin, np.float64)[order]
+    step = np.broadcast_to(part.step, part.origin.shape)[order]
     flipped = np.linalg.cholesky(gram[::-1, ::-1]).T  # H reversed = R'R: row 0 of H is its last unknown
     chosen = np.zeros_like(target)
     rows = len(gram)
@@ -53,7 +54,7 @@ def _by_hand(quadratic, encoding):
             j = rows - 1 - i
             levels = origin[j, c] + step[j, c] * np.arange(4)
             w[i] = levels[np.abs(levels - wanted).argmin()]
-        chosen[:, c] = w[::-1]
+        chosen[order, c] = w[::-1]
     return chosen
 
 
@@ -61,7 +62,19 @@ def test_zero_temperature_is_babais_nearest_plane():
     quadratic, encoding = _problem()
     bits = _sequential(jax.random.key(0), quadratic, encoding)
     assert bits.shape == (1, encoding.num_bits) and bits.dtype == jnp.int8
-    np.testing.assert_allclose(encoding.decode(bits[0])["kernel"], _by_hand(quadratic, encoding), rtol=1e-5, atol=1e-5)
+    expected = _by_hand(quadratic, encoding, np.arange(6))
+    np.testing.assert_allclose(encoding.decode(bits[0])["kernel"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", [lambda quadratic: quadratic, lambda quadratic: _as_matrix(quadratic)])
+def test_parameters_of_largest_curvature_may_be_rounded_first(of):
+    quadratic, encoding = _problem()
+    order = np.argsort(-np.diagonal(quadratic.curvature.gram))
+    assert (order != np.arange(6)).any()
+    bits = sequential(jax.random.key(0), of(quadratic), encoding, order="descending")
+    found, expected = encoding.decode(bits[0])["kernel"], _by_hand(quadratic, encoding, order)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert (np.asarray(found) != _by_hand(quadratic, encoding, np.arange(6))).any()
 
 
 def test_a_matrix_on_the_leaf_rounds_like_the_gram_matrix_it_repeats():
@@ -124,6 +137,8 @@ def test_what_it_cannot_round_it_says():
         sequential(key, quadratic, encoding, 2, jnp.zeros(3))
     with pytest.raises(ValueError, match="damping"):
         sequential(key, quadratic, encoding, damping=-1.0)
+    with pytest.raises(ValueError, match="order"):
+        sequential(key, quadratic, encoding, order="ascending")
     with pytest.raises(ValueError, match="on bias alone"):
         sequential(key, quadratic, encode(params, {"bias": FixedPoint(step=1.0)}))
     with pytest.raises(ValueError, match="free digits"):

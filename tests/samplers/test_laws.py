@@ -42,7 +42,7 @@ def test_last_states_follow_the_boltzmann_law(form: str, acceptance: str) -> Non
     sampler = samplers.Anneal(60, beta_range=(beta, beta), acceptance=acceptance, return_states="last")
     bits = np.asarray(sampler(jax.random.key(11), qubo, reads).bits)
     weights = np.exp(-beta * problems.energies(qubo, problems.all_states(n)))
-    _assert_counts(bits @ (1 << np.arange(n)), weights)
+    assert_counts(bits @ (1 << np.arange(n)), weights)
 
 
 def test_last_states_of_a_batch_follow_each_problems_law() -> None:
@@ -55,7 +55,7 @@ def test_last_states_of_a_batch_follow_each_problems_law() -> None:
     states = problems.all_states(n)
     energies = problems.energies(qubo, np.broadcast_to(states, (2, *states.shape)))
     for problem in range(2):
-        _assert_counts(bits[problem] @ (1 << np.arange(n)), np.exp(-beta * energies[problem]))
+        assert_counts(bits[problem] @ (1 << np.arange(n)), np.exp(-beta * energies[problem]))
 
 
 @pytest.mark.parametrize("acceptance", ["metropolis", "heat_bath"])
@@ -73,7 +73,7 @@ def test_exchanges_follow_the_boltzmann_law_of_the_states_of_k_ones(acceptance: 
     weights = np.exp(-beta * problems.energies(qubo, states)) * (states.sum(-1) == k)
     chosen = weights > 0
     place = np.cumsum(chosen) - 1
-    _assert_counts(place[bits @ (1 << np.arange(n))], weights[chosen])
+    assert_counts(place[bits @ (1 << np.arange(n))], weights[chosen])
 
 
 @pytest.mark.parametrize(("form", "rung"), [("dense", 0), ("dense", -1), ("sparse", -1)])
@@ -86,7 +86,7 @@ def test_rungs_of_tempering_follow_their_laws(form: str, rung: int) -> None:
     sampler = samplers.Temper(40, betas=betas, cluster_every=1, return_states="last", return_rung=rung)
     bits = np.asarray(sampler(jax.random.key(13), qubo, 2048).bits)
     weights = np.exp(-betas[rung] * problems.energies(qubo, problems.all_states(n)))
-    _assert_counts(bits @ (1 << np.arange(n)), weights)
+    assert_counts(bits @ (1 << np.arange(n)), weights)
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
@@ -114,7 +114,7 @@ def test_a_member_of_the_final_population_follows_the_boltzmann_law() -> None:
     sampler = samplers.Population(beta_schedule=(0.1, 0.2, beta), sweeps_per_beta=5, return_states="last")
     bits = np.asarray(sampler(jax.random.key(15), qubo, 2048).bits)
     weights = np.exp(-beta * problems.energies(qubo, problems.all_states(n)))
-    _assert_counts(bits @ (1 << np.arange(n)), weights)
+    assert_counts(bits @ (1 << np.arange(n)), weights)
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
@@ -132,7 +132,7 @@ def test_a_slice_follows_the_law_of_the_trotter_system(form: str) -> None:
     coupling = -0.5 * np.log(np.tanh(beta * gamma / slices))
     step = one[:, None] * np.exp(coupling * spins @ spins.T)
     weights = np.diag(np.linalg.matrix_power(step, slices))
-    _assert_counts(bits @ (1 << np.arange(n)), weights)
+    assert_counts(bits @ (1 << np.arange(n)), weights)
 
 
 @pytest.mark.parametrize("fields", [{}, {"passes": 1}])
@@ -161,7 +161,7 @@ def test_cluster_moves_keep_the_energy_of_the_pair(fields: dict[str, int], monke
     assert (sizes.min() >= 1 and sizes.max() > 8) if not fields else (0 == sizes.min() < sizes.max())
 
 
-def _assert_counts(numbers: np.ndarray, weights: np.ndarray) -> None:
+def assert_counts(numbers: np.ndarray, weights: np.ndarray) -> None:
     counts = np.bincount(numbers, minlength=weights.size)
     expected = weights / weights.sum() * numbers.size
     # States too rare for the chi-square approximation share one bin.

@@ -26,7 +26,32 @@ def test_generated_graphs() -> None:
     assert (one == same).all() and (one != other).any()
 
 
-@pytest.mark.parametrize("name", ["sk", "ring-5", "lattice-5", "regular3-5", "lattice2-2", "tile-5", "sk-9-0.5"])
+def test_dense_problems_with_fields_are_integers_on_all_pairs() -> None:
+    first, second = (generate(name).qubo for name in ("dense-fields-40", "dense-fields-40-s1"))
+    matrix, fields = np.asarray(first.couplings.to_dense()), np.asarray(first.linear)
+    drawn = np.concatenate([matrix[np.triu_indices(40, 1)], fields])
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    assert 45 <= np.abs(drawn).max() <= 50 and np.unique(drawn).size > 95
+    x = np.random.default_rng(0).integers(0, 2, 40)
+    np.testing.assert_allclose(first.energies(x), x @ np.triu(matrix, 1) @ x + fields @ x, rtol=1e-6)
+    assert (np.asarray(second.linear) != fields).any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sk",
+        "dense-fields",
+        "sk-fields-9",
+        "dense-fields-9-0.5",
+        "ring-5",
+        "lattice-5",
+        "regular3-5",
+        "lattice2-2",
+        "tile-5",
+        "sk-9-0.5",
+    ],
+)
 def test_names_and_sizes_that_there_are_not(name: str) -> None:
     with pytest.raises(ValueError, match=r"unknown problem|regular|lattice|tile|parameter"):
         generate(name)
