@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
+from qjax import blocks
 from qjax.energy.couplings import Gram, Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers.auto import CHOICES
 from qjax.samplers.portfolio import Entrant, race
+from qjax.samplers.within import within
 from tests.samplers import problems
 
 
@@ -92,6 +94,19 @@ def test_a_call_outside_a_trace_looks_before_it_chooses() -> None:
     np.testing.assert_array_equal(traced.bits, auto.algorithm_for(qubo, 8)(key, qubo, 8).bits)
     assert "tried" not in traced.info and "tried" not in auto(key, problems.qubo("dense", 20, (2,)), 8).info
     assert chosen == {"anneal", "bifurcation"}
+
+
+@pytest.mark.usefixtures("small_pilots")
+@pytest.mark.parametrize("way", ["alone", pytest.param("sharded", marks=pytest.mark.slow), "within"])
+def test_blocks_that_exclude_states_need_no_pilot(way: str) -> None:
+    """Anneal moves them; those that exclude nothing leave the choice to a pilot."""
+    auto, qubo = samplers.Auto(num_sweeps=20), problems.qubo("dense", n=20)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("reads",))
+    call: Any = {"alone": auto, "sharded": samplers.Sharded(auto, mesh), "within": within(auto, 0.001)}[way]
+    for held, looks in ((blocks.one_hot([range(4), range(4, 10)]), False), (blocks.digits([range(4)]), True)):
+        samples = call(jax.random.key(0), qubo, 8, blocks=held)
+        assert np.asarray(samples.info["feasible"]).all() and ("tried" in samples.info) == looks
+        assert CHOICES[int(samples.info["choice"])].takes.startswith("dense" if looks else "blocks")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,7 +67,7 @@ def groups_of_four(n: int, weight: float) -> tuple[Any, Any]:
     return matrix + np.kron(np.eye(n // 4), group), held
 
 
-@pytest.mark.parametrize("weight", [700.0, 1e6])
+@pytest.mark.parametrize("weight", [pytest.param(700.0, marks=pytest.mark.slow), 1e6])
 def test_auto_finds_what_blocks_have_from_the_plain_qubo(weight: float) -> None:
     """Also sharded, within a time, and as a dimod sampler, whose energies are those of the model in float64."""
     n = 60

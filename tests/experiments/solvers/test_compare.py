@@ -69,7 +69,9 @@ def test_all_climb_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("anneal", "bifurcation"):
         climbed.clear()
         sampler = compare.ladder(name, 10)
-        monkeypatch.setattr(type(sampler), "repeated", lambda self, k, q, r, i, repeats: spent(10 * int(repeats)))
+        monkeypatch.setattr(
+            type(sampler), "repeated", lambda self, k, q, r, i, repeats, blocks: spent(10 * int(repeats))
+        )
         samplers.within(sampler, 1000)(jax.random.key(0), problem.qubo, 4)
         assert climbed == [0, *theirs]
 

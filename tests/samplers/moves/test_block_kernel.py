@@ -50,7 +50,7 @@ def arguments(rule: acceptance.Rule, biased: bool, dtype: Any) -> list[Any]:
 def test_the_kernel_makes_the_flips_of_the_loop(name: str, biased: bool, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
         values = arguments(RULES[name], biased, dtype)
-        bits, change = jax.jit(partial(sweeps._flips, RULES[name]))(*values)
+        bits, change = jax.jit(partial(sweeps.flips, RULES[name]))(*values)
         found = jax.jit(partial(block_kernel.flips, RULES[name], interpret=True))(*values)
         assert found[0].dtype == found[1].dtype == dtype
         assert 0.1 < np.mean(np.asarray(bits != values[1], np.float32)) < 0.9
@@ -68,7 +68,7 @@ def test_the_kernel_under_vmap() -> None:
 
     found = jax.jit(jax.vmap(partial(run, partial(block_kernel.flips, interpret=True))))(many)
     for k in range(3):
-        bits, change_k = run(sweeps._flips, many[k])
+        bits, change_k = run(sweeps.flips, many[k])
         np.testing.assert_array_equal(found[0][k], bits)
         np.testing.assert_allclose(found[1][k], change_k, rtol=1e-5)
 
@@ -130,4 +130,4 @@ def test_a_whole_call_has_the_kernel_on_gpus_alone_and_only_where_it_is_set() ->
 
 def test_another_setting_is_refused() -> None:
     with block_kernel.setting("yes"), pytest.raises(ValueError, match="QJAX_PALLAS"):
-        block_kernel.instead_of(sweeps._flips)
+        block_kernel.instead_of(sweeps.flips)

@@ -71,7 +71,7 @@ def assert_law(qubo: Qubo, held: Blocks, beta: float, bits: Any) -> None:
     assert stats.chisquare(counts, expected).pvalue > _FALSE_FAILURE
 
 
-@pytest.mark.parametrize("form", ["dense", "gram", "sparse"])
+@pytest.mark.parametrize("form", ["dense", pytest.param("gram", marks=pytest.mark.slow), "sparse"])
 def test_last_states_follow_the_boltzmann_law_on_the_allowed_states(form: str) -> None:
     """Each kind of family, and several together: 4096 independent reads, 40 sweeps at beta = 0.3, scale 0.5."""
     rule = "heat_bath" if form == "dense" else "metropolis"
