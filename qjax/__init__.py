@@ -2,7 +2,8 @@
 
 from qjax import samplers
 from qjax.descend.refine import Refine, Refined, refine
-from qjax.energy import penalties
+from qjax.energy import blocks, penalties
+from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Ising, Qubo
@@ -17,6 +18,7 @@ from qjax.ledger import Ledger
 from qjax.samplers.samples import Samples
 
 __all__ = [
+    "Blocks",
     "Codebook",
     "Dense",
     "Direction",
@@ -41,6 +43,7 @@ __all__ = [
     "Sparse",
     "Ternary",
     "Trained",
+    "blocks",
     "conv_patches",
     "encode",
     "fitted",

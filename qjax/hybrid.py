@@ -2,7 +2,7 @@
 
     in every round
         formulate   quadratic, encoding = formulate(params, radius)   q(p) near the loss; p(x) = p0 + B x for n bits x
-                    qubo = pull_back(quadratic, encoding)             E(x) = q(p(x)), plus penalties for constraints
+                    qubo = pull_back(quadratic, encoding)             E(x) = q(p(x)), constraints by blocks or penalties
         anneal      samples = sampler(key, qubo, num_reads)           num_reads states x of low energy
         pick        candidates = p(x) of the num_candidates reads of lowest energy
                     params = the candidate of lowest TRUE loss        kept as they are where none is better
@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from qjax import losses, programs
 from qjax.energy import penalties
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
 from qjax.formulate.encodings import Encoding
 from qjax.formulate.pullback import pull_back
@@ -42,7 +43,7 @@ from qjax.losses import Loss
 from qjax.samplers.samples import Samples
 
 Formulate: TypeAlias = Callable[..., tuple[Quadratic, Encoding]]  # formulate(params, radius[, state])
-SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=)
+SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=[, blocks=])
 Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]  # propose(key, problem, num_reads)
 
 # Proposals draw from fold_in(key, _PROPOSAL). Read r draws from fold_in(key, r), and no run has that many reads.
@@ -56,16 +57,18 @@ class Problem(NamedTuple):
     encoding   p(x) = p0 + B x
     qubo       E(x) = q(p(x)), of batch (C,) where q separates into C channels
     penalised  qubo plus the penalties for the encoding's constraints, None where it has none
+    blocks     the encoding's, of one problem of a batch; None where problems share a group
     """
 
     quadratic: Quadratic
     encoding: Encoding
     qubo: Qubo
     penalised: Qubo | None
+    blocks: Blocks | None
 
     @property
     def sampled_qubo(self) -> Qubo:
-        """The Qubo that the sampler is given."""
+        """The Qubo that a sampler is given that does not move blocks."""
         return self.qubo if self.penalised is None else self.penalised
 
 
@@ -84,7 +87,7 @@ class Round(NamedTuple):
                    losses, in [-1, 1]; 0 for one candidate
     ratio          () how well q predicts the gain of the best candidate: (loss_before - its loss) / (q_before - its q)
     feasible       () the fraction of all reads that satisfied every constraint before repair
-    energies_read  (reads,) energies of all reads as sampled: with penalties, summed over the problems of a batch
+    energies_read  (reads,) energies of all reads as sampled: with penalties if it was given them, summed over a batch
     """
 
     params: Any
@@ -148,7 +151,8 @@ def outer_round(
     """
     problem = formulated(_with_state(formulate, state), params, radius)
     initial = initial_states(key, problem, num_reads, propose)
-    samples = _Anneal(sampler, num_reads)(key, problem.sampled_qubo, initial)
+    anneal = _Anneal(sampler, num_reads)
+    samples = anneal(key, *anneal.given(problem, initial))
     return picked(_with_state(loss, state), params, problem, samples, num_candidates, accept)
 
 
@@ -215,8 +219,9 @@ def hybrid(
         round_key = jax.random.fold_in(key, index)
         problem, ledger = ledger.run("formulate", formulated, _with_state(formulate, state), params, radius)
         initial, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
-        program, seconds = anneal.compiled(round_key, problem.sampled_qubo, initial)
-        samples, ledger = ledger.sample(program, round_key, problem.sampled_qubo, initial)
+        given = (round_key, *anneal.given(problem, initial))
+        program, seconds = anneal.compiled(*given)
+        samples, ledger = ledger.sample(program, *given)
         if compile_loss and index == 0:
             candidate = problem.encoding.decode(jnp.zeros(problem.encoding.num_bits, jnp.int8))
             rest = () if state is None else (state,)
@@ -263,7 +268,7 @@ def formulated(formulate: Formulate, params: Any, radius: float) -> Problem:
     qubo = pull_back(quadratic, encoding)
     constraints = encoding.constraints
     penalised = qubo + penalties.constraints(qubo, constraints) if constraints else None
-    return Problem(quadratic, encoding, qubo, penalised)
+    return Problem(quadratic, encoding, qubo, penalised, encoding.blocks.first_of(encoding.num_bits, qubo.num_bits))
 
 
 def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Propose | None) -> jax.Array | None:
@@ -285,8 +290,14 @@ class _Anneal:
     sampler: SamplerCall
     num_reads: int
 
-    def __call__(self, key: jax.Array, qubo: Qubo, initial: jax.Array | None) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=initial)
+    def __call__(self, key: jax.Array, qubo: Qubo, initial: jax.Array | None, blocks: Blocks | None = None) -> Samples:
+        also = {} if blocks is None else {"blocks": blocks}
+        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=initial, **also)
+
+    def given(self, problem: Problem, initial: jax.Array | None) -> tuple[Qubo, jax.Array | None, Blocks | None]:
+        """(qubo, initial states, blocks): without penalties where the sampler moves all of the blocks."""
+        moved = problem.blocks is not None and problem.blocks.moved_by(getattr(self.sampler, "blocks", ()))
+        return (problem.qubo, initial, problem.blocks) if moved else (problem.sampled_qubo, initial, None)
 
     def compiled(self, *args: Any) -> tuple[Callable[..., Samples], float]:
         """(program, seconds its compilation took) for arguments of these shapes; a host sampler is not compiled."""

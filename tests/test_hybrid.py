@@ -194,6 +194,26 @@ def test_constraints_are_penalised_and_repaired():
     assert bool(problem.encoding.feasible(noisy.rounds[0].bits).all())
 
 
+def test_blocks_reach_a_sampler_that_moves_them():
+    """One-hot slots, and channels of digits: every read is feasible before any repair, and
+    its energy has no penalty."""
+    atoms = jnp.asarray([[1.5, 0.5, -1.5, 0.5], [-0.5, 1.5, 0.5, 0.5], [0.0, 1.0, 0.0, 0.0]])
+
+    def formulate(params, radius):
+        return qjax.least_squares(params, "w", X, Y), qjax.encode(params, {"w": qjax.Codebook(atoms, axis=1)})
+
+    problem = formulated(formulate, START, 1.0)
+    assert [family.kind for family in problem.blocks.families] == ["one_hot"]
+    result = qjax.hybrid(jax.random.key(0), _loss, START, formulate, qjax.samplers.get("anneal", num_sweeps=10))
+    assert float(result.rounds[0].feasible) == 1
+    best = result.rounds[0].energies_read[0]
+    np.testing.assert_allclose(best, result.rounds[0].energies[0], rtol=1e-6)
+    np.testing.assert_allclose(result.params["w"], TRUE["w"], atol=1e-6)
+    channels = formulated(_grid, START, 1.0)
+    assert channels.qubo.batch_shape == (2,)
+    assert channels.blocks.families[0].indices.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 def test_rank_correlation_against_scipy():
     from scipy.stats import spearmanr
 

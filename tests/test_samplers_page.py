@@ -13,6 +13,7 @@ from experiments.__main__ import EXPERIMENTS
 from experiments.solvers import peers
 from experiments.solvers.compare import Solvers
 from qjax import samplers
+from qjax.energy.blocks import KINDS
 from qjax.energy.couplings import Implicit
 from qjax.samplers.auto import CHOICES
 from qjax.samplers.within import within
@@ -37,7 +38,9 @@ def test_the_table_is_that_of_the_registry() -> None:
         more = within(samplers.get(row.name), 1)._extension(qubo, 2)[0]
         flags = [yes[flag] for flag in (row.batches, row.thermal, row.host, row.fixed_cardinality)]
         assert set(row.couplings) == set(problems.FORMS)
-        expected.append([row.name, *flags, "as chosen" if row.name == "auto" else more])
+        assert set(row.blocks) in (set(), set(KINDS))
+        kept = "all" if row.blocks else "penalties"
+        expected.append([row.name, *flags, kept, "as chosen" if row.name == "auto" else more])
     assert [[row[0], *row[3:]] for row in rows("All of them")] == expected
 
 

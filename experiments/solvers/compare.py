@@ -27,7 +27,7 @@ from experiments.solvers.instances.folder import read_folder
 from experiments.solvers.instances.problem import Instance, InstanceError
 from experiments.solvers.report import REFERENCE
 from qjax import Qubo, samplers
-from qjax.samplers.contract import Sharded
+from qjax.samplers.sharded import Sharded
 
 SMOKE = ("sk-24",)
 # A sparse instance has programs of its own, some 17 MB a sampler, which no other instance uses.

@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from qjax.annealers.chains import Chip, MissingEdge, torque_strength
+from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.constraints import Constraints
 from qjax.samplers.moves import streams
 from qjax.samplers.samples import Samples
 
@@ -78,12 +80,23 @@ class Noisy:
     def is_host(self) -> bool:
         return bool(getattr(self.sampler, "is_host", False))
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """`Samples`, see `qjax.samplers.contract`; initial_states are of the problem's n bits, not of qubits.
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
+        """`Samples`, see `qjax.samplers.contract`; initial_states are of the problem's n bits, not of qubits. Blocks
+        are kept by penalties, which are programmed with the problem.
 
         The problems of a batch are programmed one by one, each with noise of its own.
         """
         key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
+        constraints, own = Constraints.of((), qubo, blocks), qubo
+        qubo = qubo if constraints is None or constraints.penalised is None else constraints.penalised
         if not isinstance(qubo.couplings, Dense | Sparse):
             kind = type(qubo.couplings).__name__
             raise ValueError(f"a noise model needs each coupling: pass dense or sparse couplings, not {kind}")
@@ -95,7 +108,9 @@ class Noisy:
             bits, read_info, info = run(self, num_reads, key, bare, initial)
         else:
             bits, read_info, info = self._batch(run, num_reads, key, bare, initial)
-        return Samples(bits, qubo.energies(bits), {**info, **read_info}, frozenset(read_info))
+        if constraints is not None:
+            read_info["feasible"] = constraints.blocks.feasible(bits)
+        return Samples(bits, own.energies(bits), {**info, **read_info}, frozenset(read_info))
 
     def _batch(self, run: Any, num_reads: int, key: jax.Array, qubo: Qubo, initial: jax.Array | None) -> Any:
         batch, n = qubo.batch_shape, qubo.num_bits

@@ -1,6 +1,8 @@
 """Penalties: Qubos to add to a Qubo, `qubo + constraints(qubo, encoding.constraints)`.
 
     one-hot, cardinality    P(x) = |scale| * weight * sum over groups (sum_{i in group} x_i - required)^2
+    blocks                  both of these; and for listed states (1 - |x_i - a|) (1 - |x_j - b|), for each pair of bits
+                            that has the values (a, b) in none of them
     sparsity                P(x) = |scale| * weight * sum_i counts_i x_i
 
 `scale` is that of the Qubo, which multiplies everything (see `Qubo`): the sum keeps it, and a batch keeps sharing its
@@ -16,6 +18,7 @@ Source of the bound: Verma and Lewis 2020, Penalty and partitioning techniques t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import Blocks, States
 from qjax.energy.couplings import Couplings, Dense, Gram, Sparse, empty, scaled, zero_diagonal
 from qjax.energy.qubo import Qubo
 
@@ -50,8 +54,53 @@ def constraints(qubo: Qubo, groups: Iterable[tuple[Any, int]], weight: Any | Non
     for indices, required in pairs:
         np.add.at(linear, indices, 1.0 - 2.0 * required)
         constant += len(indices) * required**2
-    couplings = _pair_couplings(qubo, [indices for indices, _ in pairs], strength)
+    rows = [(indices, np.ones(indices.shape[1])) for indices, _ in pairs]
+    couplings = _pair_couplings(qubo, rows, strength)
     signed = _sign(qubo) * strength
+    return _term(qubo, signed * constant, signed * jnp.asarray(linear, qubo.linear.dtype), couplings)
+
+
+def blocks(qubo: Qubo, held: Blocks, weight: Any | None = None) -> Qubo:
+    """The penalty of every group that is in none of its states (qjax.energy.blocks), a Qubo with the scale of `qubo`.
+
+    Weight: as `constraints`. Errors: as `constraints`; ValueError for traced indices, and for listed states that no
+    pairs of bits tell from all others.
+    """
+    if held.traced:
+        raise ValueError("blocks are traced: their penalties need indices on the host, as constants of the program")
+    held.check(qubo.num_bits)
+    groups = [pair for family in held.families for pair in family.sums()]
+    strength = flip_range(qubo, groups) if weight is None else weight
+    penalty = constraints(qubo, groups, strength)
+    for family in held.families:
+        if isinstance(family, States):
+            penalty = penalty + _forbidden(qubo, family, strength)
+    return penalty
+
+
+def _forbidden(qubo: Qubo, family: States, weight: Any) -> Qubo:
+    """|scale| * weight * the number of pairs of bits with values that they have in none of the family's states."""
+    indices, allowed = np.asarray(family.indices), np.asarray(family.states)
+    every = np.arange(2 ** indices.shape[1])[:, None] >> np.arange(indices.shape[1]) & 1
+    caught = np.zeros(len(every), bool)
+    # 1 - |x - a| = (1 - a) + (2a - 1) x
+    constant, linear, rows = 0.0, np.zeros(qubo.num_bits), []
+    for i, j in itertools.combinations(range(indices.shape[1]), 2):
+        for a, b in itertools.product((0, 1), repeat=2):
+            if ((allowed[:, i] == a) & (allowed[:, j] == b)).any():
+                continue
+            caught |= (every[:, i] == a) & (every[:, j] == b)
+            (one, by_one), (other, by_other) = (1 - a, 2 * a - 1), (1 - b, 2 * b - 1)
+            constant += len(indices) * one * other
+            np.add.at(linear, indices[:, i], by_one * other)
+            np.add.at(linear, indices[:, j], one * by_other)
+            # 2 c_i c_j is the coupling of a row with coefficients c.
+            rows.append((indices[:, [i, j]], np.array([by_one, by_other]) * math.sqrt(0.5)))
+    if len(allowed) + caught.sum() < len(every):
+        missed = every[~caught & ~(every[:, None] == allowed).all(-1).any(-1)][0]
+        raise ValueError(f"blocks: no pairs of bits of {indices[0].tolist()} forbid the state {missed.tolist()}")
+    signed = _sign(qubo) * jnp.asarray(weight, qubo.linear.dtype)
+    couplings = _pair_couplings(qubo, rows, jnp.asarray(weight, qubo.linear.dtype)) if rows else empty(qubo.num_bits)
     return _term(qubo, signed * constant, signed * jnp.asarray(linear, qubo.linear.dtype), couplings)
 
 
@@ -144,25 +193,30 @@ def _term(qubo: Qubo, constant: Any, linear: jax.Array, couplings: Couplings) ->
     return Qubo(offset, jnp.broadcast_to(linear, qubo.linear.shape), couplings, qubo.scale, qubo.labels)
 
 
-def _pair_couplings(qubo: Qubo, groups: list[np.ndarray], strength: jax.Array) -> Couplings:
-    """M with sign(scale) * 2 * strength for every pair of bits in a group, in a form that adds well to that of `qubo`.
+def _pair_couplings(qubo: Qubo, groups: list[tuple[np.ndarray, np.ndarray]], strength: jax.Array) -> Couplings:
+    """M with sign(scale) * 2 * strength * c_a c_b for the pairs of bits in a group, in a form that adds well to that of
+    `qubo`.
 
-    groups: arrays (G, K), one group per row; strength (). Sparse and Dense have their like, Gram and Implicit a Gram
-    (an Implicit around it for a scale that is negative, or traced: A'A has no other sign).
+    groups: indices (G, K), one group per row, with coefficients c (K,); strength (). Sparse and Dense have their like,
+    Gram and Implicit a Gram (an Implicit around it for a scale that is negative, or traced: A'A has no other sign).
     """
     n, dtype, sign = qubo.num_bits, qubo.linear.dtype, _sign(qubo)
     if isinstance(qubo.couplings, Sparse):
-        pairs = [np.triu_indices(indices.shape[1], 1) for indices in groups]
-        rows = np.concatenate([indices[:, a].reshape(-1) for indices, (a, _) in zip(groups, pairs, strict=True)])
-        cols = np.concatenate([indices[:, b].reshape(-1) for indices, (_, b) in zip(groups, pairs, strict=True)])
-        pair = 2.0 * sign * strength
+        rows, cols, values = [], [], []
+        for indices, coefficients in groups:
+            a, b = np.triu_indices(indices.shape[1], 1)
+            rows.append(indices[:, a].reshape(-1))
+            cols.append(indices[:, b].reshape(-1))
+            values.append(np.tile(coefficients[a] * coefficients[b], len(indices)))
+        pair, edges = 2.0 * sign * strength, (np.concatenate(rows), np.concatenate(cols))
         if isinstance(pair, jax.core.Tracer):
-            return scaled(Sparse.from_edges(n, rows, cols, np.ones(rows.size)), pair)
-        return Sparse.from_edges(n, rows, cols, np.full(rows.size, float(pair)))
-    member = np.zeros((sum(len(indices) for indices in groups), n), np.float32)  # (groups, n): 1 for bits of the group
+            return scaled(Sparse.from_edges(n, *edges, np.concatenate(values)), pair)
+        return Sparse.from_edges(n, *edges, float(pair) * np.concatenate(values))
+    member = np.zeros((sum(len(indices) for indices, _ in groups), n), np.float32)  # (groups, n): c of the group's bits
     row = 0
-    for indices in groups:
-        np.put_along_axis(member[row : row + len(indices)], indices, 1.0, axis=1)
+    for indices, coefficients in groups:
+        own = np.broadcast_to(coefficients.astype(np.float32), indices.shape)
+        np.put_along_axis(member[row : row + len(indices)], indices, own, axis=1)
         row += len(indices)
     factor = jnp.sqrt(2.0 * strength) * jnp.asarray(member, dtype)
     if isinstance(qubo.couplings, Dense):

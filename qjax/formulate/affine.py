@@ -13,6 +13,7 @@ Every part has, for its n bits x and its leaves v:
     nearest(v)          the bits (n,) int8 whose leaves are nearest to v in the Euclidean norm, constraints kept
     bit_arrays          (name, shape) pairs for `Labels`, n bits in all
     constraints         what a state must satisfy
+    blocks              the states that groups of bits may take together, each value once (qjax.energy.blocks)
     nonzeros            how many parameters each bit makes nonzero, (n,), or None where that is not linear in the bits
 
 The channel of a leaf comes FIRST in the order of its bits: (channel, other axes of the leaf in their order, digit). So
@@ -32,7 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from qjax.energy import blocks
+from qjax.energy.blocks import Blocks
 from qjax.formulate.leaves import Leaves
+
+# Digits moved as one: a move looks at all their states.
+_MOST_DIGITS = 6
 
 
 class Constraint(NamedTuple):
@@ -94,6 +100,12 @@ class Digits:
         if self.cardinality is None:
             return ()
         return (Constraint(np.arange(self.num_bits)[None, :], self.cardinality),)
+
+    @property
+    def blocks(self) -> Blocks:
+        if self.cardinality is not None:
+            return blocks.choose([range(self.num_bits)], self.cardinality)
+        return _blocks_of_digits(self.num_bits, self.weights)
 
     @property
     def nonzeros(self) -> jax.Array | None:
@@ -192,6 +204,10 @@ class Selection:
         return (Constraint(np.arange(self.num_bits).reshape(self.num_slots, -1), 1),)
 
     @property
+    def blocks(self) -> Blocks:
+        return blocks.one_hot(np.arange(self.num_bits).reshape(self.num_slots, -1))
+
+    @property
     def nonzeros(self) -> jax.Array | None:
         """(n,): how many nonzero entries the bit's atom has."""
         counts = (self.atoms.reshape(self.atoms.shape[0], -1) != 0).sum(-1).astype(self.atoms.dtype)
@@ -263,6 +279,10 @@ class Combination:
         return ()
 
     @property
+    def blocks(self) -> Blocks:
+        return _blocks_of_digits(self.num_bits, self.weights)
+
+    @property
     def nonzeros(self) -> jax.Array | None:
         return None
 
@@ -307,15 +327,36 @@ def _digits(bits: jax.Array, weights: tuple[float, ...]) -> jax.Array:
     return jnp.matmul(bits.reshape(-1, len(weights)), jnp.asarray(weights, bits.dtype), precision="highest")
 
 
+def _blocks_of_digits(num_bits: int, weights: tuple[float, ...]) -> Blocks:
+    """The digits of each unit as a group: every value once; many digits are cut into several groups of all states."""
+    units = np.arange(num_bits).reshape(-1, len(weights))
+    if len(weights) == 1:
+        return Blocks()
+    states = _states_of_values(weights) if len(weights) <= _MOST_DIGITS else None
+    if states is not None and len(states) < 2 ** len(weights):
+        return blocks.levels(units, states)
+    joined = Blocks()
+    for cut in np.array_split(np.arange(len(weights)), -(-len(weights) // _MOST_DIGITS)):
+        joined += blocks.digits(units[:, cut])
+    return joined
+
+
+def _states_of_values(weights: tuple[float, ...]) -> np.ndarray:
+    """One state (b,) for each value of bits . weights, that of the lowest code, by value."""
+    codes = np.arange(2 ** len(weights))[:, None] >> np.arange(len(weights)) & 1
+    chosen: np.ndarray = codes[np.unique(codes @ np.asarray(weights), return_index=True)[1]]
+    return chosen
+
+
 def _nearest_digits(sums: jax.Array, weights: tuple[float, ...]) -> jax.Array:
     """The bits (U * b,) int8 whose d are nearest to sums (U,); where codes have the same d, those of the lowest code.
 
     weights (b,); code c of a unit stands for the bits c = sum_j 2^j x_j.
     """
-    codes = np.arange(2 ** len(weights))[:, None] >> np.arange(len(weights)) & 1
-    levels, first = np.unique(codes @ np.asarray(weights), return_index=True)
+    states = _states_of_values(weights)
+    levels = states @ np.asarray(weights)
     middles = jnp.asarray((levels[1:] + levels[:-1]) / 2, sums.dtype)
-    return jnp.asarray(codes[first], jnp.int8)[jnp.searchsorted(middles, sums)].reshape(-1)
+    return jnp.asarray(states, jnp.int8)[jnp.searchsorted(middles, sums)].reshape(-1)
 
 
 def _channel_first(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

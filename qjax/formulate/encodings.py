@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.labels import Labels
 from qjax.formulate.affine import Combination, Constraint, Digits, Part, Selection
 from qjax.formulate.leaves import Leaves, cast, floating, known_finite, names, replace, select, wide
@@ -75,6 +76,19 @@ class Encoding:
             found += [Constraint(c.indices + start, c.required) for c in part.constraints]
             start += part.num_bits
         return tuple(found)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The states that groups of bits may take: every one that the specs allow, each value of a parameter once.
+
+        Digits of a parameter (in groups of at most six), the levels of a ternary, the atoms of a slot, a mask of fixed
+        cardinality; single bits are free.
+        """
+        joined, start = Blocks(), 0
+        for part in self.parts:
+            joined += part.blocks.shifted(start)
+            start += part.num_bits
+        return joined
 
     @property
     def nonzeros(self) -> jax.Array:

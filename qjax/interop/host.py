@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.constraints import Constraints
 from qjax.samplers.samples import Samples
 
 
@@ -31,6 +33,7 @@ class HostSampler:
     batches: ClassVar[bool] = True
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = True
+    blocks: ClassVar[tuple[str, ...]] = ()
     # The names of what `_reads` says of single reads, and of numbers that add up over calls.
     by_read: ClassVar[frozenset[str]] = frozenset()
     counts: ClassVar[frozenset[str]] = frozenset()
@@ -51,13 +54,21 @@ class HostSampler:
         """
         raise TypeError(f"{type(self).__name__} has no _reads")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """`Samples`, see `qjax.samplers.contract`; energies are recomputed from the Qubo.
 
         info of an eager call: arrays (*batch, ...), and tables {name: number} summed over the batch; of a traced call:
-        none. Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and for answers
-        that do not fit the problem. An error of an eager call has as `.samples` the reads that had come back before,
-        with infinite energies of problems that have none; where there are any at all.
+        none. With blocks both have feasible (*batch, num_reads): they are kept by penalties.
+        Errors: ValueError for bad arguments, for a traced call of a sampler that is not seeded, and for answers that do
+        not fit the problem. An error of an eager call has as `.samples` the reads that had come back before, with
+        infinite energies of problems that have none; where there are any at all.
         """
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states)))
         if traced and not self.seeded:
@@ -66,14 +77,19 @@ class HostSampler:
                 "traced: call it outside jit, vmap and grad"
             )
         key, num_reads, initial = check_call(key, qubo, num_reads, initial_states)
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
+        constraints = Constraints.of(self.blocks, qubo, blocks)
+        solved = qubo if constraints is None or constraints.penalised is None else constraints.penalised
         # Solvers get bits labelled 0 .. n - 1, whatever the Qubo's labels are.
-        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        if not isinstance(qubo.couplings, Dense | Sparse):
-            bare = replace(bare, couplings=Dense(qubo.couplings.to_dense()))
+        bare = replace(solved, labels=Labels.range(qubo.num_bits))
+        if not isinstance(bare.couplings, Dense | Sparse):
+            bare = replace(bare, couplings=Dense(bare.couplings.to_dense()))
         leaves = (_seeds(key, qubo.batch_shape), bare, initial)
         if not traced:
             states, info, came, error = self._batch(num_reads, *jax.tree.map(np.asarray, leaves))
             bits, by_read = jnp.asarray(states), self.by_read & info.keys()
+            if constraints is not None:
+                info, by_read = {**info, "feasible": constraints.blocks.feasible(bits)}, by_read | {"feasible"}
             if error is None:
                 return Samples(bits, qubo.energies(bits), info, by_read)
             if came.any():
@@ -91,7 +107,8 @@ class HostSampler:
         # Bits have no gradient with respect to the problem; energies, computed below, have one.
         fixed = jax.tree.map(jax.lax.stop_gradient, leaves)
         bits = jax.pure_callback(host, shape, fixed, vmap_method="sequential")
-        return Samples(bits, qubo.energies(bits), {})
+        kept = {} if constraints is None else {"feasible": constraints.blocks.feasible(bits)}
+        return Samples(bits, qubo.energies(bits), kept, frozenset(kept))
 
     def _batch(
         self, num_reads: int, seeds: np.ndarray, qubo: Qubo, initial: np.ndarray | None

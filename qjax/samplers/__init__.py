@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from qjax.samplers.anneal import Anneal
 from qjax.samplers.auto import Auto
 from qjax.samplers.bifurcation import Bifurcation
-from qjax.samplers.contract import Outcome, Sampler, Sharded, Task
+from qjax.samplers.contract import Outcome, Sampler, Task
 from qjax.samplers.decompose import Decompose
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
@@ -25,6 +25,7 @@ from qjax.samplers.population import Population
 from qjax.samplers.qaoa import QAOA
 from qjax.samplers.random import Random
 from qjax.samplers.samples import Samples
+from qjax.samplers.sharded import Sharded
 from qjax.samplers.tabu import Tabu
 from qjax.samplers.temper import Temper
 from qjax.samplers.within import Within, within
@@ -57,6 +58,7 @@ class Capabilities(NamedTuple):
     thermal            `return_states="last"` follows exp(-beta E) at a fixed beta
     host               runs on the host: traced through a callback where it is seeded, else not at all
     fixed_cardinality  can keep the number of ones
+    blocks             kinds of blocks (qjax.energy.blocks) kept by its moves; others by penalties
     """
 
     name: str
@@ -65,6 +67,7 @@ class Capabilities(NamedTuple):
     thermal: bool
     host: bool
     fixed_cardinality: bool
+    blocks: tuple[str, ...]
 
 
 def names() -> tuple[str, ...]:
@@ -99,7 +102,7 @@ def table() -> tuple[Capabilities, ...]:
     for name in names():
         kind = sampler_class(name)
         keeps = any(field.name == "fixed_cardinality" for field in dataclasses.fields(kind))
-        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host, keeps))
+        rows.append(Capabilities(name, kind.couplings, kind.batches, kind.thermal, kind.is_host, keeps, kind.blocks))
     return tuple(rows)
 
 

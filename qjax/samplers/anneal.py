@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qjax.energy.blocks import KINDS
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, running, streams, swaps, sweeps
+from qjax.samplers.moves import acceptance, block_sweeps, running, swaps, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 
@@ -57,6 +58,7 @@ class Anneal(Sampler):
 
     thermal: ClassVar[bool] = True
     with_more_time: ClassVar[str] = "longer"
+    blocks: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -73,21 +75,21 @@ class Anneal(Sampler):
     def prepare(self, task: Task) -> _Prepared:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self.fixed_cardinality is not None:
+            if task.blocks is not None:
+                raise ValueError("fixed_cardinality and blocks were both given: say it by qjax.blocks.choose")
             return _Prepared(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
-        return _Prepared(sweeps.sweeper(task.qubo, task.per_column), self._betas(task))
+        return _Prepared(block_sweeps.sweeper(task.qubo, task.per_column, task.blocks), self._betas(task))
 
     def _betas(self, task: Task) -> jax.Array:
         dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)
         if self.beta_schedule is not None:
             which = jnp.arange(self.num_sweeps) * len(self.beta_schedule) // self.num_sweeps
             return jnp.broadcast_to(jnp.asarray(self.beta_schedule, dtype)[which][:, None], shape)
-        hot, cold = range_of(task.qubo, self.beta_range, task.initial is not None, self.fixed_cardinality)
+        hot, cold = range_of(task.qubo, self.beta_range, task.initial is not None, self.fixed_cardinality, task.blocks)
         return between(hot, cold, self.num_sweeps, self.beta_schedule_type)
 
     def init(self, task: Task, prepared: _Prepared) -> _State:
-        bits = task.initial
-        if bits is None:
-            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        bits = task.first_states()
         if self.fixed_cardinality is not None:
             bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, self.num_sweeps + 1)
         inner = prepared.sweeper.load(bits)

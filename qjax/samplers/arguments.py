@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
 
 
@@ -44,6 +45,22 @@ def check_call(key: Any, qubo: Any, num_reads: Any, initial_states: Any) -> tupl
         raise ValueError(f"initial_states must broadcast to {shape} (*batch, reads, bits), got {initial.shape}")
     initial = (initial > 0).astype(jnp.int8)
     return key, num_reads, jnp.broadcast_to(initial.reshape((1,) * (len(shape) - initial.ndim) + initial.shape), shape)
+
+
+def check_blocks(key: Any, qubo: Any, num_reads: Any, initial_states: Any, blocks: Any) -> None:
+    """The arguments of a call with blocks; without blocks none is looked at.
+
+    Errors: those of `check_call`; ValueError for what is no qjax.Blocks, blocks that do not fit the Qubo, and initial
+    states outside them, where these are not traced.
+    """
+    if blocks is None:
+        return
+    if not isinstance(blocks, Blocks):
+        raise ValueError(f"blocks must be qjax.Blocks or None, got {type(blocks).__name__}")
+    _, _, initial = check_call(key, qubo, num_reads, initial_states)
+    blocks.check(qubo.num_bits)
+    if initial is not None:
+        blocks.check_states("initial_states", initial)
 
 
 def _typed_key(key: Any) -> jax.Array:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from qjax.energy.blocks import KINDS, Blocks
 from qjax.energy.couplings import Gram, Implicit, Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers.anneal import Anneal
@@ -37,8 +38,10 @@ CHOICES = (
     Choice(Bifurcation(), "Gram couplings"),
     # A step is one matmul, a sweep n flips one after another.
     Choice(Bifurcation(), "dense couplings"),
+    # Of those that keep blocks by their moves.
+    Choice(Anneal(), "blocks that exclude states, before all other rows"),
 )
-_EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE = range(6)
+_EXACT, _SPARSE, _IMPLICIT, _SMALL, _GRAM, _DENSE, _BLOCKS = range(7)
 _MOST_EXACT = 16
 _FEW_BITS, _FEW_GRAM_BITS = 400, 100
 
@@ -49,6 +52,8 @@ class Auto(Sampler):
 
         n <= 16 exact | sparse anneal | implicit bifurcation | small dense or Gram anneal | Gram, dense bifurcation
 
+    Blocks that exclude states: anneal, which moves them.
+
     Size, form and density of the couplings decide alone, not their numbers: all problems of a batch, all calls of one
     shape, and all devices of a mesh get the same sampler. Why these rows, and where they are wrong: docs/samplers.md.
     num_sweeps: num_sweeps or num_steps of the chosen sampler, whose other hyperparameters are its defaults.
@@ -58,17 +63,19 @@ class Auto(Sampler):
 
     num_sweeps: int = 1000
 
+    blocks: ClassVar[tuple[str, ...]] = KINDS
+
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
 
-    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that `num_reads` reads of a Qubo get."""
-        sampler: Any = CHOICES[_row(qubo)].sampler
+        sampler: Any = CHOICES[_row(qubo, blocks)].sampler
         length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
         return sampler if length is None else replace(sampler, **{length: self.num_sweeps})
 
     def _algorithm(self, task: Task) -> Sampler:
-        return self.algorithm_for(task.qubo, task.num_reads)
+        return self.algorithm_for(task.qubo, task.num_reads, task.blocks)
 
     def length(self, task: Task) -> int:
         return self._algorithm(task).length(task)
@@ -84,12 +91,14 @@ class Auto(Sampler):
 
     def finish(self, task: Task, prepared: Any, state: Any) -> Outcome:
         outcome = self._algorithm(task).finish(task, prepared, state)
-        choice = jnp.full(task.num_problems, _row(task.qubo), jnp.int32)
+        choice = jnp.full(task.num_problems, _row(task.qubo, task.blocks), jnp.int32)
         return outcome._replace(problem_info={**outcome.problem_info, "choice": choice})
 
 
-def _row(qubo: Qubo) -> int:
+def _row(qubo: Qubo, blocks: Blocks | None) -> int:
     couplings, n = qubo.couplings, qubo.num_bits
+    if blocks is not None and blocks.binding.families:
+        return _BLOCKS
     if n <= _MOST_EXACT:
         return _EXACT
     if isinstance(couplings, Sparse) and sweeps.by_classes(couplings):

@@ -2,14 +2,14 @@
 
 A JAX sampler is a frozen dataclass of static hyperparameters. Its call is pure, jittable, and vmappable over keys:
 
-    samples = sampler(key, qubo, num_reads=64, initial_states=None)
+    samples = sampler(key, qubo, num_reads=64, initial_states=None, blocks=None)
 
 Every file of an algorithm has the same five parts, in this order:
 
     1 hyperparameters                fields of the dataclass, checked in `__post_init__` (ValueError naming the field)
     2 prepare(task) -> prepared      what stays the same during the call: couplings in the layout of the moves,
                                      schedules; problems that do not fit raise ValueError here
-    3 init(task, prepared) -> state  the first states: `task.initial`, or random bits where that is None
+    3 init(task, prepared) -> state  the first states: `task.first_states()`, the given ones or random bits
     4 step(task, prepared, t, state) -> state    step t = 0 .. length(task) - 1: a sweep, or a group of time steps;
                                                  the state keeps its structure, shapes and dtypes
     5 finish(task, prepared, state) -> Outcome   candidate states and diagnostics
@@ -26,7 +26,12 @@ More time (qjax.samplers.within). `with_more_time` says how an algorithm spends 
 step t `task.repeats` times in a row, with other seeds each time: then a number that differs between all steps of the
 run is `task.steps_before(t)`, not t, and the place in a ramp of smaller steps is `task.substeps`.
 
-From each column's candidates the driver takes the one of lowest energy, and computes that energy from the Qubo.
+Blocks (qjax.energy.blocks) say which states groups of bits may take together. A sampler names in `blocks` the kinds
+that it keeps by its moves, and finds those of the call in `task.blocks`; for all others its `task.qubo` has the
+automatic penalties (qjax.samplers.constraints).
+
+From each column's candidates the driver takes the one of lowest energy (with penalties, those inside the blocks first),
+and computes that energy from the Qubo, without penalties.
 """
 
 from __future__ import annotations
@@ -39,10 +44,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
-from qjax.samplers.moves import streams
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.constraints import Constraints
+from qjax.samplers.moves import allowed, streams
 from qjax.samplers.samples import Samples
 
 
@@ -66,6 +73,7 @@ class Task:
     num_reads   of the whole call, on all devices
     repeats     how many times each step is made (see `Sampler.repeated`); None: once
     repetition  how many times the current step was made before, 0 .. repeats - 1; None outside repeated steps
+    blocks      those that the sampler keeps by its moves, None where there are none
     """
 
     qubo: Qubo
@@ -75,6 +83,7 @@ class Task:
     num_reads: int
     repeats: jax.Array | None = None
     repetition: jax.Array | None = None
+    blocks: Blocks | None = None
 
     @property
     def num_bits(self) -> int:
@@ -114,6 +123,10 @@ class Task:
         wide = jnp.broadcast_to(values[..., None], (*values.shape, self.reads.shape[0]))
         return wide.reshape((*values.shape[:-1], self.num_columns))
 
+    def first_states(self) -> jax.Array:
+        """(n, C) bits to start from: `initial`, else random ones; groups of the blocks are in one of their states."""
+        return allowed.states(self.blocks, self.initial, self.seeds, 0, self.num_bits)
+
     def replicated(self, count: int) -> Task:
         """The same call with `count` replicas of each column c, in columns c count .. c count + count - 1, each with
         seeds of its own derived from the column's."""
@@ -135,6 +148,7 @@ class Sampler:
     with_more_time  "longer": each step is made several times, for schedules that are a function of the step and random
                     numbers from `task.seeds` alone; "continue": goes on from the states reached; "restart": begins
                     again with another key; "once": more time adds nothing
+    blocks          kinds of blocks (qjax.energy.blocks.KINDS) that it keeps by its moves, without penalties
     """
 
     couplings: ClassVar[tuple[str, ...]] = ("dense", "sparse", "gram", "implicit")
@@ -142,19 +156,39 @@ class Sampler:
     thermal: ClassVar[bool] = False
     is_host: ClassVar[bool] = False
     with_more_time: ClassVar[str] = "restart"
+    blocks: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """Samples of low energy: bits int8 (*batch, num_reads, n), energies (*batch, num_reads).
 
         key: one JAX random key, typed or of the old style. qubo: float32 or float64, any batch shape.
         num_reads: independent runs per problem, a static integer. initial_states: where they start, 0/1, any shape
         that broadcasts to (*batch, num_reads, n); None: the algorithm's own start, random states as a rule.
-        Errors: ValueError naming the argument for a wrong type, shape or number of reads, and for initial states other
-        than 0 and 1 (of a traced array those above 0 count as 1).
+        blocks: the states that groups of bits may take, the same for all problems of a batch; then info has feasible
+        (*batch, num_reads), whether a read kept all of them. Energies are always those of the Qubo, without penalties.
+        Errors: ValueError naming the argument for a wrong type, shape or number of reads, for initial states other
+        than 0 and 1 (of a traced array those above 0 count as 1), blocks that do not fit the Qubo, and initial states
+        outside them (of a traced array such groups start at random).
         """
-        return self.repeated(key, qubo, num_reads, initial_states, None)
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
+        return self.repeated(key, qubo, num_reads, initial_states, None, blocks)
 
-    def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
+    def repeated(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int,
+        initial_states: Any,
+        repeats: Any,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """The same call with each step made `repeats` times in a row, with other random numbers each time.
 
         repeats may be traced: schedules of all lengths are one compiled program. 0 makes no step at all. Algorithms
@@ -163,13 +197,18 @@ class Sampler:
         key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
         # Labels are static: dropped here, so that renaming a bit does not compile again.
         bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        drive: Any = _run_call if self.is_host else _run_call_jitted
-        samples: Samples = drive(self, key, bare, num_reads, initial_states, repeats)
+        constraints = Constraints.of(self.blocks, bare, blocks)
+        drive: Any = _run_call if self.is_host else run_call
+        samples: Samples = drive(self, key, bare, num_reads, initial_states, repeats, constraints)
         return samples
 
-    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
+    def algorithm_for(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> Sampler:
         """The sampler that does the work for this Qubo: itself, unless it is one that chooses (`auto`)."""
         return self
+
+    def run_of(self, num_reads: int, batch_ndim: int) -> Any:
+        """`run_reads` for this sampler, of a call with a batch of batch_ndim axes."""
+        return partial(run_reads, self, num_reads)
 
     def length(self, task: Task) -> int:
         """The number of steps of the call, a static integer (before `repeats`)."""
@@ -192,58 +231,7 @@ class Sampler:
         return None
 
 
-@dataclass(frozen=True)
-class Sharded:
-    """A sampler with its reads spread over one axis of a device mesh: the same bits as on one device.
-
-    Each of the D = mesh.shape[axis] devices, also of several processes (jax.distributed), runs num_reads / D reads and
-    keeps their bits; all have the Qubo. Errors: ValueError for a sampler on the host, an axis that the mesh does not
-    have, and a num_reads that is no multiple of D.
-    """
-
-    sampler: Sampler
-    mesh: jax.sharding.Mesh
-    axis: str = "reads"
-    is_host: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.sampler, Sampler) or self.sampler.is_host:
-            raise ValueError(f"sampler must be a JAX sampler to be sharded, got {type(self.sampler).__name__}")
-        if self.axis not in self.mesh.shape:
-            raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
-
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
-        """As the sampler's own call."""
-        return self.repeated(key, qubo, num_reads, initial_states, None)
-
-    def repeated(self, key: jax.Array, qubo: Qubo, num_reads: int, initial_states: Any, repeats: Any) -> Samples:
-        """As the sampler's own `repeated`."""
-        key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
-        devices = self.mesh.shape[self.axis]
-        if num_reads % devices:
-            raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
-        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        samples: Samples = _run_call_jitted(self, key, bare, num_reads, initial_states, repeats)
-        return samples
-
-    def _shard(self, run: Any, batch_ndim: int) -> Any:
-        """run(key, qubo, reads, initial, repeats), each device with its share of the reads."""
-        spec: Any = jax.sharding.PartitionSpec
-        whole, by_read = spec(), spec(*(None,) * batch_ndim, self.axis)
-        return jax.shard_map(
-            run,
-            mesh=self.mesh,
-            in_specs=(whole, whole, spec(self.axis), by_read, whole),
-            out_specs=(by_read, by_read, by_read, whole),
-            check_vma=False,  # the loops mix replicated and per-device values, which the checker cannot follow
-        )
-
-    def algorithm_for(self, qubo: Qubo, num_reads: int) -> Sampler:
-        """The sampler that does the work on each device."""
-        return self.sampler.algorithm_for(qubo, num_reads)
-
-
-def _run_reads(
+def run_reads(
     sampler: Sampler,
     num_reads: int,
     key: jax.Array,
@@ -251,6 +239,7 @@ def _run_reads(
     reads: jax.Array,
     initial: jax.Array | None,
     repeats: jax.Array | None,
+    constraints: Constraints | None,
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
     """Reads number `reads` (R,) of a call: bits (*batch, R, n), energies (*batch, R), info by read and by problem."""
     batch, n = qubo.batch_shape, qubo.num_bits
@@ -258,22 +247,24 @@ def _run_reads(
     if n == 0:
         bits = jnp.zeros(shape, jnp.int8)
         return bits, qubo.energies(bits), {}, {}
+    worked = qubo if constraints is None or constraints.penalised is None else constraints.penalised
     flat = replace(
-        qubo, offset=qubo.offset.reshape(-1), linear=qubo.linear.reshape((-1, n)), scale=qubo.scale.reshape(-1)
+        worked, offset=worked.offset.reshape(-1), linear=worked.linear.reshape((-1, n)), scale=worked.scale.reshape(-1)
     )
     seeds = streams.seeds(key, reads, flat.batch_shape[0])
     columns = None if initial is None else initial.reshape((-1, n)).T
-    task = Task(flat, reads, seeds, columns, num_reads, repeats)
+    moved = None if constraints is None else constraints.moved
+    task = Task(flat, reads, seeds, columns, num_reads, repeats, blocks=moved)
     prepared = sampler.prepare(task)
     outcome = sampler.finish(task, prepared, _loop(sampler, task, prepared, sampler.init(task, prepared)))
-    bits, energies = _best_candidate(qubo, outcome.candidates, shape)
+    bits, energies = _best_candidate(qubo, outcome.candidates, shape, constraints)
     by_read = {k: v.reshape((*batch, reads.shape[0], *v.shape[1:])) for k, v in outcome.read_info.items()}
     by_problem = {k: v.reshape((*batch, *v.shape[1:])) for k, v in outcome.problem_info.items()}
     return bits, energies, by_read, by_problem
 
 
 def _best_candidate(
-    qubo: Qubo, candidates: tuple[jax.Array, ...], shape: tuple[int, ...]
+    qubo: Qubo, candidates: tuple[jax.Array, ...], shape: tuple[int, ...], constraints: Constraints | None
 ) -> tuple[jax.Array, jax.Array]:
     """Of each column's candidates (n, C) the one of lowest energy, the first among equals: bits (*batch, R, n), and
     energies (*batch, R)."""
@@ -281,7 +272,8 @@ def _best_candidate(
     states = jnp.stack([(c > 0).astype(jnp.int8).T.reshape(shape) for c in candidates], axis=-3)
     # One call for all candidates: the energies of sparse couplings take seconds to compile.
     energies = qubo.energies(states.reshape((*batch, -1, n))).reshape((*batch, len(candidates), reads))
-    chosen = jnp.argmin(energies, axis=-2, keepdims=True)
+    ranks = energies if constraints is None else constraints.ranks(states, energies, axis=-2)
+    chosen = jnp.argmin(ranks, axis=-2, keepdims=True)
     bits = jnp.take_along_axis(states, chosen[..., None], axis=-3)[..., 0, :, :]
     return bits, jnp.take_along_axis(energies, chosen, axis=-2)[..., 0, :]
 
@@ -294,7 +286,7 @@ def _loop(sampler: Sampler, task: Task, prepared: Any, state: Any) -> Any:
         length = jnp.where(repeats > 0, length, 0)
 
     def step(t: jax.Array, state: Any) -> Any:
-        if repeats is None or sampler.algorithm_for(task.qubo, task.num_reads).with_more_time != "longer":
+        if repeats is None or sampler.algorithm_for(task.qubo, task.num_reads, task.blocks).with_more_time != "longer":
             return sampler.step(task, prepared, t, state)
 
         def again(k: jax.Array, state: Any) -> Any:
@@ -321,26 +313,26 @@ def _loop(sampler: Sampler, task: Task, prepared: Any, state: Any) -> Any:
 
 
 def _run_call(
-    sampler: Sampler | Sharded,
+    sampler: Any,
     key: jax.Array,
     qubo: Qubo,
     num_reads: int,
     initial: jax.Array | None,
     repeats: jax.Array | None,
+    constraints: Constraints | None,
 ) -> Samples:
-    """A whole call whose arguments were checked."""
-    if isinstance(sampler, Sharded):
-        run = sampler._shard(partial(_run_reads, sampler.sampler, num_reads), len(qubo.batch_shape))
-    else:
-        run = partial(_run_reads, sampler, num_reads)
+    """A whole call whose arguments were checked, of a `Sampler` or a `Sharded`."""
+    run = sampler.run_of(num_reads, len(qubo.batch_shape))
     reads = jnp.arange(num_reads, dtype=jnp.uint32)
-    bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats)
+    bits, energies, by_read, by_problem = run(key, qubo, reads, initial, repeats, constraints)
+    if constraints is not None:
+        by_read["feasible"] = constraints.blocks.feasible(bits)
     if both := by_read.keys() & by_problem.keys():
         raise ValueError(f"info {', '.join(sorted(both))} is given by read and by problem: names must differ")
     return Samples(bits, energies, {**by_read, **by_problem}, frozenset(by_read))
 
 
-_run_call_jitted = jax.jit(_run_call, static_argnums=(0, 3))
+run_call = jax.jit(_run_call, static_argnums=(0, 3))
 
 
 def positive(name: str, value: Any) -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from qjax.energy.blocks import KINDS, Blocks
 from qjax.energy.couplings import Dense, Gram, Implicit, Sparse
 from qjax.energy.couplings import zero_diagonal as without_diagonal
 from qjax.energy.labels import Labels
@@ -36,6 +39,51 @@ class _State(NamedTuple):
     visited: jax.Array  # (n, C): already chosen in this pass over the bits
 
 
+class _Piece(NamedTuple):
+    """Which bits make a piece: `count` groups of every family, and some free bits.
+
+    groups  (G, b) bits of each family's groups; the free bits come last, as groups of one
+    counts  how many groups of each are in a piece
+    blocks  those of the piece, whose bits are in the order of `chosen`; None without blocks
+    """
+
+    groups: tuple[jax.Array, ...]
+    counts: tuple[int, ...]
+    blocks: Blocks | None
+
+    @staticmethod
+    def of(task: Task, size: int) -> _Piece:
+        n, blocks = task.num_bits, Blocks() if task.blocks is None else task.blocks
+        part = min(size / n, 1.0)
+        groups, counts, families, first = [], [], [], 0
+        held = jnp.zeros(n, bool)
+        for family in blocks.families:
+            of_family = jnp.asarray(family.groups)
+            counts.append(max(round(part * of_family.shape[0]), 1))
+            shape = (counts[-1], *family.indices.shape[1:])
+            families.append(replace(family, indices=first + np.arange(math.prod(shape), dtype=np.int32).reshape(shape)))
+            first += math.prod(shape)
+            groups.append(of_family)
+            held = held.at[of_family.reshape(-1)].set(True)
+        free = n - blocks.num_bits
+        if free:
+            groups.append(jnp.nonzero(~held, size=free)[0][:, None])
+            counts.append(max(round(part * free), 1))
+        return _Piece(tuple(groups), tuple(counts), Blocks(tuple(families)) if families else None)
+
+    @property
+    def size(self) -> int:
+        return sum(count * int(groups.shape[1]) for groups, count in zip(self.groups, self.counts, strict=True))
+
+    def chosen(self, score: jax.Array) -> jax.Array:
+        """The bits (C, size) of the groups of lowest score (n, C), that of a group being its lowest bit's."""
+        found = []
+        for groups, count in zip(self.groups, self.counts, strict=True):
+            lowest = jnp.min(score[groups], axis=1)
+            found.append(groups[lax.top_k(-lowest.T, count)[1]].reshape((score.shape[1], -1)))
+        return jnp.concatenate(found, axis=1)
+
+
 @dataclass(frozen=True)
 class Decompose(Sampler):
     """Each of num_rounds rounds takes `size` bits S of each read, holds the others, and gives what depends on S,
@@ -47,6 +95,8 @@ class Decompose(Sampler):
     S are the bits of the least change (1 - 2x_i) f_i by a flip among those that the current pass has not chosen yet; a
     pass chooses every bit. On sparse couplings S grows around the one of least change, the nearest bits of the graph
     first: bits far apart would be separate problems.
+    With blocks S are whole groups, of each family and of the free bits in proportion, at least one of each; `sampler`
+    is given the blocks of the piece, and states outside them are not taken.
     sampler: any qjax sampler; with a host sampler (a QPU of `size` bits) this runs on the host, too, else inside jit.
     size: bits of a piece. num_rounds: pieces per read. sub_reads: reads of `sampler` per piece.
     The cost of a round on implicit couplings is `size` products, on Gram couplings that of a (size, size) Gram matrix,
@@ -60,6 +110,7 @@ class Decompose(Sampler):
     sub_reads: int = 4
 
     with_more_time: ClassVar[str] = "continue"
+    blocks: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
         positive("size", self.size)
@@ -79,23 +130,20 @@ class Decompose(Sampler):
         return _Prepared(task.per_column(linear), diagonal, task.per_column(task.qubo.scale), lists)
 
     def init(self, task: Task, prepared: _Prepared) -> _State:
-        bits = task.initial
-        if bits is None:
-            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
-        x = bits.astype(prepared.linear.dtype)
+        x = task.first_states().astype(prepared.linear.dtype)
         return _State(x, _fields(task, prepared, x), jnp.zeros(x.shape, bool))
 
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
-        n, size = task.num_bits, min(self.size, task.num_bits)
+        n, piece = task.num_bits, _Piece.of(task, self.size)
         visited = state.visited & ~jnp.all(state.visited, axis=0, keepdims=True)
-        chosen = self._chosen(task, prepared, t, state, visited, size)  # (C, size)
+        chosen = self._chosen(task, prepared, t, state, visited, piece)  # (C, size)
         reads = jnp.arange(task.num_columns)[:, None]
         among = _among(task.qubo.couplings, prepared, chosen)
         old = state.x.T[reads, chosen]
         linear = state.fields.T[reads, chosen] - _times(among, old)
         words = streams.words(task.seeds, t + 1, jnp.arange(2)).T
         keys = jax.random.wrap_key_data(words, impl="threefry2x32")
-        new, lowest = self._solved(keys, linear, among, prepared.scale, old)
+        new, lowest = self._solved(keys, linear, among, prepared.scale, old, piece.blocks)
         before = prepared.scale * jnp.sum((linear + 0.5 * _times(among, old)) * old, axis=1)
         kept = jnp.where((lowest <= before)[:, None], new.astype(old.dtype), old)
         x = state.x.T.at[reads, chosen].set(kept).T
@@ -103,29 +151,40 @@ class Decompose(Sampler):
         return _State(x, _fields(task, prepared, x), visited | marked)
 
     def _chosen(
-        self, task: Task, prepared: _Prepared, t: jax.Array, state: _State, visited: jax.Array, size: int
+        self, task: Task, prepared: _Prepared, t: jax.Array, state: _State, visited: jax.Array, piece: _Piece
     ) -> jax.Array:
         impact = (1 - 2 * state.x) * state.fields * jnp.sign(prepared.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
         # Between 0 and 1/2; visited bits come after all others.
         score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
         couplings = task.qubo.couplings
-        if isinstance(couplings, Sparse) and size < task.num_bits:
+        if isinstance(couplings, Sparse) and piece.size < task.num_bits:
             # Step numbers that nothing else uses: the first bits have 0, the keys 1 .. num_rounds.
             step = self.num_rounds + 1 + t
             noise = streams.uniforms(task.seeds, step, jnp.arange(task.num_bits)).astype(score.dtype)
             score = score + _distances(couplings, jnp.argmin(score + 1e-3 * noise, axis=0)).astype(score.dtype)
-        return lax.top_k(-score.T, size)[1]
+        return piece.chosen(score)
 
     def _solved(
-        self, keys: jax.Array, linear: jax.Array, among: jax.Array, scale: jax.Array, old: jax.Array
+        self,
+        keys: jax.Array,
+        linear: jax.Array,
+        among: jax.Array,
+        scale: jax.Array,
+        old: jax.Array,
+        blocks: Blocks | None,
     ) -> tuple[jax.Array, jax.Array]:
         """(bits (C, size), energies (C,)) of the best read for every column's problem."""
 
         def one(key: jax.Array, linear: jax.Array, among: jax.Array, scale: jax.Array, old: jax.Array) -> Any:
             qubo = Qubo(jnp.zeros((), linear.dtype), linear, Dense(among), scale, Labels.range(linear.shape[0]))
-            samples = self.sampler(key, qubo, self.sub_reads, old[None].astype(jnp.int8))
-            return samples.best_bits, samples.best_energy
+            start = old[None].astype(jnp.int8)
+            if blocks is None:
+                samples = self.sampler(key, qubo, self.sub_reads, start)
+                return samples.best_bits, samples.best_energy
+            samples = self.sampler(key, qubo, self.sub_reads, start, blocks=blocks)
+            kept = jnp.asarray(samples.info["feasible"]).any()
+            return samples.best_bits, jnp.where(kept, samples.best_energy, jnp.inf)
 
         if not self.is_host:
             solved: tuple[jax.Array, jax.Array] = jax.vmap(one)(keys, linear, among, scale, old)

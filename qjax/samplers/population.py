@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -11,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qjax.energy.blocks import KINDS, Blocks
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, replicas, running, streams, sweeps
+from qjax.samplers.moves import acceptance, block_sweeps, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 # The first weights lead from beta = 0 to the hot end: few replicas would survive a jump to that of an anneal.
@@ -65,6 +65,7 @@ class Population(Sampler):
     return_states: str = "best"
 
     thermal: ClassVar[bool] = True
+    blocks: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
         positive("num_betas", self.num_betas)
@@ -84,23 +85,21 @@ class Population(Sampler):
     def prepare(self, task: Task) -> _Prepared:
         members = task.replicated(self.population_size)
         if self.beta_schedule is None:
-            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None, blocks=task.blocks)
             if self.beta_range is None:
                 hot = _HOT_PART * hot
             betas = between(hot, cold, self.num_betas, self.beta_schedule_type)
         else:
             betas = jnp.asarray(self.beta_schedule, task.qubo.linear.dtype)[:, None]
             betas = jnp.broadcast_to(betas, (len(self.beta_schedule), task.num_problems))
-        return _Prepared(sweeps.sweeper(task.qubo, members.per_column), members, betas)
+        return _Prepared(block_sweeps.sweeper(task.qubo, members.per_column, task.blocks), members, betas)
 
     def init(self, task: Task, prepared: _Prepared) -> _State:
-        bits = prepared.members.initial
-        if bits is None:
-            bits = streams.random_bits(prepared.members.seeds, 0, jnp.arange(task.num_bits))
-        inner = prepared.sweeper.load(bits)
+        inner = prepared.sweeper.load(prepared.members.first_states())
         energy = prepared.sweeper.energies(inner).reshape((task.num_columns, -1))
         first = replicas.select(prepared.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
-        log_partition = jnp.full(task.num_columns, task.num_bits * math.log(2), energy.dtype)
+        blocks = Blocks() if task.blocks is None else task.blocks
+        log_partition = jnp.full(task.num_columns, blocks.log_count(task.num_bits), energy.dtype)
         return _State(inner, energy, log_partition, jnp.ones_like(log_partition), first, energy[:, 0] * _sign(task))
 
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:

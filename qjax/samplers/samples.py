@@ -31,15 +31,23 @@ class Samples:
     by_read: frozenset[str] = frozenset()
 
     @property
+    def _ranks(self) -> jax.Array:
+        """The energies, infinite for reads that are known to break their blocks, where others kept them."""
+        if "feasible" not in self.by_read:
+            return self.energies
+        kept = jnp.asarray(self.info["feasible"])
+        return jnp.where(kept | ~kept.any(-1, keepdims=True), self.energies, jnp.inf)
+
+    @property
     def best_bits(self) -> jax.Array:
-        """The bits of lowest energy, (*batch, n)."""
-        index = jnp.argmin(self.energies, axis=-1)
+        """The bits of lowest energy, (*batch, n); of the reads that are feasible, where info says so of some."""
+        index = jnp.argmin(self._ranks, axis=-1)
         return jnp.take_along_axis(self.bits, index[..., None, None], axis=-2)[..., 0, :]
 
     @property
     def best_energy(self) -> jax.Array:
-        """The lowest energy, (*batch,)."""
-        return jnp.min(self.energies, axis=-1)
+        """The energy of `best_bits`, (*batch,)."""
+        return jnp.min(self._ranks, axis=-1)
 
     @property
     def read_info(self) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from qjax.energy.blocks import KINDS
 from qjax.energy.couplings import Sparse
 from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
-from qjax.samplers.moves import acceptance, clusters, columns, replicas, running, streams, sweeps
+from qjax.samplers.moves import acceptance, block_sweeps, clusters, columns, replicas, running, streams, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
 _FEWEST_BETAS, _MOST_BETAS = 8, 64
@@ -53,7 +54,8 @@ class Temper(Sampler):
     betas: the ladder itself, rising; overrides both.
     acceptance: "metropolis" or "heat_bath"; at beta = 0 the former only inverts states, the latter draws random ones.
     cluster_every: sweeps between isoenergetic cluster moves (qjax.samplers.moves.clusters), for which each temperature
-        has two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere.
+        has two replicas; 0 for none; None: 5 on sparse couplings of few neighbours, none elsewhere. With blocks
+        there are none.
     return_states: "best" (lowest seen on any rung), or "last": the final state of the rung return_rung (0 the hottest,
         -1 the coldest), which follows exp(-beta E).
     info: beta_range (*batch, 2); exchange_rates (*batch, reads, B - 1), the part of the exchanges tried that was made.
@@ -71,6 +73,7 @@ class Temper(Sampler):
 
     thermal: ClassVar[bool] = True
     with_more_time: ClassVar[str] = "continue"
+    blocks: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
         positive("num_sweeps", self.num_sweeps)
@@ -98,7 +101,7 @@ class Temper(Sampler):
     def _cluster_interval(self, task: Task) -> int:
         """Sweeps between cluster moves, 0 for none."""
         couplings = task.qubo.couplings
-        if not isinstance(couplings, Sparse) or not sweeps.by_classes(couplings):
+        if task.blocks is not None or not isinstance(couplings, Sparse) or not sweeps.by_classes(couplings):
             return 0
         if self.cluster_every is not None:
             return self.cluster_every
@@ -113,7 +116,7 @@ class Temper(Sampler):
         if not -rungs <= self.return_rung < rungs:
             raise ValueError(f"return_rung must name one of the {rungs} betas, got {self.return_rung}")
         if self.betas is None:
-            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None)
+            hot, cold = range_of(task.qubo, self.beta_range, warm=task.initial is not None, blocks=task.blocks)
             betas = between(hot, cold, rungs)
         else:
             betas = jnp.broadcast_to(jnp.asarray(self.betas, dtype)[:, None], (rungs, task.num_problems))
@@ -122,13 +125,11 @@ class Temper(Sampler):
         seeds = streams.split(task.seeds, count + jnp.arange(count))
         weights = task.per_column(betas * task.qubo.scale[None, :]).T
         sign = jnp.sign(task.per_column(task.qubo.scale))
-        return _Prepared(sweeps.sweeper(task.qubo, ladders.per_column), ladders, betas, weights, sign, seeds)
+        view = block_sweeps.sweeper(task.qubo, ladders.per_column, task.blocks)
+        return _Prepared(view, ladders, betas, weights, sign, seeds)
 
     def init(self, task: Task, prepared: _Prepared) -> _State:
-        bits = prepared.ladders.initial
-        if bits is None:
-            bits = streams.random_bits(prepared.ladders.seeds, 0, jnp.arange(task.num_bits))
-        inner = prepared.sweeper.load(bits)
+        inner = prepared.sweeper.load(prepared.ladders.first_states())
         energy = prepared.sweeper.energies(inner).reshape((task.num_columns, -1, prepared.betas.shape[0]))
         best = replicas.select(prepared.sweeper.snapshot(inner), jnp.zeros(task.num_columns, jnp.int32))
         first = energy[:, 0, 0] * prepared.sign

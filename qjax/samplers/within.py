@@ -31,10 +31,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_static
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.arguments import check_call
-from qjax.samplers.contract import Sampler, Sharded
+from qjax.samplers.arguments import check_blocks, check_call
+from qjax.samplers.contract import Sampler
 from qjax.samplers.samples import Samples
+from qjax.samplers.sharded import Sharded
 
 _clock = time.perf_counter
 _LENGTHS = ("num_sweeps", "num_steps")
@@ -80,20 +82,33 @@ class Within:
         if not math.isfinite(self.growth) or self.growth < 1:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The kinds of blocks that the sampler keeps by its moves."""
+        return tuple(getattr(self.sampler, "blocks", ()))
+
+    def __call__(
+        self,
+        key: jax.Array,
+        qubo: Qubo,
+        num_reads: int = 64,
+        initial_states: Any = None,
+        blocks: Blocks | None = None,
+    ) -> Samples:
         """As the sampler's own call. Errors: its own where nothing came back; ValueError where the call is traced."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states))):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, qubo, initial_states, blocks))):
             raise ValueError("within spends wall-clock time and cannot be traced: call it outside jit and vmap")
+        check_blocks(key, qubo, num_reads, initial_states, blocks)
         key, num_reads, states = check_call(key, qubo, num_reads, initial_states)
-        extension, sweeps = self._extension(qubo, num_reads)
+        extension, sweeps = self._extension(qubo, num_reads, blocks)
         began = _clock()
         first = jax.random.fold_in(key, 0)
         if not self.sampler.is_host:
             # A wrapper, which cannot make zero steps, makes a whole run.
-            warm = self._chunk(first, qubo, num_reads, states, 0)
+            warm = self._chunk(first, qubo, num_reads, states, 0, blocks)
             if extension == "continue":
                 # Chunks that have states to start from are another program than the first one.
-                warm = self._chunk(first, qubo, num_reads, warm.bits, 0)
+                warm = self._chunk(first, qubo, num_reads, warm.bits, 0, blocks)
             jax.block_until_ready(warm)
         start = _clock()
         compiled, before, repeats, total_repeats = start - began, 0.0, 1, 0
@@ -103,7 +118,8 @@ class Within:
         lowest: list[np.ndarray] = []
         call_info: dict[str, Any] = {}
         while repeats:
-            samples, failure = self._attempt(jax.random.fold_in(key, len(ends)), qubo, num_reads, states, repeats)
+            own = jax.random.fold_in(key, len(ends))
+            samples, failure = self._attempt(own, qubo, num_reads, states, repeats, blocks)
             if samples is None or (best is None and np.isinf(np.asarray(samples.energies)).any()):
                 assert failure is not None
                 if best is None:
@@ -111,7 +127,7 @@ class Within:
                 break
             best = _lower(best, samples)
             call_info = _added_up(call_info, samples.call_info, getattr(self.sampler, "counts", frozenset()))
-            lowest.append(best.energies.min(axis=-1))
+            lowest.append(best.ranks.min(axis=-1))
             if extension == "continue":
                 states = samples.bits
             now = _clock() - start
@@ -134,23 +150,23 @@ class Within:
             info["error"] = failure
         return Samples(jnp.asarray(best.bits), jnp.asarray(best.energies), info, frozenset(best.read_info))
 
-    def _extension(self, qubo: Qubo, num_reads: int) -> tuple[str, int]:
+    def _extension(self, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> tuple[str, int]:
         """(what a further chunk is, sweeps of the first chunk)."""
         if isinstance(self.sampler, Sampler | Sharded):
-            works = self.sampler.algorithm_for(qubo, num_reads)
+            works = self.sampler.algorithm_for(qubo, num_reads, blocks)
             return works.with_more_time, next((getattr(works, name) for name in _LENGTHS if hasattr(works, name)), 1)
         wanted, length = getattr(self.sampler, "with_more_time", "longer"), _length(self.sampler)
         extension = "longer" if length is not None and wanted == "longer" else "restart"
         return "once" if wanted == "once" else extension, 1 if length is None else length[1]
 
     def _attempt(
-        self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int
+        self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int, blocks: Blocks | None
     ) -> tuple[Samples | None, Failure | None]:
         """(what came back, the failure or None) of a chunk; a sampler that is not on the host raises instead."""
         if not self.sampler.is_host:
-            return self._chunk(key, qubo, num_reads, states, repeats), None
+            return self._chunk(key, qubo, num_reads, states, repeats, blocks), None
         try:
-            return self._chunk(key, qubo, num_reads, states, repeats), None
+            return self._chunk(key, qubo, num_reads, states, repeats, blocks), None
         except Exception as error:
             # An error within a piece of a problem speaks of that piece, not of this call.
             came = None if isinstance(self.sampler, Sampler) else getattr(error, "samples", None)
@@ -158,14 +174,17 @@ class Within:
                 came = None
             return came, Failure(error)
 
-    def _chunk(self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int) -> Samples:
+    def _chunk(
+        self, key: jax.Array, qubo: Qubo, num_reads: int, states: Any, repeats: int, blocks: Blocks | None
+    ) -> Samples:
         if isinstance(self.sampler, Sampler | Sharded):
-            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats))
+            samples: Samples = self.sampler.repeated(key, qubo, num_reads, states, jnp.int32(repeats), blocks)
             return samples
         longer, length = self.sampler, _length(self.sampler)
         if length is not None and repeats > 1:
             longer = replace(longer, **{length[0]: repeats * length[1]})
-        answered: Samples = longer(key, qubo, num_reads, states)
+        also = {} if blocks is None else {"blocks": blocks}
+        answered: Samples = longer(key, qubo, num_reads, states, **also)
         return answered
 
     def _next(self, extension: str, repeats: int, took: float, left: float) -> int:
@@ -193,6 +212,11 @@ class _Best(NamedTuple):
     energies: np.ndarray
     read_info: dict[str, np.ndarray]
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """The energies, infinite for reads that are known to break their blocks."""
+        return np.where(self.read_info.get("feasible", True), self.energies, np.inf)
+
 
 def _length(sampler: Any) -> tuple[str, int] | None:
     """The field that says how long a sampler runs, and its number; None where there is none."""
@@ -209,7 +233,7 @@ def _lower(best: _Best | None, samples: Samples) -> _Best:
     new = _Best(np.asarray(samples.bits), np.asarray(samples.energies), info)
     if best is None:
         return new
-    lower = new.energies < best.energies
+    lower = new.ranks < best.ranks
 
     def chosen(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(lower.reshape((*lower.shape, *(1,) * (a.ndim - lower.ndim))), a, b)

@@ -262,3 +262,23 @@ def test_steps_and_atoms_beyond_int32_do_not_wrap(spec):
     encoding = encode({"w": jnp.zeros(1)}, {"w": spec})
     state = [0, 1] if isinstance(spec, Codebook) else [1]
     np.testing.assert_array_equal(encoding.decode(state)["w"], np.float32([3e9]))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_blocks_allow_each_value_once_and_what_the_constraints_allow(name):
+    """Of all states: as many inside the blocks as there are different parameters that satisfy the constraints."""
+    encoding = encode(PARAMS, SPECS[name])
+    n = min(encoding.num_bits, 12)
+    held = encoding.blocks.within(0, n)
+    held.check(n)
+    states = np.zeros((2**n, encoding.num_bits), np.int8)
+    states[:, :n] = _states(n)
+    inside = np.asarray(held.feasible(states))
+    if n == encoding.num_bits:
+        assert held.num_bits == encoding.blocks.num_bits
+        wanted = np.asarray(encoding.feasible(states))
+        assert not (inside & ~wanted).any()
+        decoded = encoding.decode(states[wanted])
+        leaves = [np.asarray(_leaf(decoded, path)).reshape(wanted.sum(), -1) for path in encoding.paths]
+        rows = np.concatenate(leaves, axis=1)
+        assert inside.sum() == len(np.unique(rows.round(5), axis=0))

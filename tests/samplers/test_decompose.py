@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import qjax.samplers as samplers
+from qjax import blocks
 from qjax.energy.couplings import Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers import Samples
 from qjax.samplers.moves import streams
-from tests.samplers import problems
+from tests.samplers import blocked, problems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Spied(samplers.Decompose):
         super().__post_init__()
         object.__setattr__(self, "rounds", [])
 
-    def _chosen(self, task: Any, prepared: Any, t: Any, state: Any, visited: Any, size: int) -> jax.Array:
-        chosen = super()._chosen(task, prepared, t, state, visited, size)
+    def _chosen(self, task: Any, prepared: Any, t: Any, state: Any, visited: Any, piece: Any) -> jax.Array:
+        chosen = super()._chosen(task, prepared, t, state, visited, piece)
         self.rounds.append((np.asarray(state.x[:, 0]), np.asarray(chosen[0])))
         return chosen
 
@@ -111,3 +112,16 @@ def test_inside_jit_and_errors() -> None:
     assert samplers.Decompose() == samplers.Decompose() and hash(samplers.Decompose()) == hash(samplers.Decompose())
     empty = Qubo.from_terms(jnp.zeros(0), problems.couplings("dense", 0))
     assert samplers.Decompose()(jax.random.key(0), empty, 3).bits.shape == (3, 0)
+
+
+def test_pieces_are_whole_groups() -> None:
+    """Half of each family and of the free bits; two rounds move every group, and no state leaves its blocks, though the
+    sampler of the pieces keeps them by penalties."""
+    held = blocks.one_hot([[0, 9, 4], [1, 5, 2]]) + blocks.levels([[3, 6], [7, 8]], blocked.TERNARY)
+    sampler: Any = Spied(samplers.get("neal", num_sweeps=50), size=7, num_rounds=2, sub_reads=4)
+    samples = sampler(jax.random.key(0), problems.qubo("dense", 14), 2, blocks=held)
+    assert np.asarray(samples.info["feasible"]).all()
+    (_, first), (_, second) = sampler.rounds
+    assert sorted([*first, *second]) == list(range(14))
+    for chosen in (first, second):
+        assert tuple(chosen[:3]) in ((0, 9, 4), (1, 5, 2)) and tuple(chosen[3:5]) in ((3, 6), (7, 8))

@@ -157,7 +157,7 @@ def test_what_more_time_means(monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[tuple[int, Any]] = []
 
         def chunk(
-            self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, repeats: int, seen: list[Any] = seen
+            self: Any, key: Any, qubo: Qubo, num_reads: int, states: Any, repeats: int, blocks: Any, seen: Any = seen
         ) -> Samples:
             CLOCK.now += repeats
             bits = jnp.full((num_reads, qubo.num_bits), len(seen) % 2, jnp.int8)

@@ -77,14 +77,13 @@ def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
         if by_classes(couplings):
             return Classes(couplings, linear, per_column)
     elif isinstance(couplings, Gram):
-        # A sweep of a read costs n^2 through the matrix, and 3 N n through the factor, a third of it in one product.
-        if n > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < n:
-            return _Blocks(_GramRows(_padded(couplings.factor, n, 1)), linear, per_column)
+        if by_factor(couplings):
+            return _Blocks(GramRows(_padded(couplings.factor, n, 1)), linear, per_column)
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
         assert diagonal is not None
         return _Blocks(_ImplicitRows(couplings, diagonal), linear, per_column)
     matrix = columns.dense_matrix(couplings).astype(linear.dtype)
-    return _Blocks(_DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, per_column)
+    return _Blocks(DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, per_column)
 
 
 def by_classes(couplings: Sparse) -> bool:
@@ -92,6 +91,12 @@ def by_classes(couplings: Sparse) -> bool:
     n = couplings.size
     crowded = 6 * columns.stored_couplings(couplings) > n * n or kernel_gathers(couplings) > _MOST_GATHERS
     return n > _DENSE_LIMIT or not crowded
+
+
+def by_factor(couplings: Gram) -> bool:
+    """Whether Gram couplings are swept through their factor, else through the matrix: a sweep of a read costs n^2
+    through the matrix, and 3 N n through the factor, a third of it in one product."""
+    return couplings.size > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < couplings.size
 
 
 def for_products(couplings: Couplings) -> Couplings:
@@ -109,23 +114,23 @@ def _padded(array: jax.Array, n: int, axis: int) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class _DenseRows:
+class DenseRows:
     matrix: jax.Array
 
     def start(self, x: jax.Array) -> Any:
         return ()
 
-    def fields(self, x: jax.Array, carry: Any, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """((Mx) of the block (B, C), couplings among its bits (B, B))."""
-        rows = lax.dynamic_slice_in_dim(self.matrix, first, _BLOCK, 0)
-        return jnp.matmul(rows, x, precision="highest"), lax.dynamic_slice_in_dim(rows, first, _BLOCK, 1)
+    def fields(self, x: jax.Array, carry: Any, first: jax.Array, size: int = _BLOCK) -> tuple[jax.Array, jax.Array]:
+        """((Mx) of the bits first .. first + size - 1 (size, C), couplings among them (size, size))."""
+        rows = lax.dynamic_slice_in_dim(self.matrix, first, size, 0)
+        return jnp.matmul(rows, x, precision="highest"), lax.dynamic_slice_in_dim(rows, first, size, 1)
 
     def absorb(self, carry: Any, first: jax.Array, change: jax.Array) -> Any:
         return carry
 
 
 @dataclass(frozen=True)
-class _GramRows:
+class GramRows:
     """M = offdiag(A'A): the image Ax (N, C) is carried through a sweep."""
 
     factor: jax.Array
@@ -133,15 +138,15 @@ class _GramRows:
     def start(self, x: jax.Array) -> Any:
         return jnp.matmul(self.factor.astype(x.dtype), x, precision="highest")
 
-    def fields(self, x: jax.Array, carry: Any, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        part = lax.dynamic_slice_in_dim(self.factor.astype(x.dtype), first, _BLOCK, 1)
+    def fields(self, x: jax.Array, carry: Any, first: jax.Array, size: int = _BLOCK) -> tuple[jax.Array, jax.Array]:
+        part = lax.dynamic_slice_in_dim(self.factor.astype(x.dtype), first, size, 1)
         among = jnp.matmul(part.T, part, precision="highest")
-        own = jnp.diagonal(among)[:, None] * lax.dynamic_slice_in_dim(x, first, _BLOCK, 0)
-        among = jnp.where(jnp.eye(_BLOCK, dtype=bool), jnp.zeros((), x.dtype), among)
+        own = jnp.diagonal(among)[:, None] * lax.dynamic_slice_in_dim(x, first, size, 0)
+        among = jnp.where(jnp.eye(size, dtype=bool), jnp.zeros((), x.dtype), among)
         return jnp.matmul(part.T, carry, precision="highest") - own, among
 
     def absorb(self, carry: Any, first: jax.Array, change: jax.Array) -> Any:
-        part = lax.dynamic_slice_in_dim(self.factor.astype(change.dtype), first, _BLOCK, 1)
+        part = lax.dynamic_slice_in_dim(self.factor.astype(change.dtype), first, change.shape[0], 1)
         return carry + jnp.matmul(part, change, precision="highest")
 
 
@@ -169,7 +174,7 @@ class _ImplicitRows:
         return carry
 
 
-def _flips(
+def flips(
     rule: Rule,
     fields: jax.Array,
     old: jax.Array,
@@ -197,7 +202,7 @@ def _flips(
 class _Blocks:
     """Sequential flips in blocks of bits; the state is x (n padded, C), floating."""
 
-    def __init__(self, rows: _DenseRows | _GramRows | _ImplicitRows, linear: jax.Array, per_column: PerColumn) -> None:
+    def __init__(self, rows: DenseRows | GramRows | _ImplicitRows, linear: jax.Array, per_column: PerColumn) -> None:
         self._rows, self._per_column, self._n = rows, per_column, int(linear.shape[0])
         self._linear = _padded(linear, self._n, 0)
 
@@ -225,8 +230,8 @@ class _Blocks:
             fields = image + linear_of(lax.dynamic_slice_in_dim(self._linear, first, _BLOCK, 0))
             noise = rule.noise(streams.uniforms(seeds, step, first + jnp.arange(_BLOCK)))
             old = lax.dynamic_slice_in_dim(x, first, _BLOCK, 0)
-            flips = block_kernel.instead_of(_flips)
-            new, change = flips(rule, fields, old, noise, among, weights, own, change)
+            sequential = block_kernel.instead_of(flips)
+            new, change = sequential(rule, fields, old, noise, among, weights, own, change)
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change
 

@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
-from qjax.samplers.moves import acceptance, streams, swaps, sweeps
+from qjax.samplers.moves import acceptance, allowed, block_sweeps, streams, swaps, sweeps
 from qjax.samplers.moves.classes import Classes
 
 _QUENCH_SWEEPS = 10
@@ -57,11 +58,15 @@ def check_range(beta_range: Any, geometric: bool = True) -> None:
 
 
 def range_of(
-    qubo: Qubo, beta_range: tuple[float, float] | None, warm: bool, cardinality: int | None = None
+    qubo: Qubo,
+    beta_range: tuple[float, float] | None,
+    warm: bool,
+    cardinality: int | None = None,
+    blocks: Blocks | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """(hot, cold), each (P,): those given, or the automatic ones."""
     if beta_range is None:
-        return automatic_range(qubo, warm, cardinality)
+        return automatic_range(qubo, warm, cardinality, blocks)
     hot, cold = (jnp.full(qubo.batch_shape, b, qubo.linear.dtype) for b in beta_range)
     return hot, cold
 
@@ -75,13 +80,16 @@ def between(hot: jax.Array, cold: jax.Array, count: int, kind: str = "geometric"
     return jnp.exp(jnp.log(hot) + t * (jnp.log(cold) - jnp.log(hot)))
 
 
-def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = None) -> tuple[jax.Array, jax.Array]:
+def automatic_range(
+    qubo: Qubo, warm: bool = False, cardinality: int | None = None, blocks: Blocks | None = None
+) -> tuple[jax.Array, jax.Array]:
     """(hot, cold) betas, each (P,), in 1/units of E, for a Qubo of batch (P,).
 
     With the costs g of this module's formula in units of E / |scale|, both ends are divided by |scale| (by 1 where it
     is 0). Where no flip costs anything, both are 2 ln 2 / |scale|.
     warm: the hot end is sqrt(hot * cold), geometrically half way, so that given states are not melted.
     cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
+    blocks: groups that are kept in their states; minima and costs are then those of moves of whole groups.
     Errors: ValueError for implicit couplings without a diagonal.
     """
     problems = qubo.batch_shape[0]
@@ -93,8 +101,9 @@ def automatic_range(qubo: Qubo, warm: bool = False, cardinality: int | None = No
 
     # A fixed key: the range is a property of the Qubo, not of the call.
     seeds = streams.seeds(jax.random.key(0), jnp.arange(probes, dtype=jnp.uint32), problems)
-    bits = streams.random_bits(seeds, 0, jnp.arange(qubo.num_bits))
-    view: sweeps.Sweeper = sweeps.sweeper(qubo, per_column) if cardinality is None else swaps.Swaps(qubo, per_column)
+    bits = allowed.states(blocks, None, seeds, 0, qubo.num_bits)
+    view: sweeps.Sweeper
+    view = block_sweeps.sweeper(qubo, per_column, blocks) if cardinality is None else swaps.Swaps(qubo, per_column)
     sign = jnp.sign(per_column(qubo.scale))
     state = view.load(bits if cardinality is None else swaps.with_ones(bits, cardinality, seeds, 1))
 

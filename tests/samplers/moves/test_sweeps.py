@@ -16,7 +16,7 @@ from qjax.samplers.moves import acceptance, streams, sweeps
 from tests.samplers import problems
 
 _BITS, _COLUMNS = 40, 12  # two whole blocks and half of one; six columns for each of two problems
-_ROWS = {"dense": sweeps._DenseRows, "gram": sweeps._GramRows, "implicit": sweeps._ImplicitRows}
+_ROWS = {"dense": sweeps.DenseRows, "gram": sweeps.GramRows, "implicit": sweeps._ImplicitRows}
 _RULES = {"metropolis": acceptance.metropolis, "heat_bath": acceptance.heat_bath}
 
 
@@ -73,7 +73,7 @@ def test_the_image_of_a_factor_does_not_drift() -> None:
     target = factor.astype(float) @ (np.arange(n) % 2)
     linear = (0.5 * (factor.astype(float) ** 2).sum(0) - target @ factor).astype(np.float32)
     view: Any = sweeps.sweeper(Qubo.from_terms(linear[None], Gram(jnp.asarray(factor))), _spread)
-    assert isinstance(view._rows, sweeps._GramRows)
+    assert isinstance(view._rows, sweeps.GramRows)
     weights, seeds = jnp.zeros(_COLUMNS, jnp.float32), _seeds()
 
     def sweep(t: jax.Array, state: Any) -> Any:
