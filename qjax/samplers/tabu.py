@@ -12,8 +12,7 @@ from jax import lax
 
 from qjax.energy.blocks import KINDS
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
-from qjax.samplers.moves import streams
-from qjax.samplers.moves.neighbourhood import Groups, Neighbourhood, SingleFlips
+from qjax.samplers.moves import neighbourhood, streams
 
 _STREAMS_PER_PHASE = 4
 # Within a phase, every so many times n flips the changes and energies are computed again: 2 % of the products of 100 n
@@ -22,7 +21,7 @@ _REFRESH_SWEEPS = 100
 
 
 class _Prepared(NamedTuple):
-    moves: Neighbourhood
+    moves: neighbourhood.Neighbourhood
     choices: jax.Array  # (2, C): seeds of the streams of tenures and ties
 
 
@@ -57,7 +56,7 @@ class Tabu(Sampler):
     perturbation: the part of the bits that are drawn at random in a new start, 0 to 1.
     Blocks are moved as wholes (qjax.samplers.moves.exchanges): the best of all moves of all groups and of all flips of
     free bits, by the same rules; tabu is the state that a group has left. A phase is as many steps, and a new start
-    mixes groups.
+    mixes groups. Digits of more than 4 bits are left to single flips.
     No info. Errors: ValueError for implicit couplings without a diagonal, and for blocks on more than 8192 bits of
     couplings that are not dense.
     """
@@ -81,11 +80,7 @@ class Tabu(Sampler):
         return -(-self.num_sweeps // self.phase_sweeps)
 
     def prepare(self, task: Task) -> _Prepared:
-        moves: Neighbourhood
-        if task.blocks is None:
-            moves = SingleFlips(task.qubo, task.per_column)
-        else:
-            moves = Groups(task.qubo, task.per_column, task.blocks)
+        moves = neighbourhood.of(task.qubo, task.per_column, task.blocks)
         return _Prepared(moves, streams.split(task.seeds, jnp.zeros(1, jnp.int32)))
 
     def init(self, task: Task, prepared: _Prepared) -> _State:

@@ -73,11 +73,15 @@ class Part:
         return np.ones((self.bits, self.bits), bool)
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
-        """For couplings inside the groups own (G, b, b), sign (C,) of the scale, x and fields (C, G b), the latter
-        times the sign, until (C, marks), and the step."""
+        """For what `inner` made, sign (C,) of the scale, x and fields (C, G b), the latter times the sign, until
+        (C, marks), and the step."""
         raise NotImplementedError
+
+    def inner(self, own: jax.Array) -> jax.Array:
+        """What `found` needs of the couplings inside the groups own (G, b, b)."""
+        return own
 
     def made(self, index: jax.Array, x: jax.Array, extra: Any) -> Made:
         """The moves index (C,) in the states x."""
@@ -120,7 +124,7 @@ class Flips(Part):
         return 1
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         return Found((1 - 2 * x) * fields, until)
 
@@ -134,7 +138,7 @@ class OneOf(Part):
     """One-hot groups."""
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         x, fields = self.wide(x), self.wide(fields)
         changes = fields - jnp.sum(x * fields, axis=2, keepdims=True)
@@ -166,21 +170,29 @@ class Listed(Part):
     def rows(self) -> int:
         return self.bits
 
+    def inner(self, own: jax.Array) -> jax.Array:
+        """1/2 s'As of each state, (G, S)."""
+        table = jnp.asarray(self.states, own.dtype)
+        return 0.5 * jnp.einsum("sb,gbc,sc->gs", table, own, table, precision="highest")
+
     def _now(self, x: jax.Array) -> jax.Array:
-        """Which state each group is in, bool (C, G, S), for x (C, G, b)."""
-        table = jnp.asarray(self.states, x.dtype)
-        return jnp.all(x[:, :, None, :] == table[None, None], axis=3)
+        """The numbers (C, G) of the states x (C, G, b)."""
+        powers = 1 << np.arange(self.bits)
+        number = np.zeros(2**self.bits, np.int32)
+        number[np.asarray(self.states) @ powers] = np.arange(len(self.states))
+        code = jnp.sum(jnp.where(x > 0, jnp.asarray(powers, jnp.int32)[None, None], 0), axis=2)
+        return jnp.asarray(number)[code]
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         table = jnp.asarray(self.states, x.dtype)
-        inner = 0.5 * jnp.einsum("sb,gbc,sc->gs", table, own, table, precision="highest")
         energies = jnp.einsum("cgb,sb->cgs", self.wide(fields), table, precision="highest")
         energies = energies + sign[:, None, None] * inner[None]
-        now = self._now(self.wide(x))
-        changes = energies - jnp.sum(jnp.where(now, energies, 0), axis=2, keepdims=True)
-        return Found(jnp.where(now, jnp.inf, changes).reshape(until.shape), until)
+        now = self._now(self.wide(x))[:, :, None]
+        changes = energies - jnp.take_along_axis(energies, now, axis=2)
+        changes = jnp.where(jnp.arange(len(self.states))[None, None] == now, jnp.inf, changes)
+        return Found(changes.reshape(until.shape), until)
 
     def made(self, index: jax.Array, x: jax.Array, extra: Any) -> Made:
         count = len(self.states)
@@ -188,7 +200,7 @@ class Listed(Part):
         old = self.of_group(group, x)
         deltas = jnp.asarray(self.states, x.dtype)[index % count] - old
         sites = (group * self.bits)[:, None] + jnp.arange(self.bits)[None, :]
-        mark = group * count + jnp.argmax(self._now(old[:, None])[:, 0], axis=1)
+        mark = group * count + self._now(old[:, None])[:, 0]
         return Made(sites, deltas, mark[:, None], (self.marks // _TABU_PART,))
 
 
@@ -202,13 +214,13 @@ class Chosen(Part):
         return np.zeros((self.bits, self.bits), bool)
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         x, fields, wide = self.wide(x), self.wide(fields), self.wide(until)
         falls = jnp.where(x > 0, jnp.where(wide <= step, fields, -1e30), -jnp.inf)
         fallen = jnp.argmax(falls, axis=2)
         here = fallen[:, :, None]
-        row = own[jnp.arange(self.groups)[None, :], fallen] * sign[:, None, None]
+        row = inner[jnp.arange(self.groups)[None, :], fallen] * sign[:, None, None]
         changes = fields - jnp.take_along_axis(fields, here, axis=2) - row
         barred = jnp.maximum(wide, jnp.take_along_axis(wide, here, axis=2))
         return Found(jnp.where(x > 0, jnp.inf, changes).reshape(until.shape), barred.reshape(until.shape), fallen)
@@ -243,11 +255,14 @@ class RowPairs(Part):
         row, column = np.divmod(np.arange(self.bits), self.n)
         return np.asarray((row[:, None] == row[None, :]) | (column[:, None] == column[None, :]))
 
+    def inner(self, own: jax.Array) -> jax.Array:
+        return jnp.where(jnp.asarray(self.apart())[None], 0, own)
+
     def _square(self, values: jax.Array) -> jax.Array:
         return values.reshape((values.shape[0], self.groups, self.n, self.n))
 
     def found(
-        self, own: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
+        self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         n, rows = self.n, jnp.arange(self.n)
         place = jnp.argmax(self._square(x), axis=3)  # (C, G, n)
@@ -257,7 +272,6 @@ class RowPairs(Part):
         crossed = (rows[:, None] * n)[None, None] + of_others
         held = jnp.broadcast_to(((rows * n)[None, None] + place)[:, :, :, None], crossed.shape)
         groups = jnp.arange(self.groups)[None, :, None, None]
-        inner = jnp.where(jnp.asarray(self.apart())[None], 0, own)
         pairs = inner[groups, crossed, crossed.swapaxes(2, 3)] + inner[groups, held, held.swapaxes(2, 3)]
         changes = force + force.swapaxes(2, 3) - mine[..., None] - mine[..., None, :]
         changes = changes + pairs * sign[:, None, None, None]

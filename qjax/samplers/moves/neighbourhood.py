@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from qjax.energy.blocks import Blocks
+from qjax.energy.blocks import Blocks, States
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo
 from qjax.samplers.moves import allowed, columns, exchanges, streams
@@ -19,6 +19,7 @@ from qjax.samplers.moves.rows import Rows
 from qjax.samplers.moves.sweeps import PerColumn
 
 _DENSE_LIMIT = 8192
+_MOST = 16
 
 
 class Neighbourhood(Protocol):
@@ -53,6 +54,17 @@ class Neighbourhood(Protocol):
         self, a: jax.Array, b: jax.Array, words: jax.Array, redrawn: jax.Array, seeds: jax.Array, step: Any
     ) -> Any:
         """A new start from two elites: each bit or group of either, or where `redrawn` at random."""
+
+
+def of(qubo: Qubo, per_column: PerColumn, blocks: Blocks | None) -> Neighbourhood:
+    """Of the moves of all groups, or of single flips where there are none.
+
+    Groups that may take all of more than 16 states are left to single flips: there are many more states than bits.
+    Errors: those of `Groups`.
+    """
+    kept = () if blocks is None else blocks.families
+    kept = tuple(f for f in kept if not (isinstance(f, States) and len(f.states) == 2 ** f.indices.shape[-1] > _MOST))
+    return Groups(qubo, per_column, Blocks(kept)) if kept else SingleFlips(qubo, per_column)
 
 
 class _Flipped(NamedTuple):
@@ -116,13 +128,15 @@ class _Grouped(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A part, and where its bits, its moves and its marks begin; the couplings inside its groups (G, b, b)."""
+    """A part; where its bits, its moves and its marks begin; the couplings inside its groups (G, b, b), and what its
+    moves need of these."""
 
     part: exchanges.Part
     bit: int
     move: int
     mark: int
     own: jax.Array
+    inner: jax.Array
 
     def bits(self, values: jax.Array) -> jax.Array:
         return values[:, self.bit : self.bit + self.part.groups * self.part.bits]
@@ -157,8 +171,8 @@ class Groups:
             inside = bit + jnp.arange(part.groups * part.bits).reshape((part.groups, part.bits))
             square = inside[:, :, None], inside[:, None, :]
             own = matrix[square]
-            self._places.append(_Place(part, bit, self.count, self.marks, own))
-            self._matrix = self._matrix.at[square].set(jnp.where(jnp.asarray(part.apart()), 0, own))
+            self._places.append(_Place(part, bit, self.count, self.marks, own, part.inner(own)))
+            self._matrix = self._matrix.at[square].set(jnp.where(jnp.asarray(part.apart())[None], 0, own))
             bit, self.count, self.marks = bit + inside.size, self.count + part.moves, self.marks + part.marks
         self._most = max(part.rows for part in parts)
 
@@ -174,7 +188,7 @@ class Groups:
         energy = jnp.sum(x * (0.5 * image + self._linear), axis=1)
         for place in self._places:
             mine = place.part.wide(place.bits(x))
-            inner = jnp.where(jnp.asarray(place.part.apart()), place.own, 0)
+            inner = jnp.where(jnp.asarray(place.part.apart())[None], place.own, 0)
             energy = energy + 0.5 * jnp.einsum("cgb,gbd,cgd->c", mine, inner, mine, precision="highest")
         return _Grouped(x, (image + self._linear) * self._sign[:, None]), energy * self._sign
 
@@ -183,7 +197,7 @@ class Groups:
 
     def found(self, state: _Grouped, until: jax.Array, step: jax.Array) -> exchanges.Found:
         parts = [
-            p.part.found(p.own, self._sign, p.bits(state.x), p.bits(state.fields), p.marks(until), step)
+            p.part.found(p.inner, self._sign, p.bits(state.x), p.bits(state.fields), p.marks(until), step)
             for p in self._places
         ]
         changes, free = (jnp.concatenate([part[k] for part in parts], axis=1) for k in range(2))
