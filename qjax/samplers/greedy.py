@@ -1,19 +1,20 @@
-"""Descent by single flips to a local minimum: a sampler, a control, and a last step for the states of any other
-sampler."""
+"""Descent by single flips, or by moves of groups, to a local minimum: a sampler, a control, and a last step for the
+states of any other sampler."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qjax.energy.blocks import KINDS
 from qjax.energy.couplings import Sparse
 from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
-from qjax.samplers.moves import acceptance, columns, streams, swaps, sweeps
+from qjax.samplers.moves import acceptance, block_sweeps, columns, swaps
 from qjax.samplers.moves.rows import Rows
 
 
@@ -42,6 +43,7 @@ class _Exchanged(NamedTuple):
 
 class _Swept(NamedTuple):
     inner: Any
+    rounding: jax.Array  # (C,): changes of E/scale by a sweep that may be none
     improvable: jax.Array
 
 
@@ -58,12 +60,16 @@ class Greedy(Sampler):
     fixed_cardinality: k keeps k ones in each state by exchanges. Step t takes bit t mod n, and exchanges it with the
         unlike bit of the largest decrease, if there is one; a read is done when n bits in a row found none.
         `initial_states` with other numbers of ones get or lose some at random.
+    Blocks are moved as wholes, in sweeps in which each group in turn takes its best state; of `choose` each one in turn
+    goes to its best place, of an assignment each pair of rows is tried. max_steps counts sweeps.
     info: converged (*batch, reads), False where max_steps ended the descent.
-    Errors: ValueError for implicit couplings without a diagonal, and for fixed_cardinality above n.
+    Errors: ValueError for implicit couplings without a diagonal, for fixed_cardinality above n, and for it and blocks.
     """
 
     max_steps: int = 100
     fixed_cardinality: int | None = None
+
+    blocks: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
         positive("max_steps", self.max_steps)
@@ -73,23 +79,28 @@ class Greedy(Sampler):
         return self.max_steps * (1 if self._sweeps(task) else task.num_bits)
 
     def _sweeps(self, task: Task) -> bool:
-        return isinstance(task.qubo.couplings, Sparse) and self.fixed_cardinality is None
+        return task.blocks is not None or (isinstance(task.qubo.couplings, Sparse) and self.fixed_cardinality is None)
 
     def prepare(self, task: Task) -> Any:
         swaps.check_cardinality(self.fixed_cardinality, task.num_bits)
         if self._sweeps(task):
-            return sweeps.sweeper(task.qubo, task.per_column)
+            if self.fixed_cardinality is not None:
+                raise ValueError("fixed_cardinality and blocks were both given: say it by qjax.blocks.choose")
+            return block_sweeps.sweeper(task.qubo, task.per_column, task.blocks)
         linear, _ = columns.zero_diagonal_terms(task.qubo)
         return _Prepared(Rows(task.qubo.couplings), linear)
 
     def init(self, task: Task, prepared: Any) -> _Steepest | _Exchanged | _Swept:
-        bits = task.initial
-        if bits is None:
-            bits = streams.random_bits(task.seeds, 0, jnp.arange(task.num_bits))
+        bits = task.first_states()
         if self.fixed_cardinality is not None:
             bits = swaps.with_ones(bits, self.fixed_cardinality, task.seeds, 1)
         if not isinstance(prepared, _Prepared):
-            return _Swept(prepared.load(bits), jnp.ones(task.num_columns, bool))
+            inner, rounding = prepared.load(bits), jnp.zeros(task.num_columns, task.qubo.linear.dtype)
+            if task.blocks is not None:
+                # Fields are summed anew for each window, so that the change of a move and that of the way back may
+                # both look like decreases.
+                rounding = _rounding(jnp.max(jnp.abs(prepared.gaps(inner)), axis=0))
+            return _Swept(inner, rounding, jnp.ones(task.num_columns, bool))
         x = bits.T.astype(prepared.linear.dtype)
         fields = (prepared.rows.image(x) + task.per_column(prepared.linear).T) * _sign(task)[:, None]
         if self.fixed_cardinality is not None:
@@ -99,7 +110,7 @@ class Greedy(Sampler):
     def step(self, task: Task, prepared: Any, t: jax.Array, state: Any) -> _Steepest | _Exchanged | _Swept:
         if isinstance(state, _Swept):
             inner, change = prepared.sweep(state.inner, acceptance.descend, _sign(task), task.seeds, t)
-            return _Swept(inner, change != 0)
+            return _Swept(inner, state.rounding, jnp.abs(change) > state.rounding)
         if isinstance(state, _Exchanged):
             return self._exchange(task, prepared, t, state)
         gaps = (1 - 2 * state.x) * state.fields

@@ -9,8 +9,8 @@ E/scale by d.f + 1/2 d'Ad. All keep every group in its states, and leave exp(-w 
                     exact conditional law of its place; min(k, K - k) times
     RowSwaps        two rows of a permutation matrix exchange their columns, by the rule of the sweep, each pair once
 
-Under `descend` each takes the lowest instead, and stays where none is lower. The first three need no rule for that:
-`metropolis` and `heat_bath` both mean their exact law.
+Under `descend` each takes the lowest instead, and stays where none is lower; Exchanges then try each one in turn. The
+first three need no rule for that: `metropolis` and `heat_bath` both mean their exact law.
 """
 
 from __future__ import annotations
@@ -192,8 +192,11 @@ class Exchanges:
 
         def exchange(t: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             fields, x, change = carry
-            uniform = draw(t * (2 * self.size), 2 * self.size).astype(dtype)
-            taken = jnp.argmax(jnp.where(x > 0, uniform[: self.size], 0), axis=0)
+            if rule.strict:
+                taken = jnp.full(weights.shape, t)
+            else:
+                uniform = draw(t * (2 * self.size), 2 * self.size).astype(dtype)
+                taken = jnp.argmax(jnp.where(x > 0, uniform[: self.size], 0), axis=0)
             here = sites[:, None] == taken[None, :]
             lifted = jnp.sum(jnp.where(here, fields, 0), axis=0)
             row = among[taken].T
@@ -207,14 +210,14 @@ class Exchanges:
             there = sites[:, None] == put[None, :]
             gap = jnp.sum(jnp.where(there, gaps, 0), axis=0)
             if rule.strict:
-                lower = weights * gap < 0
+                lower = (weights * gap < 0) & (x[t] > 0)
                 put, gap = jnp.where(lower, put, taken), jnp.where(lower, gap, 0)
                 there = sites[:, None] == put[None, :]
             delta = there.astype(dtype) - here.astype(dtype)
             return fields + (among[put].T - row), x + delta, change + gap
 
         start = (fields, old, jnp.zeros_like(weights))
-        moved: tuple[jax.Array, ...] = lax.fori_loop(0, self.moves, exchange, start)
+        moved: tuple[jax.Array, ...] = lax.fori_loop(0, self.size if rule.strict else self.moves, exchange, start)
         return moved[1], moved[2]
 
     def gaps(self, fields: jax.Array, old: jax.Array, among: jax.Array) -> jax.Array:
