@@ -20,6 +20,8 @@ from qjax.interop.bqm import from_bqm, to_bqm
 from qjax.samplers.samples import Samples
 from tests.samplers import problems
 
+pytestmark = pytest.mark.slow
+
 SEEN: list[Qubo] = []
 TRIANGLE_ON_SQUARE = Chip.of([(0, 1), (1, 2), (2, 3), (3, 0)], [[0], [1], [2, 3]])
 

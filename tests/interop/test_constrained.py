@@ -93,6 +93,7 @@ def test_states_of_constrained_models(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ["anneal", "exact"])
+@pytest.mark.slow
 def test_constrained_models_are_sampled(case: str, name: str) -> None:
     cqm = constrained(case)
     answer = as_dimod(samplers.get(name)).sample_cqm(cqm, num_reads=8, seed=3)

@@ -17,6 +17,8 @@ from qjax.samplers.gates.statevector import evolved, spin_costs
 from qjax.samplers.qaoa import QAOA, cost_of
 from tests.samplers import problems
 
+pytestmark = pytest.mark.slow
+
 SHORT = QAOA(num_layers=3, num_steps=20)
 
 

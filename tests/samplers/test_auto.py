@@ -98,6 +98,7 @@ def test_a_call_outside_a_trace_looks_before_it_chooses() -> None:
 
 @pytest.mark.usefixtures("small_pilots")
 @pytest.mark.parametrize("way", ["alone", pytest.param("sharded", marks=pytest.mark.slow), "within"])
+@pytest.mark.slow
 def test_blocks_that_exclude_states_need_no_pilot(way: str) -> None:
     """Anneal moves them; those that exclude nothing leave the choice to a pilot."""
     auto, qubo = samplers.Auto(num_sweeps=20), problems.qubo("dense", n=20)

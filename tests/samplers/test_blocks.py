@@ -38,7 +38,17 @@ def lowest(qubo: Qubo, held: Blocks) -> np.ndarray:
     return problems.energies(qubo, np.broadcast_to(states, (*qubo.batch_shape, *states.shape))).min(-1)
 
 
-@pytest.mark.parametrize(("name", "form"), list(zip(NAMES, itertools.cycle(["dense", "gram"]), strict=False)))
+# `make test` has one sampler that moves groups, one that keeps them by penalties, and one of the host.
+QUICK = ("anneal", "bifurcation", "neal")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        pytest.param(name, form, marks=() if name in QUICK else pytest.mark.slow)
+        for name, form in zip(NAMES, itertools.cycle(["dense", "gram"]), strict=False)
+    ],
+)
 def test_bits_energies_and_minimum(name: str, form: str) -> None:
     """Three problems, blocks of all kinds: feasible as info says, energies without penalties. One that moves blocks
     keeps all of them, finds the lowest state inside, and its reads depend neither on their number nor on jit."""
@@ -76,6 +86,7 @@ def test_blocks_of_unknown_kinds_are_kept_by_penalties_and_others_by_moves(monke
     np.testing.assert_allclose(samples.best_energy, lowest(qubo, held), rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sharded_and_within_hand_them_on() -> None:
     qubo, held, sampler = problems.qubo("dense", 10), blocked.CASES["mixed"], ranged("anneal")
     alone = sampler(jax.random.key(KEY), qubo, 8, blocks=held)

@@ -82,6 +82,7 @@ def test_no_random_number_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(set(drawn)) == len(drawn)
 
 
+@pytest.mark.slow
 def test_energies_only_fall_and_a_large_lattice_is_solved_nearly() -> None:
     """A ferromagnetic ring of 400 bits, whose domain walls vanish in pairs: pieces of 40 bits grown on the graph remove
     nearly all of them."""
@@ -114,6 +115,7 @@ def test_inside_jit_and_errors() -> None:
     assert samplers.Decompose()(jax.random.key(0), empty, 3).bits.shape == (3, 0)
 
 
+@pytest.mark.slow
 def test_pieces_are_whole_groups() -> None:
     """Half of each family and of the free bits; two rounds move every group, and no state leaves its blocks, though the
     sampler of the pieces keeps them by penalties."""

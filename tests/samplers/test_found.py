@@ -37,6 +37,7 @@ def penalised(held: Blocks, weight: float, own: float = 1.0, scale: float = 1.0)
     ("name", "rule", "scale"),
     [("one_hot", "metropolis", 1.0), ("choose", "heat_bath", -0.5), ("assignment", "metropolis", 2.0)],
 )
+@pytest.mark.slow
 def test_the_law_is_that_of_the_plain_qubo(name: str, rule: str, scale: float) -> None:
     """4096 reads of 120 sweeps at a fixed beta, at which a seventh or more of all states break a group: counts of all
     512 states against exp(-beta E). Under another seed a correct sampler fails each with probability 1e-4."""
@@ -68,6 +69,7 @@ def groups_of_four(n: int, weight: float) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("weight", [pytest.param(700.0, marks=pytest.mark.slow), 1e6])
+@pytest.mark.slow
 def test_auto_finds_what_blocks_have_from_the_plain_qubo(weight: float) -> None:
     """Also sharded, within a time, and as a dimod sampler, whose energies are those of the model in float64."""
     n = 60
@@ -95,6 +97,7 @@ def test_auto_finds_what_blocks_have_from_the_plain_qubo(weight: float) -> None:
     assert off.first.energy > lowest and "found" not in off.info
 
 
+@pytest.mark.slow
 def test_states_outside_the_groups_are_started_from_and_left() -> None:
     qubo = penalised(HELD["one_hot"], 20.0)
     found, states = find_blocks(qubo), problems.all_states(N)

@@ -13,6 +13,8 @@ from experiments.hardware.small_problems import SmallGlass, SmallHead
 from experiments.harness.presentation.cells import check_outcome
 from qjax.hybrid import formulated
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:

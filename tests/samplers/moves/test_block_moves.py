@@ -21,7 +21,7 @@ from qjax.energy.qubo import Qubo
 from qjax.samplers.moves import acceptance, allowed, block_sweeps, streams, sweeps, temperature
 from tests.samplers import blocked, problems
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 _FALSE_FAILURE = 1e-4
 _BETA, _SCALE = 0.3, 0.5

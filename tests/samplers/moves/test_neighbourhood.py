@@ -14,6 +14,8 @@ from qjax.samplers.moves import allowed, streams
 from qjax.samplers.moves.neighbourhood import Groups
 from tests.samplers import blocked, problems
 
+pytestmark = pytest.mark.slow
+
 # All cases side by side, 60 bits, and how many moves a state has: those of the groups, and flips of the free bits.
 HELD = blocked.side_by_side()
 COUNT = (7 + 7 + 3 + 2) + (3 * 2 + 4) + (2 + 1 + 2 + 2) + (3 + 1 + 2) + (3 + 1) + (2 + 2 + 3 + 1)
