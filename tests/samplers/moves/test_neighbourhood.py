@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from qjax import samplers
 from qjax.samplers.moves import allowed, streams
