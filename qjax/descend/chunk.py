@@ -7,6 +7,7 @@
 Where the rows of an epoch are shuffled, their permutation (a sort of N keys) is made once an epoch, not once a step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,7 +42,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(ABC):
     """What a run repeats: chunk(state, data, key, stop) takes the steps from state.step to stop, at most chunk_size,
     fewer where a fault ends the run. Returns the state, and what those steps recorded, (steps, ...) each.
 
@@ -55,12 +56,12 @@ class Chunk:
     captured: list[jax.Array]
     program: Callable[..., Any] | None = None
 
+    @abstractmethod
     def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
         """Compiled for arguments of these shapes."""
-        raise NotImplementedError
 
-    def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]: ...
 
 
 class DeviceLoop(Chunk):

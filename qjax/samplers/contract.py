@@ -36,6 +36,7 @@ and computes that energy from the Qubo, without penalties.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -196,15 +197,7 @@ class Sampler:
         repeats may be traced: schedules of all lengths are one compiled program. 0 makes no step at all. Algorithms
         that are not "longer" make each step once, whatever repeats >= 1 is.
         """
-        key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
-        # Labels are static: dropped here, so that renaming a bit does not compile again.
-        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        held = self.found(bare) if blocks is None else blocks
-        sampler, looked = self.choose(key, bare, num_reads, initial_states, held)
-        constraints = Constraints.of(sampler, bare, held)
-        drive: Any = _run_call if self.is_host else run_call
-        samples: Samples = drive(sampler, key, bare, num_reads, initial_states, repeats, constraints)
-        return replace(samples, info=samples.info | looked)
+        return call(self, lambda chosen: chosen, key, qubo, num_reads, initial_states, repeats, blocks)
 
     def choose(
         self, key: jax.Array, qubo: Qubo, num_reads: int, initial: jax.Array | None, blocks: Blocks | None
@@ -243,6 +236,28 @@ class Sampler:
     def done(self, state: Any) -> jax.Array | None:
         """A scalar bool that ends the loop early where it is true; None (the default): a loop of fixed length."""
         return None
+
+
+def call(
+    sampler: Sampler,
+    spread: Callable[[Sampler], Any],
+    key: jax.Array,
+    qubo: Qubo,
+    num_reads: int,
+    initial_states: Any,
+    repeats: Any,
+    blocks: Blocks | None,
+) -> Samples:
+    """`Sampler.repeated`, made by spread(the sampler chosen)."""
+    key, num_reads, initial_states = check_call(key, qubo, num_reads, initial_states)
+    # Labels are static: dropped here, so that renaming a bit does not compile again.
+    bare = replace(qubo, labels=Labels.range(qubo.num_bits))
+    held = sampler.found(bare) if blocks is None else blocks
+    chosen, looked = sampler.choose(key, bare, num_reads, initial_states, held)
+    constraints = Constraints.of(chosen, bare, held)
+    drive: Any = _run_call if sampler.is_host else run_call
+    samples: Samples = drive(spread(chosen), key, bare, num_reads, initial_states, repeats, constraints)
+    return replace(samples, info=samples.info | looked)
 
 
 def run_reads(

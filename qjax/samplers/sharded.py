@@ -9,11 +9,9 @@ from typing import Any, ClassVar
 import jax
 
 from qjax.energy.blocks import Blocks
-from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
 from qjax.samplers.arguments import check_blocks, check_call
-from qjax.samplers.constraints import Constraints
-from qjax.samplers.contract import Sampler, run_call, run_reads
+from qjax.samplers.contract import Sampler, call, run_reads
 from qjax.samplers.samples import Samples
 
 
@@ -77,13 +75,11 @@ class Sharded:
         devices = self.mesh.shape[self.axis]
         if num_reads % devices:
             raise ValueError(f"num_reads must be a multiple of the {devices} devices on {self.axis!r}, got {num_reads}")
-        bare = replace(qubo, labels=Labels.range(qubo.num_bits))
-        held = self.found(bare) if blocks is None else blocks
-        sampler, looked = self.sampler.choose(key, bare, num_reads, initial_states, held)
-        constraints = Constraints.of(sampler, bare, held)
-        call = replace(self, sampler=sampler)
-        samples: Samples = run_call(call, key, bare, num_reads, initial_states, repeats, constraints)
-        return replace(samples, info=samples.info | looked)
+        return call(
+            self.sampler,
+            lambda chosen: replace(self, sampler=chosen),
+            *(key, qubo, num_reads, initial_states, repeats, blocks),
+        )
 
     def run_of(self, num_reads: int, batch_ndim: int) -> Any:
         """`run_reads` for the sampler, each device with its share of the reads."""

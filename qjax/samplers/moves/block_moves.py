@@ -15,6 +15,7 @@ first three need no rule for that: `metropolis` and `heat_bath` both mean their 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -79,7 +80,7 @@ def gumbel(uniform: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class _Gibbs:
+class _Gibbs(ABC):
     """`per` groups, each of `bits` bits with `count` states."""
 
     bits: int
@@ -94,13 +95,13 @@ class _Gibbs:
     def numbers(self) -> int:
         return self.per * self.count
 
+    @abstractmethod
     def energies(self, fields: jax.Array, own: jax.Array) -> jax.Array:
         """E(s) (S, C) for fields (b, C) without the group's own part, and the couplings own (b, b) inside it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def chosen(self, index: jax.Array, dtype: Any) -> jax.Array:
         """States (b, C) of the numbers (C,)."""
-        raise NotImplementedError
 
     def move(
         self, rule: Rule, fields: jax.Array, old: jax.Array, among: jax.Array, weights: jax.Array, draw: Draw

@@ -17,6 +17,7 @@ two bits; for an assignment the two places, both of which must be tabu to bar a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(ABC):
     """`groups` groups of `bits` bits; all arrays are of their G b bits alone, in that order."""
 
     groups: int
@@ -72,20 +73,20 @@ class Part:
         """Which couplings inside a group are left out of the fields, bool (b, b)."""
         return np.ones((self.bits, self.bits), bool)
 
+    @abstractmethod
     def found(
         self, inner: jax.Array, sign: jax.Array, x: jax.Array, fields: jax.Array, until: jax.Array, step: Any
     ) -> Found:
         """For what `inner` made, sign (C,) of the scale, x and fields (C, G b), the latter times the sign, until
         (C, marks), and the step."""
-        raise NotImplementedError
 
     def inner(self, own: jax.Array) -> jax.Array:
         """What `found` needs of the couplings inside the groups own (G, b, b)."""
         return own
 
+    @abstractmethod
     def made(self, index: jax.Array, x: jax.Array, extra: Any) -> Made:
         """The moves index (C,) in the states x."""
-        raise NotImplementedError
 
     def mixed(self, a: jax.Array, b: jax.Array, fresh: jax.Array, words: jax.Array, redrawn: jax.Array) -> jax.Array:
         """A new start (C, G b) from two elites a, b and random states, all int8, by random words, where `redrawn` says
