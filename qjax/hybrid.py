@@ -151,7 +151,7 @@ def outer_round(
     """
     problem = formulated(_with_state(formulate, state), params, radius)
     initial = initial_states(key, problem, num_reads, propose)
-    anneal = _Anneal(sampler, num_reads)
+    anneal = Sample(sampler, num_reads)
     samples = anneal(key, *anneal.given(problem, initial))
     return picked(_with_state(loss, state), params, problem, samples, num_candidates, accept)
 
@@ -209,7 +209,7 @@ def hybrid(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     ledger = Ledger() if ledger is None else ledger
-    anneal = _Anneal(sampler, num_reads)
+    anneal = Sample(sampler, num_reads)
     rounds: list[Round] = []
     radii: list[float] = []
     descents: list[Any] = []
@@ -284,13 +284,15 @@ def initial_states(key: jax.Array, problem: Problem, num_reads: int, propose: Pr
 
 
 @dataclass(frozen=True)
-class _Anneal:
+class Sample:
     """Anneal: the sampler with its number of reads, as a function of arrays alone. Equal ones share a program."""
 
     sampler: SamplerCall
     num_reads: int
 
-    def __call__(self, key: jax.Array, qubo: Qubo, initial: jax.Array | None, blocks: Blocks | None = None) -> Samples:
+    def __call__(
+        self, key: jax.Array, qubo: Qubo, initial: jax.Array | None = None, blocks: Blocks | None = None
+    ) -> Samples:
         also = {} if blocks is None else {"blocks": blocks}
         return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=initial, **also)
 

@@ -18,11 +18,11 @@ import jax
 import numpy as np
 
 from experiments.hardware.small_problems import SmallGlass, SmallHead
-from experiments.harness.account import Account, Sample
+from experiments.harness.account import Account
 from experiments.harness.presentation.cells import Cell, Progress, Scale
 from qjax import Ledger, Qubo, Samples, samplers
 from qjax.annealers.noise import Noisy
-from qjax.hybrid import Problem, Round, formulated, picked
+from qjax.hybrid import Problem, Round, Sample, formulated, picked
 from qjax.samplers.qaoa import cost_of
 
 SmallProblem = SmallHead | SmallGlass

@@ -10,25 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from qjax import Ledger, Qubo, Refine, Samples, programs
+from qjax import Ledger, Refine, programs
 from qjax.descend.refine import Compiled
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sampler with its number of reads, as a function of arrays alone: equal ones share a compiled program."""
-
-    sampler: Callable[..., Samples]
-    num_reads: int
-
-    def __call__(self, key: jax.Array, qubo: Qubo, start: jax.Array | None = None) -> Samples:
-        return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=start)
-
 
 _refiners: dict[Any, tuple[Compiled, float]] = {}
 

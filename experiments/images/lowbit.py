@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import prepare, sources
-from experiments.harness.account import Account, Sample
+from experiments.harness.account import Account
 from experiments.harness.controls import SAMPLERS, rounded, sampler_of
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import straight_through
@@ -41,7 +41,7 @@ from qjax import (
 )
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.rounding import sequential
-from qjax.hybrid import Problem, Round, formulated, initial_states, picked
+from qjax.hybrid import Problem, Round, Sample, formulated, initial_states, picked
 
 CONTROLS = tuple(method for method in SAMPLERS if method != "hybrid")
 METHODS = (*SAMPLERS, "straight-through", "continuous")
@@ -242,7 +242,7 @@ def _round(
     start = nearest if method == "rounded" else first_states
     sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
     sample = Sample(sampler, config.num_reads)
-    samples = account.call("anneal", sample, key_sample, problem.sampled_qubo, start)
+    samples = account.call("anneal", sample, key_sample, *sample.given(problem, start))
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)
     return outcome
 

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import optax
 
 import qjax
-from experiments.harness.account import Account, Sample
+from experiments.harness.account import Account
 from experiments.landscapes.baselines import cosine_adam, summed
 from experiments.landscapes.functions import Data, Landscape, Objective
 from qjax.descend.refine import Refine
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.quadratic import Quadratic
-from qjax.hybrid import Problem, Round, formulated, next_radius, picked
+from qjax.hybrid import Problem, Round, Sample, formulated, next_radius, picked
 from qjax.samplers.samples import Samples
 
 Params = dict[str, jax.Array]
@@ -178,7 +178,8 @@ def _round(
     if getattr(hybrid, "start", "annealed") == "rounded":
         samples = account.call("anneal", _nearest, parts)
     else:
-        samples = account.call("anneal", Sample(hybrid.sampler, hybrid.num_reads), key, parts.sampled_qubo)
+        sample = Sample(hybrid.sampler, hybrid.num_reads)
+        samples = account.call("anneal", sample, key, *sample.given(parts, None))
     return account.call("decode", _pick(loss, hybrid.num_candidates, accept), params, parts, samples, data)
 
 

@@ -1,4 +1,4 @@
-"""One step of stochastic descent, a pure function of (state, data, key)."""
+"""One step of stochastic descent, pure functions of (state, data, key)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +55,16 @@ def epoch_order(descent: Descent, key: jax.Array, step: jax.Array, size: int) ->
     return _replicated(descent, order)
 
 
-def step(descent: Descent, state: State, data: Tree, key: jax.Array, size: int) -> tuple[State, dict[str, jax.Array]]:
-    """Step number state.step: (the new state, what is recorded of it). A state with a fault is returned as it is.
+class Attempt(NamedTuple):
+    """A step before it is known whether it may count."""
+
+    state: State  # with the updated parameters; not counted yet
+    row: dict[str, jax.Array]  # what is recorded of the step
+    finite: tuple[jax.Array, ...]  # () bool: what FAULTS[1:] name, in that order
+
+
+def attempt(descent: Descent, state: State, data: Tree, key: jax.Array, size: int) -> Attempt:
+    """Step number state.step, whatever comes of it.
 
     data: as of `qjax.descend.chunk.Chunk`; key: the run's; state.order: the epoch's; size: N.
     """
@@ -76,17 +84,37 @@ def step(descent: Descent, state: State, data: Tree, key: jax.Array, size: int) 
     with _optax_promotion():
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, free, **line_search)
         new = optax.apply_updates(free, updates)
-    # The index in FAULTS of the first that is not finite.
-    faults = [~is_finite(tree) for tree in (loss, gradient, new, model)]
-    fault = jnp.select([state.fault != 0, *faults], [state.fault, *range(1, 5)], 0).astype(jnp.int32)
+    finite = tuple(is_finite(tree) for tree in (loss, gradient, new, model))
+    state = state._replace(params=merge(new, frozen), model=model, optimizer=optimizer_state)
+    return Attempt(_replicated(descent, state), {"loss": loss, **metrics}, finite)
+
+
+def judged(skip: bool, old: State, new: Attempt) -> State:
+    """The state after the step: the new one, counted, where all of it is finite, else the old one, with the fault or
+    one more dropped step. An old state with a fault stays as it is."""
+    fault = jnp.where(old.fault != 0, old.fault, _fault(new.finite))
     good = fault == 0
-    new, model, optimizer_state = select(good, (new, model, optimizer_state), (free, state.model, state.optimizer))
-    kept = state._replace(params=merge(new, frozen), model=model, optimizer=optimizer_state)
-    if descent.on_nonfinite == "skip":
-        kept = kept._replace(step=state.step + 1, skipped=state.skipped + (~good).astype(jnp.int32))
-    else:
-        kept = kept._replace(step=state.step + good.astype(jnp.int32), fault=fault)
-    return _replicated(descent, kept), {"loss": loss, **metrics}
+    kept = select(good, new.state, old)
+    if skip:
+        return kept._replace(step=old.step + 1, skipped=old.skipped + (~good).astype(jnp.int32))
+    return kept._replace(step=old.step + good.astype(jnp.int32), fault=fault)
+
+
+def trusted(old: State, new: Attempt) -> State:
+    """The state after the step, for loops that overwrite the old one: to hold both costs a tenth of a small network's
+    step. The old state must have no fault.
+
+    The step is counted where loss, gradient and the model's state are finite. Where not, the new state has the fault,
+    and its parameters are of no use. They are not looked at: in sums, what is not finite stays so until the chunk ends.
+    """
+    loss, gradient, _, model = new.finite
+    fault = _fault((loss, gradient, jnp.ones((), bool), model))
+    return new.state._replace(step=old.step + (fault == 0).astype(jnp.int32), fault=fault)
+
+
+def _fault(finite: tuple[jax.Array, ...]) -> jax.Array:
+    """() int32: the index in FAULTS of the first that is not finite."""
+    return jnp.select([~fine for fine in finite], list(range(1, 5)), 0).astype(jnp.int32)
 
 
 def _batch(descent: Descent, state: State, data: Tree, size: int) -> Tree:

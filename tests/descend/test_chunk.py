@@ -140,3 +140,35 @@ def test_an_epoch_is_permuted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk, "epoch_order", counted)
     PROGRAM(KEY, PARAMS, DATA, 24, state=STATE)
     assert calls == [0, 5, 10, 15, 20]
+
+
+# A batch of one row r asks for the slope r; rows of 1e30 throw the parameters out of range by a rate of 1e30.
+def _hidden(params: Any, batch: Any) -> Any:
+    """Its value and slope stay finite where a parameter is not: only the parameters themselves tell."""
+    return jnp.where(jnp.isfinite(params["w"]), params["w"] * batch["x"].sum(), 0.0), {"row": batch["row"]}
+
+
+def _plain(params: Any, batch: Any) -> Any:
+    return params["w"] * batch["x"].sum(), {"row": batch["row"]}
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+@pytest.mark.parametrize("loss", [_hidden, _plain])
+@pytest.mark.parametrize("bad", [{7: 1e30}, {0: np.nan}, {3: np.nan, 11: 1e30}, {r: 1e30 for r in range(0, 16, 3)}])
+def test_a_fault_is_found_at_its_step_whatever_it_is(on_nonfinite: Any, loss: Any, bad: dict[int, float]) -> None:
+    x = np.full(16, 1e-30, np.float32)
+    for row, value in bad.items():
+        x[row] = value
+    data, params = {"x": x, "row": np.arange(16)}, {"w": jnp.ones(())}
+    program = Refine(loss, optax.sgd(1e30), batch_size=1, chunk_size=20, on_nonfinite=on_nonfinite)
+    host, device = (replace(program, loop=loop)(KEY, params, data, 50) for loop in ("host", "device"))
+    for name in ("status", "fault", "skipped"):
+        assert host.info[name] == device.info[name]
+    assert host.step == device.step == len(device.metrics["row"]) and (host.step == 50) == (on_nonfinite == "skip")
+    np.testing.assert_array_equal(host.metrics["row"], device.metrics["row"])
+    np.testing.assert_allclose(host.metrics["loss"], device.metrics["loss"], rtol=1e-5)
+    np.testing.assert_allclose(host.params["w"], device.params["w"], rtol=1e-5)
+    assert np.isfinite(device.params["w"]).all()
+    if on_nonfinite == "skip":
+        taken = np.isin(device.metrics["row"], list(bad))
+        assert device.info["skipped"] == taken.sum() > 2

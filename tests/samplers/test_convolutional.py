@@ -19,7 +19,7 @@ import pytest
 import qjax
 from qjax import programs
 from qjax.energy.qubo import Qubo
-from qjax.hybrid import _Anneal
+from qjax.hybrid import Sample
 from tests.jaxprs import in_order, orders
 
 STEPS: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def test_hybrid_and_budgets_take_such_problems(problem: Problem, monkeypatch: py
     trained = qjax.hybrid(jax.random.key(0), loss, problem.params, formulate, sampler, num_reads=2, num_candidates=2)
     assert trained.ledger["compile"] > 0 and trained.ledger["anneal"] > 0
     assert float(trained.rounds[0].loss) <= float(trained.rounds[0].loss_before)
-    (found,) = (program for (function, *_), (program, _) in programs._compiled.items() if isinstance(function, _Anneal))
+    (found,) = (program for (function, *_), (program, _) in programs._compiled.items() if isinstance(function, Sample))
     assert set(re.findall(r"dim_labels=(\S+?),", found.as_text())) == {"b01f_01io->b01f"}
     samples = qjax.samplers.within(sampler, seconds=0.05)(jax.random.key(0), problem.qubo(), 2)
     assert samples.bits.shape == (2, 189)

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 
-from experiments.harness.account import Account, Sample
+from experiments.harness.account import Account
 from experiments.harness.controls import Given
 from qjax import Qubo, samplers
+from qjax.hybrid import Sample
 
 
 def test_equal_samplers_share_a_program_and_sample_as_they_do_alone() -> None:
