@@ -56,10 +56,18 @@ class Shuffled:
     def is_host(self) -> bool:
         return bool(getattr(self.sampler, "is_host", False))
 
-    def __call__(self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None) -> Samples:
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Digits, whose states are all allowed, also when their bits are permuted."""
+        return tuple({"states"} & set(getattr(self.sampler, "blocks", ())))
+
+    def __call__(
+        self, key: jax.Array, qubo: Qubo, num_reads: int = 64, initial_states: Any = None, blocks: Any = None
+    ) -> Samples:
         order = jax.random.permutation(jax.random.fold_in(key, qubo.num_bits), qubo.num_bits)
         start = None if initial_states is None else jnp.asarray(initial_states)[..., order]
-        samples = self.sampler(key, qubo, num_reads=num_reads, initial_states=start)
+        also = {} if blocks is None else {"blocks": blocks}
+        samples = self.sampler(key, qubo, num_reads=num_reads, initial_states=start, **also)
         bits = samples.bits[..., jnp.argsort(order)]
         return Samples(bits, qubo.energies(bits), {})
 

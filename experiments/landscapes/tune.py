@@ -52,9 +52,9 @@ def calibrate() -> None:
         tuned = record["settings"][family]
         budget = seconds(methods(shape)["hybrid"], shape)
         searches: dict[str, tuple[Adam | LBFGS | CMAES, str, int, int]] = {
-            "multi-adam": (Adam(**tuned["multi-adam"]), "num_starts", 64, 512),
-            "lbfgs": (LBFGS(**tuned["lbfgs"]), "num_starts", 8, 40),
-            "cmaes": (CMAES(**tuned["cmaes"]), "num_evaluations", 1000, 5000),
+            "multi-adam": (Adam(**tuned["multi-adam"]), "num_starts", 512, 4096),
+            "lbfgs": (LBFGS(**tuned["lbfgs"]), "num_starts", 64, 512),
+            "cmaes": (CMAES(**tuned["cmaes"]), "num_evaluations", 5000, 40000),
         }
         for name, (search, field, short, long) in searches.items():
             make = functools.partial(_with, search, field)

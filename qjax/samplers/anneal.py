@@ -15,10 +15,14 @@ from qjax.samplers.contract import Outcome, Sampler, Task, one_of, positive
 from qjax.samplers.moves import acceptance, found_sweeps, running, swaps, sweeps
 from qjax.samplers.moves.temperature import between, check_betas, check_range, range_of
 
+# Two states of a group may differ by next to nothing, and at no temperature of the range does it take the lower one.
+_QUENCH = 1e6
+
 
 class _Prepared(NamedTuple):
     sweeper: sweeps.Sweeper
     betas: jax.Array  # (T, P)
+    quenched: bool = False  # whether the last sweep is at zero temperature
 
 
 class _State(NamedTuple):
@@ -38,7 +42,8 @@ class Anneal(Sampler):
     In each sweep every bit has one turn, in all reads at once: one bit after another on dense, Gram and implicit
     couplings, a colour class at a time on sparse ones. The work of a read is num_sweeps x n flips proposed.
     beta_range: (hot, cold) in 1/units of E; None finds it from the Qubo (qjax.samplers.moves.temperature), with a
-        colder hot end where `initial_states` are given, so that a warm start is not melted.
+        colder hot end where `initial_states` are given, so that a warm start is not melted; with `blocks`, the last
+        sweep is then at zero temperature.
     beta_schedule_type: "geometric" or "linear" from hot to cold.
     beta_schedule: the betas themselves, num_sweeps spread evenly over them; overrides both.
     acceptance: the rule above. At beta = 0 "metropolis" only inverts states, "heat_bath" draws random ones.
@@ -80,7 +85,9 @@ class Anneal(Sampler):
             if task.blocks is not None and not isinstance(task.blocks, Found):
                 raise ValueError("fixed_cardinality and blocks were both given: say it by qjax.blocks.choose")
             return _Prepared(swaps.Swaps(task.qubo, task.per_column), self._betas(task))
-        return _Prepared(found_sweeps.sweeper(task.qubo, task.per_column, task.blocks), self._betas(task))
+        quenched = task.blocks is not None and self.beta_range is None and self.beta_schedule is None
+        sweeper = found_sweeps.sweeper(task.qubo, task.per_column, task.blocks)
+        return _Prepared(sweeper, self._betas(task), quenched and self.return_states == "best" and self.num_sweeps > 1)
 
     def _betas(self, task: Task) -> jax.Array:
         dtype, shape = task.qubo.linear.dtype, (self.num_sweeps, task.num_problems)
@@ -100,7 +107,10 @@ class Anneal(Sampler):
 
     def step(self, task: Task, prepared: _Prepared, t: jax.Array, state: _State) -> _State:
         rule = acceptance.metropolis if self.acceptance == "metropolis" else acceptance.heat_bath
-        weights, number = task.per_column(prepared.betas[t] * task.qubo.scale), task.steps_before(t) + 1
+        betas, number = prepared.betas[t], task.steps_before(t) + 1
+        if prepared.quenched:
+            betas = betas * jnp.where(t == self.num_sweeps - 1, _QUENCH, 1).astype(betas.dtype)
+        weights = task.per_column(betas * task.qubo.scale)
         inner, change = prepared.sweeper.sweep(state.inner, rule, weights, task.seeds, number)
         if self.return_states == "last":
             return state._replace(inner=inner)

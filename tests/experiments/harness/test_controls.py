@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.harness.controls import Given, Shuffled
-from qjax import Qubo, samplers
+from qjax import Qubo, blocks, samplers
 
 
 def _qubo(n=10, batch=()):
@@ -38,6 +38,15 @@ def test_shuffled_reports_the_samplers_states_with_permuted_variables():
     np.testing.assert_allclose(moved.energies, qubo.energies(moved.bits), rtol=1e-6)
     # The optimum of the permuted problem is, read as bits of this one, above its minimum.
     assert float(moved.energies.min()) > float(plain.energies.min()) + 1e-3
+
+
+def test_shuffled_moves_digits_as_its_sampler_does():
+    qubo, key, anneal = _qubo(), jax.random.key(5), samplers.get("anneal", num_sweeps=5)
+    digits = blocks.digits([[0, 3], [5, 1, 7]])
+    assert digits.moved_by(Shuffled(anneal).blocks) and not Shuffled(samplers.get("random")).blocks
+    plain = anneal(key, qubo, num_reads=4, blocks=digits)
+    moved = Shuffled(anneal)(key, qubo, num_reads=4, blocks=digits)
+    np.testing.assert_array_equal(moved.bits.sum(-1), plain.bits.sum(-1))
 
 
 def test_shuffled_leaves_an_exchangeable_problem_alone():
