@@ -3,7 +3,8 @@
 A cell is one sampler on one instance with one seed. Its seconds go into a ladder of runs (qjax.samplers.within): at
 first `num_sweeps` sweeps, each further run twice as long while there is time, the last as long as fits; the best state
 is kept. Our samplers compile, and peers build their models and start their processes, before the clock starts: those
-seconds are reported apart. Energies are recomputed from the Qubo after it stops.
+seconds are reported apart. Energies are recomputed from the Qubo after it stops. Of problems with groups of bits our
+samplers can be given the groups, have them looked for (those seconds count), or go without: solvers/ways.py.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from experiments.solvers.generate import generate
 from experiments.solvers.instances.folder import read_folder
 from experiments.solvers.instances.problem import Instance, InstanceError
 from experiments.solvers.report import REFERENCE
+from experiments.solvers.ways import Answer, Entry, answered
 from qjax import Qubo, samplers
 from qjax.samplers.sharded import Sharded
 
@@ -46,13 +48,15 @@ class Solvers:
     instances: Path | None = None
     """Every Gset, Biq Mac, OR-Library, QAPLIB, TSPLIB and dimod file under this folder, with its best_known.csv."""
     generate: tuple[str, ...] = ()
-    """Generated problems as well: sk-500, regular3-1000, lattice3-10, wishart-100-0.6, tile-32, ..."""
+    """Generated problems as well: sk-500, regular3-1000, lattice3-10, wishart-100-0.6, tile-32, one-hot-19x6-P1000,
+    queen8_8-9, myciel5-6, ..."""
     seconds: float = 10.0
     """Wall-clock of a run."""
     repeats: int = 5
     """Runs of each sampler on each instance, one per seed."""
     samplers: str = "auto,anneal,bifurcation,tabu,dwave-sa,dwave-tabu,openjij-sa,simulated-bifurcation"
-    """Names with commas between them: any of `qjax.samplers.names()`, and the peers."""
+    """Names with commas between them: any of `qjax.samplers.names()`, and the peers. NAME+given, NAME+found, NAME+none
+    of ours: with the blocks of the problem, with those that as_dimod finds in the plain model, without any."""
     reads: int = 128
     """Reads of our samplers, spread over the cores."""
     peer_reads: int = 16
@@ -131,9 +135,7 @@ def available(names: Sequence[str], console: Console) -> list[str]:
     """The samplers of those names; a peer that is not installed is left out with a line. Errors: UsageError."""
     kept = []
     for name in names:
-        if name not in (*samplers.names(), *peers.PACKAGES):
-            known = ", ".join([*samplers.names(), *peers.PACKAGES])
-            raise UsageError(f"unknown sampler {name!r}; there are {known}")
+        Entry.of(name)
         if name in peers.PACKAGES and not peers.installed(name):
             console.print(f"{name} is left out: {peers.PACKAGES[name]} is not installed or broken", highlight=False)
         else:
@@ -144,11 +146,15 @@ def available(names: Sequence[str], console: Console) -> list[str]:
 
 
 def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]) -> list[Cell]:
-    """Repeat by repeat, samplers side by side, so that an early stop leaves complete comparisons."""
+    """Repeat by repeat, samplers side by side, so that an early stop leaves complete comparisons.
+
+    Errors: UsageError where no sampler can be run on any problem.
+    """
     cells = []
     for problem in problems:
         digest = _digest(problem)
-        plan = [(name, seed, config.seconds) for seed in range(config.repeats) for name in names]
+        taken = [name for name in names if Entry.of(name).takes(problem)]
+        plan = [(name, seed, config.seconds) for seed in range(config.repeats) for name in taken]
         if problem.best_known is None and config.reference_seconds > 0:
             plan.append((REFERENCE, 0, config.reference_seconds))
         for name, seed, seconds in plan:
@@ -156,6 +162,8 @@ def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]
             options = {"instance": digest, "seconds": seconds, "reads": reads, "num_sweeps": config.num_sweeps}
             body = partial(solve, problem, name, seed, seconds, reads, config.num_sweeps)
             cells.append(Cell(problem.name, name, seed, options, body, name, cost=seconds + 3, data=problem.name))
+    if not cells:
+        raise UsageError("none of the problems has blocks that could be given")
     return cells
 
 
@@ -171,32 +179,36 @@ def solve(
     if name in peers.PACKAGES:
         with peers.peer(name, problem.qubo, environment.cores(), num_sweeps) as host:
             samples = samplers.within(host, seconds)(key, problem.qubo, reads)
+        answer = Answer.of(samples)
     else:
         forget_programs(problem.qubo)
-        sampler = over_devices(ladder("auto" if name == REFERENCE else name, num_sweeps), reads)
-        samples = samplers.within(sampler, seconds)(key, problem.qubo, reads)
-    info, claimed = samples.info, float(samples.best_energy)
-    energy = float(problem.qubo.energies(samples.best_bits))
-    if not np.isclose(energy, claimed, rtol=1e-4, atol=1e-3):
-        raise ValueError(f"{name} claims the energy {claimed} for a state of {energy} on {problem.name}")
+        entry = Entry.of("auto" if name == REFERENCE else name)
+        sampler = over_devices(ladder(entry.sampler, num_sweeps), reads)
+        answer = answered(sampler, entry.way, problem, seconds, key, reads)
+    info = answer.info
+    energy = float(problem.qubo.energies(answer.bits))
+    if not np.isclose(energy, answer.energy, rtol=1e-4, atol=1e-3):
+        raise ValueError(f"{name} claims the energy {answer.energy} for a state of {energy} on {problem.name}")
     spent, apart = float(info["seconds"]), float(info["compile_seconds"])
-    lowest = rises(info["chunk_seconds"], -np.asarray(info["chunk_lowest"], np.float64))
-    results = {
+    ends = answer.looked + np.asarray(info["chunk_seconds"])
+    results: dict[str, Any] = {
         "final": -energy,
         "objective": problem.objective(energy),
         "sweeps": int(info["sweeps"]),
         "chunks": int(info["chunks"]),
         "reads": reads,
     }
-    if problem.places is not None:
-        results["feasible"] = problem.feasible(np.asarray(samples.best_bits))
+    if problem.blocks is not None:
+        results["feasible"] = bool(problem.feasible(answer.bits))
+    if name not in peers.PACKAGES:
+        results |= {"blocks": answer.way, "groups": answer.groups}
     if "choice" in info:
         results["choice"] = int(info["choice"])
     rate = problem.qubo.num_bits * reads * int(info["sweeps"]) / spent
     timed = {
-        "seconds": spent + apart,
-        "phases": {"compile": apart, "anneal": spent},
-        "curve": lowest,
+        "seconds": apart + answer.looked + spent,
+        "phases": {"compile": apart, "formulate": answer.looked, "anneal": spent},
+        "curve": rises(ends, -np.asarray(info["chunk_lowest"], np.float64)),
         "proposals_per_second": None if name == "dwave-tabu" else rate,
     }
     return {"results": results, "timed": timed}
@@ -240,6 +252,6 @@ def over_devices(sampler: Any, reads: int) -> Any:
 
 def _digest(problem: Instance) -> str:
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(problem.qubo):
+    for leaf in jax.tree.leaves((problem.qubo, problem.blocks)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:12]

@@ -8,7 +8,8 @@ in bits, E = x'Qx.
     tile-32           tile planting on the periodic square lattice (Hamze, Jacob, Ochoa, Perera, Wang, Katzgraber 2018)
     dense-fields-500  all pairs and the diagonal of Q, uniform integers in -50 .. 50 (the class of gka5f)
 
-A fourth part, as in sk-500-s7, is the seed (0 without it).
+A fourth part, as in sk-500-s7, is the seed (0 without it). Problems with groups of bits, such as one-hot-19x6 and
+colourings: experiments/solvers/grouped.py.
 """
 
 import re
@@ -18,6 +19,7 @@ import numpy as np
 
 from experiments.landscapes.functions import wishart_couplings
 from experiments.solvers.graphs import regular
+from experiments.solvers.grouped import grouped
 from experiments.solvers.instances.problem import Instance, qubo_of
 from qjax.energy.qubo import Qubo
 
@@ -26,6 +28,8 @@ Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def generate(name: str) -> Instance:
     """The problem of that name. Errors: ValueError for an unknown name or an impossible size."""
+    if (problem := grouped(name)) is not None:
+        return problem
     match = re.fullmatch(r"([a-z]+(?:-[a-z]+)?)([23]?)-(\d+)(?:-(\d*\.?\d+))?(?:-s(\d+))?", name)
     kinds: dict[str, Callable[[np.random.Generator, int], tuple[int, Edges, float | None]]] = {
         "sk": sk,
@@ -36,7 +40,8 @@ def generate(name: str) -> Instance:
     }
     if match is None or (match[1] + match[2] not in kinds and match[1] not in ("wishart", "dense-fields")):
         known = ", ".join((*kinds, "dense-fields"))
-        raise ValueError(f"unknown problem {name!r}: there are {known} and wishart, as in sk-500")
+        more = "one-hot-19x6, queen8_8-9 (its colours), myciel5-6"
+        raise ValueError(f"unknown problem {name!r}: there are {known} and wishart, as in sk-500, and {more}")
     kind, size, seed = match[1] + match[2], int(match[3]), int(match[5] or 0)
     rng = np.random.default_rng([3, size, sum(map(ord, kind)), seed])
     planted: float | None

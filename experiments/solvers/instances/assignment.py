@@ -26,6 +26,7 @@ from scipy import sparse
 
 from experiments.solvers.instances.problem import Instance, InstanceError, Known, known_value, qubo_of
 from experiments.solvers.instances.text import Line, count_of, lines_of, next_line
+from qjax import blocks
 
 # Published optima (QAPLIB's and TSPLIB's own lists); what a best_known.csv says comes first.
 OPTIMA = {"esc16a": 68, "had12": 1652, "nug12": 578, "tai12a": 224416, "burma14": 3323, "gr17": 2085}
@@ -50,7 +51,7 @@ def assignment(name: str, kind: str, a: np.ndarray, b: np.ndarray, best: float |
     upper = sparse.triu(pairs + pairs.T, 1).tocoo()
     linear = own.reshape(-1) - 2 * penalty
     qubo = qubo_of(n * n, linear, upper.row, upper.col, upper.data, 2 * n * penalty - constant)
-    return Instance(name, kind, qubo, 1, best, places=n)
+    return Instance(name, kind, qubo, 1, best, blocks.assignment(np.arange(n * n).reshape(n, n)))
 
 
 def tour(name: str, distances: np.ndarray, best: float | None = None) -> Instance:

@@ -1,9 +1,10 @@
-"""What a problem is: a Qubo, the sense of its objective, and the best value known."""
+"""What a problem is: a Qubo, the sense of its objective, the best value known, and the states that are meant."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from qjax.energy.blocks import Blocks
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.qubo import Qubo
 
@@ -27,15 +28,15 @@ class Instance:
     sense: int = 1
     best_known: float | None = None
     """In the file's own objective; None where nothing is known."""
-    places: int | None = None
-    """n where only assignments of n things to n places are meant, bit i n + p: thing i has place p."""
+    blocks: Blocks | None = None
+    """The states that groups of bits are meant to take together, for which the Qubo has penalties already; None where
+    all states are meant."""
 
-    def feasible(self, bits: np.ndarray) -> bool:
-        """Whether a state (bits,) is meant at all: always, but for assignments."""
-        if self.places is None:
-            return True
-        table = np.asarray(bits).reshape(self.places, self.places)
-        return bool((table.sum(0) == 1).all() and (table.sum(1) == 1).all())
+    def feasible(self, bits: np.ndarray) -> np.ndarray:
+        """Whether states (..., bits) are meant at all, (...)."""
+        if self.blocks is None:
+            return np.ones(np.shape(bits)[:-1], bool)
+        return np.asarray(self.blocks.feasible(bits))
 
     def objective(self, energy: float) -> float:
         return self.sense * energy

@@ -133,6 +133,50 @@ def test_an_assignment_is_solved_and_counted_as_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "way", "groups"),
+    [
+        ("auto", "found", "6 one_hot"),
+        ("auto+found", "found", "6 one_hot"),
+        ("auto+given", "given", "6 one_hot"),
+        ("auto+none", "none", ""),
+        ("tabu+given", "given", "6 one_hot"),
+        ("tabu", "none", ""),
+    ],
+)
+def test_a_run_says_how_it_had_the_groups(name: str, way: str, groups: str) -> None:
+    if name == "auto+found":
+        pytest.importorskip("dimod")
+    problem = generate("one-hot-6x3-P300")
+    outcome = compare.solve(problem, name, 0, 0.1, 8, 20, lambda fraction, text: None)
+    results = outcome["results"]
+    assert (results["blocks"], results["groups"]) == (way, groups)
+    # 3^6 states inside the groups, and penalties that no state outside is worth.
+    states = all_states(18)
+    inside = states[problem.feasible(states)]
+    assert len(inside) == 3**6
+    if way != "none":
+        assert results["feasible"] and results["objective"] == float(problem.qubo.energies(inside).min())
+    looked = outcome["timed"]["phases"]["formulate"]
+    assert (looked > 0) == (name == "auto+found") and outcome["timed"]["curve"][0][0] > looked
+    run = {"problem": problem.name, "method": name, "seed": 0, "outcome": outcome}
+    made = report.summary([run], [problem], {}, 0.1)
+    (row,) = made["rows"]
+    assert (row["blocks"], row["groups"]) == (way, groups)
+    assert report.tables(made)[0].lines[0][1:3] == (name, f"{way}: {groups}" if groups else "-")
+
+
+def test_blocks_are_given_where_there_are_some() -> None:
+    """Peers, and instances without groups, have none."""
+    config = compare.Solvers(samplers="tabu,tabu+given,dwave-sa", repeats=1)
+    with_groups, without = generate("one-hot-3x2"), generate("sk-5")
+    cells = compare.cells_of(config, [with_groups, without], config.names)
+    assert [(cell.problem, cell.method) for cell in cells] == [
+        *((with_groups.name, name) for name in config.names),
+        *((without.name, name) for name in ("tabu", "dwave-sa")),
+    ]
+
+
 class Passes(list):
     """A list that counts how often it is gone through."""
 
@@ -227,6 +271,10 @@ def test_the_table_prints_tts99_with_its_interval_and_a_bound_where_it_is_not_re
         (["--generate", "ring-4"], "unknown problem 'ring-4'"),
         (["--generate", "sk-9", "--samplers", "auto,neel"], "unknown sampler 'neel'"),
         (["--generate", "sk-9", "--seconds", "0"], "--seconds must be positive"),
+        (["--generate", "sk-9", "--samplers", "auto+all"], "unknown way 'auto+all'"),
+        (["--generate", "sk-9", "--samplers", "dwave-sa+given"], "dwave-sa+given: peers take the plain model"),
+        (["--generate", "sk-9", "--samplers", "tabu+found"], "tabu+found: tabu does not move groups that are found"),
+        (["--generate", "sk-9", "--samplers", "tabu+given"], "none of the problems has blocks"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:

@@ -50,8 +50,16 @@ def test_dense_problems_with_fields_are_integers_on_all_pairs() -> None:
         "lattice2-2",
         "tile-5",
         "sk-9-0.5",
+        "one-hot-19",
+        "one-hot-0x6",
+        "one-hot-3x1",
+        "one-hot-3x2-P0",
+        "queen8_8",
+        "queen8_9-9",
+        "queen8_8-1",
+        "myciel1-3",
     ],
 )
 def test_names_and_sizes_that_there_are_not(name: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown problem|regular|lattice|tile|parameter"):
+    with pytest.raises(ValueError, match=r"unknown problem|regular|lattice|tile|parameter|one-hot|queen|myciel"):
         generate(name)

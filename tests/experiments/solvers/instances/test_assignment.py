@@ -45,7 +45,7 @@ def test_energies_are_costs_and_no_other_state_is_as_low_as_the_best(n: int, low
         np.testing.assert_array_equal(instance.qubo.energies(np.array([bits_of(p) for p in orders])), costs)
         states = all_states(n * n)
         energies = np.asarray(instance.qubo.energies(states))
-        feasible = np.array([instance.feasible(state) for state in states])
+        feasible = instance.feasible(states)
         assert feasible.sum() == math.factorial(n)
         assert energies[feasible].min() == min(costs) < energies[~feasible].min(initial=math.inf)
 
@@ -76,7 +76,7 @@ def test_a_tour_is_as_long_as_its_cities_are_apart() -> None:
         orders = list(permutations(range(n)))
         bits = np.array([bits_of(tuple(np.argsort(order))) for order in orders])
         np.testing.assert_array_equal(instance.qubo.energies(bits), [length(distances, order) for order in orders])
-        assert all(instance.feasible(state) for state in bits) and not instance.feasible(bits[0] * 0)
+        assert instance.feasible(bits).all() and not instance.feasible(bits[0] * 0)
     states = all_states(9)
     three = tour("t", np.array([[0, 5, 9], [5, 0, 3], [9, 3, 0]]))
     assert float(three.qubo.energies(states).min()) == 17
@@ -89,7 +89,9 @@ def test_qaplib_files_break_their_lines_as_they_like(tmp_path: Path) -> None:
     instance = read_qaplib(written(tmp_path, "a.dat", text), {})
     places = (2, 0, 1)
     assert float(instance.qubo.energies(bits_of(places))) == cost(a, b, places)
-    assert (instance.kind, instance.places, instance.best_known) == ("qap", 3, None)
+    assert (instance.kind, instance.best_known) == ("qap", None)
+    (family,) = instance.blocks.families
+    assert family.kind == "assignment" and family.indices.tolist() == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]]
 
 
 def test_best_values_are_the_published_ones_unless_the_folder_has_its_own(tmp_path: Path) -> None:
