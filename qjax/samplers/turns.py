@@ -1,9 +1,11 @@
 """Who has the next chunk of a wall-clock budget, and how long it is: the turns of qjax.samplers.within.
 
 Most budgets have one runner, the sampler itself. `auto` has as many as it may choose from, the best of the pilot first.
-The leader is the runner that last lowered the lowest energy. It has the turn as long as its chunks do; then the turn is
-that of the runner with the least work so far, that of the others counted `_HANDICAP` times. Under `auto` a schedule is
-lengthened only while that lowers the mean energy of a chunk, at the end to all that is left; after that it restarts.
+The leader is the runner that last lowered the lowest energy. It has the turn as long as its chunks do. After one that
+does not, another has a turn if its work, that turn's included, is then at most 1/3 of the leader's so far; 1/6 after a
+turn that lowered nothing, 1/9 after two, and so on. Under `auto` a schedule is lengthened only while that lowers the
+mean energy of a chunk, at the end to all that is left where the lowest fell as well. After that it restarts, as long
+as the last chunk that gained.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _HANDICAP = 3.0
 class Runner:
     """A sampler and what its chunks came to. sweeps: of a chunk of one repeat; work: of the same, in units that all
     runners share; repeats: of the next chunk, wanted; seconds: of one repeat, by the last chunk; stretch: a chunk that
-    would leave less than this many times its length takes all that is left."""
+    would leave less than this many times its length takes all that is left; gained: repeats of the last chunk that
+    lowered the mean; settled: whether a longer one no longer did; failures: its turns beside a leader, in vain."""
 
     name: str
     sampler: Any
@@ -41,16 +44,23 @@ class Runner:
     seconds: float | None = None
     mean: float = math.inf
     stretch: float = 1.0
+    gained: int = 1
+    settled: bool = False
+    failures: int = 0
 
-    def ended(self, repeats: int, seconds: float, mean: float, growth: float) -> None:
-        """Books a chunk, whose reads have this mean energy."""
+    def ended(self, repeats: int, seconds: float, mean: float, lowered: bool, growth: float) -> None:
+        """Books a chunk, whose reads have this mean energy; lowered: whether it lowered the lowest of all chunks."""
         self.total += repeats
         self.seconds = seconds / repeats
-        gains = mean < self.mean
-        if self.extension == "longer" and (gains or not self.restarts):
-            self.repeats = min(math.ceil(repeats * growth), 2**30)
-        self.stretch = growth + 1 if gains and self.restarts else 1.0
+        gains = mean < self.mean and not self.settled
+        self.stretch = growth + 1 if gains and lowered and self.restarts else 1.0
         self.mean = mean
+        if self.extension != "longer":
+            return
+        if gains or not self.restarts:
+            self.gained, self.repeats = repeats, min(math.ceil(repeats * growth), 2**30)
+        else:
+            self.settled, self.repeats = True, self.gained
 
     def fits(self, left: float, pace: float) -> int:
         """The repeats of a chunk that is expected to end within `left` seconds, at most those wanted. pace: seconds
@@ -61,7 +71,7 @@ class Runner:
         most = left / max(seconds, 1e-9)
         if self.extension != "longer":
             return int(most >= 1)
-        # Where a longer schedule gains, one run of all that is left beats another doubling and a short rest.
+        # Where longer schedules still lower both, one run of all that is left beats a doubling and a short rest.
         return int(most if most < self.stretch * self.repeats else self.repeats)
 
 
@@ -76,6 +86,8 @@ class Turns:
         """(who has the next chunk, its repeats; 0: there is none), after a chunk of `now`."""
         if lowered:
             self.leader = now
+        elif now is not self.leader:
+            now.failures += 1
         order = sorted(self.runners, key=lambda r: (r is not now if lowered else False, self._counted(r)))
         assert now.seconds is not None
         for runner in order:
@@ -84,7 +96,9 @@ class Turns:
         return now, 0
 
     def _counted(self, runner: Runner) -> float:
-        return runner.total * runner.work * (1 if runner is self.leader else _HANDICAP)
+        if runner is self.leader:
+            return runner.total * runner.work
+        return _HANDICAP * (1 + runner.failures) * (runner.total + runner.repeats) * runner.work
 
 
 def extension(sampler: Any, qubo: Qubo, num_reads: int, blocks: Blocks | None = None) -> tuple[str, int]:

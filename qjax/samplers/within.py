@@ -148,7 +148,7 @@ class Within:
             if now.extension == "continue":
                 now.states = samples.bits
             ends.append(_clock() - start)
-            now.ended(repeats, ends[-1] - before, float(np.mean(samples.energies)), self.growth)
+            now.ended(repeats, ends[-1] - before, float(np.mean(samples.energies)), lowered, self.growth)
             before = ends[-1]
             now, repeats = (now, 0) if failure else turns.next(now, lowered, self.seconds - before)
         assert best is not None
