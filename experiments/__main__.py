@@ -16,12 +16,14 @@ from experiments.bench.qaoa import BenchQaoa
 from experiments.bench.refine import BenchRefine
 from experiments.bench.samplers import BenchSamplers
 from experiments.data.sources import DataUnavailable
+from experiments.hardware import cells as hardware_cells
 from experiments.hardware import compare as hardware
 from experiments.hardware.compare import Hardware
 from experiments.harness.presentation.cells import StoreError, UsageError
 from experiments.harness.presentation.environment import cores
 from experiments.solvers import compare as solvers
 from experiments.solvers.compare import Solvers
+from experiments.sweeps.options import Sweep
 from experiments.table1 import Table1
 
 Flat = tyro.conf.arg(name="")
@@ -118,6 +120,17 @@ def run_bench_samplers(
     benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 
+def run_sweep(config: Annotated[Sweep, Flat]) -> None:
+    """Cells of an experiment over values of any of their fields, by any number of workers.
+
+    A minute to a night. Interrupted or killed, the same command resumes; see docs/sweeps.md.
+    """
+    from experiments.sweeps import command  # Optuna and SQLAlchemy, which nothing else here needs
+
+    if not command.run(config, {"table1": table1.all_cells, "hardware": hardware_cells.cells}, _console()):
+        raise SystemExit(1)
+
+
 def _console() -> Console:
     # A log has no width of its own; 80 columns would break every table.
     console = Console()
@@ -128,6 +141,7 @@ EXPERIMENTS: dict[str, Any] = {
     "table1": run_table1,
     "hardware": run_hardware,
     "solvers": run_solvers,
+    "sweep": run_sweep,
     "bench-build": run_bench_build,
     "bench-bqm": run_bench_bqm,
     "bench-qaoa": run_bench_qaoa,

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.harness.presentation import driver, figures, report, tables
-from experiments.harness.presentation.cells import Comparison
+from experiments.harness.presentation.cells import Cell, Comparison, Scale
 from experiments.harness.presentation.driver import Report, Scaled, select
 
 
@@ -37,7 +37,7 @@ class Table1(Scaled):
 def run(config: Table1, console: Console) -> dict[str, Any]:
     """Computes the missing cells and writes everything; returns the summary. See `driver.run`."""
     scale, parts = config.scale, _parts()
-    cells = select([cell for part in parts for cell in part.cells(scale)], config.only, config.methods)
+    cells = select(all_cells(scale), config.only, config.methods)
     comparisons = [comparison for part in parts for comparison in part.comparisons(scale)]
     return driver.run(
         config.out / "table1",
@@ -49,6 +49,11 @@ def run(config: Table1, console: Console) -> dict[str, Any]:
         config.any_code,
         [f"data: {name}" for name in sorted({cell.data for cell in cells} - {""})],
     )
+
+
+def all_cells(scale: Scale) -> list[Cell]:
+    """Every run of this scale."""
+    return [cell for part in _parts() for cell in part.cells(scale)]
 
 
 def reported(comparisons: Sequence[Comparison], records: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Report:

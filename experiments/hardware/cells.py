@@ -64,21 +64,27 @@ def plan(scale: Scale) -> tuple[tuple[SmallProblem, ...], Settings, int]:
 def cells(scale: Scale) -> list[Cell]:
     shapes, settings, seeds = plan(scale)
     return [
-        Cell(
-            problem=shape.name,
-            method=method,
-            seed=seed,
-            config={"problem": shape, "method": method, "settings": settings},
-            run=functools.partial(run, shape, settings, method, seed),
-            sampler=sampler_title(method),
-            cost=2.0,
-            data=shape.data_title,
-            tags={"bits": shape.features if isinstance(shape, SmallHead) else shape.size},
-        )
+        _cell({"problem": shape, "method": method, "settings": settings}, seed)
         for shape in shapes
         for seed in range(seeds)
         for method in METHODS
     ]
+
+
+def _cell(config: dict[str, Any], seed: int) -> Cell:
+    shape, method, settings = config["problem"], config["method"], config["settings"]
+    return Cell(
+        problem=shape.name,
+        method=method,
+        seed=seed,
+        config=config,
+        run=functools.partial(run, shape, settings, method, seed),
+        sampler=sampler_title(method),
+        cost=2.0,
+        data=shape.data_title,
+        tags={"bits": shape.features if isinstance(shape, SmallHead) else shape.size},
+        varied=_cell,
+    )
 
 
 def sampler_title(method: str) -> str:

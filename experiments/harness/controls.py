@@ -87,6 +87,12 @@ def sampler_of(method: str, anneal: Any) -> Callable[..., Samples]:
     return choice[method]
 
 
+def named(method: str, anneal: Any) -> str:
+    """The sampler of a method as tables name it, "-" for a method without one; anneal: as of `sampler_of`."""
+    title = SAMPLERS.get(method, "-")
+    return type(anneal).__name__.lower() if title == "anneal" else title
+
+
 def rounded(key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
     """First states (num_reads, n) of the control `rounded`: the continuous minimiser, rounded, in every read."""
     solution = minimiser(problem.quadratic, problem.encoding.params).params

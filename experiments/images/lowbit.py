@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.data import prepare, sources
 from experiments.harness.account import Account
-from experiments.harness.controls import SAMPLERS, rounded, sampler_of
+from experiments.harness.controls import SAMPLERS, named, rounded, sampler_of
 from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.images import straight_through
 from experiments.images.patch_features import NetworkFeatures, PatchFeatures, features
@@ -58,7 +58,7 @@ class LowBit:
     features: PatchFeatures = field(default_factory=PatchFeatures)
     num_rounds: int = 2
     num_reads: int = 16
-    num_sweeps: int = 500
+    sampler: samplers.Sampler = field(default_factory=lambda: samplers.Anneal(num_sweeps=500))
     curvature_rows: int = 10000
     damping: float = 1e-4
     temperatures: tuple[float, float] = (1e-6, 1e-4)
@@ -73,10 +73,18 @@ def configuration(scale: Scale) -> LowBit:
     """The tuned settings, shortened for a smoke run; digits where CIFAR-10 is not prepared."""
     tuned = json.loads(TUNED.read_text())["settings"]
     schedule = Schedule(**tuned.pop("schedule"))
-    config = LowBit(**{**tuned, "temperatures": tuple(tuned["temperatures"])}, schedule=schedule)
+    tuned |= {"temperatures": tuple(tuned["temperatures"]), "sampler": samplers.get(**tuned["sampler"])}
+    config = LowBit(**tuned, schedule=schedule)
     if scale == "smoke":
         brief = replace(schedule, continuous_steps=50, scale_steps=10, steps=50, long_steps=50)
-        config = replace(config, num_rounds=1, num_reads=4, num_sweeps=50, curvature_rows=2000, schedule=brief)
+        config = replace(
+            config,
+            num_rounds=1,
+            num_reads=4,
+            sampler=samplers.of_length(config.sampler, 50),
+            curvature_rows=2000,
+            schedule=brief,
+        )
     if not prepare.is_prepared("cifar10"):
         small = PatchFeatures(size=3, stride=1, shown=300, validation=300)
         config = replace(config, dataset="digits", features=small, curvature_rows=1000)
@@ -93,23 +101,25 @@ def cells(scale: Scale) -> list[Cell]:
     seeds = {"smoke": 1, "default": 3, "full": 10}[scale]
     # Shuffled couplings are another program of the annealer to compile, which a smoke run has already seen run.
     methods = [method for method in METHODS if scale != "smoke" or method != "shuffled"]
-    networks = config.features.networks
-    title = sources.title(config.dataset)
-    return [
-        Cell(
-            problem=_problem_name(config),
-            method=method,
-            seed=seed,
-            config={"lowbit": config, "method": method},
-            run=functools.partial(run, config, method, seed),
-            sampler=SAMPLERS.get(method, "-"),
-            cost=1.0 if scale == "smoke" else 2.0 * networks,
-            data=title,
-            tags={"bits": config.classes * config.features.filters * config.features.grid**2, "networks": networks},
-        )
-        for seed in range(seeds)
-        for method in methods
-    ]
+    return [_cell(scale, {"lowbit": config, "method": method}, seed) for seed in range(seeds) for method in methods]
+
+
+def _cell(scale: Scale, settings: dict[str, Any], seed: int) -> Cell:
+    config: LowBit = settings["lowbit"]
+    method: str = settings["method"]
+    bits = config.classes * config.features.filters * config.features.grid**2
+    return Cell(
+        problem=_problem_name(config),
+        method=method,
+        seed=seed,
+        config=settings,
+        run=functools.partial(run, config, method, seed),
+        sampler=named(method, config.sampler),
+        cost=1.0 if scale == "smoke" else 2.0 * config.features.networks,
+        data=sources.title(config.dataset),
+        tags={"bits": bits, "networks": config.features.networks},
+        varied=functools.partial(_cell, scale),
+    )
 
 
 def comparisons(scale: Scale) -> list[Comparison]:
@@ -240,7 +250,7 @@ def _round(
     key_start, key_sample = jax.random.split(key)
     problem, first_states, nearest = account.call("formulate", Formulation(config), key_start, params, *train)
     start = nearest if method == "rounded" else first_states
-    sampler = sampler_of(method, samplers.get("anneal", num_sweeps=config.num_sweeps))
+    sampler = sampler_of(method, config.sampler)
     sample = Sample(sampler, config.num_reads)
     samples = account.call("anneal", sample, key_sample, *sample.given(problem, start))
     outcome: Round = account.call("decode", _Pick("always" if first else "better"), params, problem, samples, *train)

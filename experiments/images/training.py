@@ -104,19 +104,26 @@ def cells(scale: Scale) -> list[Cell]:
     seeds = {"smoke": 1, "default": 3, "full": 10}[scale]
     methods = METHODS if scale == "full" else DEFAULT_METHODS
     return [
-        Cell(
-            problem=problem_name(),
-            method=method,
-            seed=seed,
-            config={"images": (config := configuration(scale, method)), "method": method},
-            run=functools.partial(run, config, method, seed),
-            sampler=SAMPLERS.get(method, "-"),
-            cost={"smoke": 2.0, "default": 35.0, "full": 130.0}[scale],
-            data=title(config.dataset),
-        )
+        _cell(scale, {"images": configuration(scale, method), "method": method}, seed)
         for seed in range(seeds)
         for method in methods
     ]
+
+
+def _cell(scale: Scale, settings: dict[str, Any], seed: int) -> Cell:
+    config: Images = settings["images"]
+    method: str = settings["method"]
+    return Cell(
+        problem=problem_name(),
+        method=method,
+        seed=seed,
+        config=settings,
+        run=functools.partial(run, config, method, seed),
+        sampler=SAMPLERS.get(method, "-"),
+        cost={"smoke": 2.0, "default": 35.0, "full": 130.0}[scale],
+        data=title(config.dataset),
+        varied=functools.partial(_cell, scale),
+    )
 
 
 def comparisons(scale: Scale) -> list[Comparison]:

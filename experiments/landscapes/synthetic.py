@@ -22,7 +22,7 @@ import jax
 
 from experiments.harness.account import Account
 from experiments.harness.controls import Shuffled
-from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale, plain
+from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
 from experiments.landscapes.baselines import CMAES, LBFGS, Adam, Method, Relaxed, Spectral
 from experiments.landscapes.functions import Landscape, function, glass
 from experiments.landscapes.quantum_search import Continuous, FittedHybrid, GlassHybrid
@@ -82,7 +82,7 @@ TARGET_FUNCTION = Function()
 def cells(scale: Scale) -> list[Cell]:
     """The runs of this scale; see `_plan`."""
     return [
-        _cell(shape, method, seed, methods(shape, scale)[method])
+        _cell(method, {"problem": shape, "method": methods(shape, scale)[method]}, seed)
         for shape, names, seeds in _plan(scale)
         for seed in seeds
         for method in names
@@ -200,7 +200,9 @@ def _plan(scale: Scale) -> Sequence[tuple[Shape, tuple[str, ...], range]]:
     return [(TARGET_GLASS, glass_rows, range(20)), (TARGET_FUNCTION, fitted_rows, range(10)), *grid, *sizes, *functions]
 
 
-def _cell(shape: Shape, name: str, seed: int, method: Method) -> Cell:
+def _cell(name: str, settings: dict[str, Any], seed: int) -> Cell:
+    shape: Shape = settings["problem"]
+    method: Method = settings["method"]
     sampler = getattr(method, "sampler", None)
     # The rounded control has a sampler that it does not use.
     shown = "given" if getattr(method, "start", "") == "rounded" else "-" if sampler is None else _sampler_name(sampler)
@@ -208,11 +210,12 @@ def _cell(shape: Shape, name: str, seed: int, method: Method) -> Cell:
         problem=shape.name,
         method=name,
         seed=seed,
-        config=plain({"problem": shape, "method": method}),
+        config=settings,
         run=functools.partial(_run, shape, method, seed),
         sampler=shown,
         cost=2.0,
         tags=shape.tags,
+        varied=functools.partial(_cell, name),
     )
 
 

@@ -183,7 +183,7 @@ def solve(
     else:
         forget_programs(problem.qubo)
         entry = Entry.of("auto" if name == REFERENCE else name)
-        sampler = over_devices(ladder(entry.sampler, num_sweeps), reads)
+        sampler = over_devices(samplers.get(entry.sampler, length=num_sweeps), reads)
         answer = answered(sampler, entry.way, problem, seconds, key, reads)
     info = answer.info
     energy = float(problem.qubo.energies(answer.bits))
@@ -232,14 +232,6 @@ def rises(seconds: Iterable[float], values: Iterable[float]) -> list[list[float]
             best = value
             steps.append([second, value])
     return steps if steps[-1][0] == points[-1][0] else [*steps, [*points[-1]]]
-
-
-def ladder(name: str, num_sweeps: int) -> Any:
-    """A sampler of ours whose first rung has num_sweeps sweeps (or steps)."""
-    known = {
-        f for f in ("num_sweeps", "num_steps") if f in getattr(samplers.sampler_class(name), "__annotations__", ())
-    }
-    return samplers.get(name, **dict.fromkeys(known, num_sweeps))
 
 
 def over_devices(sampler: Any, reads: int) -> Any:

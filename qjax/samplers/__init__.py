@@ -1,7 +1,7 @@
 """Samplers: one contract (qjax.samplers.contract), one file per algorithm, one registry.
 
 names()                            what there is
-get("anneal", num_sweeps=100)      a sampler by name
+get("anneal", num_sweeps=100)      a sampler by name; length=100 is num_sweeps, num_steps or num_betas
 table()                            what each can do; docs/samplers.md says which one to take
 """
 
@@ -18,6 +18,7 @@ from qjax.samplers.contract import Outcome, Sampler, Task
 from qjax.samplers.decompose import Decompose
 from qjax.samplers.exact import Exact
 from qjax.samplers.greedy import Greedy, polish
+from qjax.samplers.lengths import length_field, of_length
 from qjax.samplers.mean_field import MeanField
 from qjax.samplers.moves import streams
 from qjax.samplers.path_integral import PathIntegral
@@ -86,10 +87,16 @@ def sampler_class(name: str) -> Any:
 def get(name: str, **fields: Any) -> Any:
     """The named sampler with these hyperparameters, the others at their defaults.
 
+    length: its num_sweeps, num_steps or num_betas, whichever it has; nothing for those that end by themselves.
     Errors: ValueError for an unknown name or hyperparameter, with the nearest one, and for a bad value.
     """
     kind = sampler_class(name)
     known = [f.name for f in dataclasses.fields(kind)]
+    if "length" in fields:
+        length = fields.pop("length")
+        if (field := length_field(kind)) in fields:
+            raise ValueError(f"length and {field} were both given: the one is the other")
+        fields |= {field: length} if field else {}
     for field in fields:
         if field not in known:
             raise unknown(f"hyperparameter of sampler {name!r}", field, known)
@@ -128,7 +135,9 @@ __all__ = [
     "Temper",
     "Within",
     "get",
+    "length_field",
     "names",
+    "of_length",
     "polish",
     "sampler_class",
     "streams",

@@ -17,8 +17,9 @@ from qjax.samplers.anneal import Anneal
 from qjax.samplers.bifurcation import Bifurcation
 from qjax.samplers.contract import Outcome, Sampler, Task, positive
 from qjax.samplers.exact import Exact
+from qjax.samplers.lengths import of_length
 from qjax.samplers.moves import sweeps
-from qjax.samplers.portfolio import Entrant, can_race, of_length, race
+from qjax.samplers.portfolio import Entrant, can_race, race
 
 
 class Choice(NamedTuple):

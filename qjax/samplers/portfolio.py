@@ -8,14 +8,15 @@ order given. Steps, key and Qubo decide, never a clock, so that a call gives the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from qjax.energy.qubo import Qubo
 from qjax.samplers.contract import Sampler
+from qjax.samplers.lengths import of_length
 
 # fold_in(key, r) is the key of read r, and within's chunk k has fold_in(key, k).
 _PILOT = 2**32 - 1
@@ -47,13 +48,6 @@ class Race(NamedTuple):
 
     entrants: tuple[Entrant, ...]
     tried: dict[str, np.float64]
-
-
-def of_length(sampler: Any, num_sweeps: int) -> Sampler:
-    """The sampler with so many sweeps or steps; unchanged where it has neither."""
-    length = next((name for name in ("num_sweeps", "num_steps") if hasattr(sampler, name)), None)
-    made: Sampler = sampler if length is None else replace(sampler, **{length: num_sweeps})
-    return made
 
 
 def race(

@@ -42,7 +42,8 @@ class Cell:
     their key; where a run is judged by a solution, "solved" (true or false) says so, and final is 100 or 0;
     "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
     "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
-    "seconds_to_target" where the target is a fixed one.
+    "seconds_to_target" where the target is a fixed one. `varied(config, seed)` is the same row's cell with another
+    configuration of the same shape, and another seed.
     """
 
     problem: str
@@ -54,6 +55,7 @@ class Cell:
     cost: float = 30.0
     data: str = ""
     tags: Mapping[str, float | int | str] = field(default_factory=dict)
+    varied: Callable[[Any, int], "Cell"] | None = field(default=None, compare=False, repr=False)
 
     def digest(self) -> str:
         """A hash of everything in the configuration that decides the numbers."""

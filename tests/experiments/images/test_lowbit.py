@@ -28,7 +28,7 @@ CONFIG = LowBit(
     features=PatchFeatures(networks=2, filters=2, size=3, stride=1, shown=300, validation=300),
     num_rounds=2,
     num_reads=4,
-    num_sweeps=40,
+    sampler=samplers.Anneal(num_sweeps=40),
     curvature_rows=600,
     temperatures=(1e-4, 1e-2),
     schedule=SCHEDULE,
@@ -126,7 +126,7 @@ def test_controls_differ_from_the_hybrid_in_the_sampler_alone(outcomes):
     energy = {method: outcomes[method]["results"]["best_energy"] for method in ("hybrid", *CONTROLS)}
     assert energy["hybrid"] <= energy["rounded"] and energy["hybrid"] < energy["random-bits"]
     assert energy["hybrid"] < energy["shuffled"]
-    anneal = samplers.get("anneal", num_sweeps=CONFIG.num_sweeps)
+    anneal = CONFIG.sampler
     named = {method: sampler_of(method, anneal) for method in ("hybrid", *CONTROLS)}
     assert named["shuffled"].sampler == named["hybrid"] == anneal
 

@@ -68,7 +68,7 @@ def test_all_climb_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert theirs == [10, 20, 40, 80, 160, 320, 370]
     for name in ("anneal", "bifurcation"):
         climbed.clear()
-        sampler = compare.ladder(name, 10)
+        sampler = samplers.get(name, length=10)
         monkeypatch.setattr(
             type(sampler), "repeated", lambda self, k, q, r, i, repeats, blocks: spent(10 * int(repeats))
         )

@@ -1,0 +1,247 @@
+"""Optuna's study as a queue for any number of workers on any number of machines.
+
+A grid's points, each with every seed, are trials that wait; a worker takes one, and tells its value. Each (point, seed)
+ends with exactly one trial COMPLETE, whatever died meanwhile:
+
+    a worker that stops sending heartbeats       its trial is failed by the others, and put in again
+    two trials of one (point, seed)              the later one gives way: it fails as it starts
+    a point that no open trial stands for        it is put in again, whenever a worker finds nothing to do
+
+A search (random, tpe) has no points at first: its trials are drawn when they are asked for, up to their number, and
+each takes all seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import optuna
+import sqlalchemy.exc
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.harness.presentation.cells import StoreError, UsageError
+from experiments.sweeps.space import Axis, Point, points
+
+SEED = "seed"
+_PLAN = "plan"
+ERROR = "error"
+Storage: TypeAlias = optuna.storages.RDBStorage
+AWAY = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+ATTEMPTS = 2  # of a task whose cells raise
+_OPEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+_CONNECT_SECONDS = 5
+_MEETINGS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is about. Every worker of a sweep must have the same."""
+
+    experiment: str
+    axes: tuple[Axis, ...]
+    seeds: tuple[int, ...]
+    search: str  # "grid", "random" or "tpe"
+    trials: int  # points x seeds of a grid
+    objective: str
+    options: dict[str, Any]  # of the experiment
+
+    def text(self) -> str:
+        axes = [[axis.name, list(axis.values), axis.is_range] for axis in self.axes]
+        return json.dumps({**vars(self), "axes": axes, "seeds": list(self.seeds)}, sort_keys=True)
+
+    def tasks(self) -> list[Point]:
+        """The grid's points with their seeds, seed by seed, so that an early stop leaves whole grids."""
+        return [{**labelled(point), SEED: seed} for seed in self.seeds for point in points(self.axes)]
+
+    def point(self, params: Mapping[str, Any]) -> Point:
+        """The values that a trial's parameters stand for."""
+        found = {}
+        for axis in self.axes:
+            labels = {label(value): value for value in axis.values}
+            found[axis.name] = params[axis.name] if axis.is_range else labels[params[axis.name]]
+        return found
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        found = {axis.name: _distribution(axis) for axis in self.axes}
+        return found | ({SEED: CategoricalDistribution(list(self.seeds))} if self.search == "grid" else {})
+
+
+@dataclass(frozen=True)
+class Count:
+    """Trials by what became of them; total: how many are to complete."""
+
+    total: int
+    done: int
+    pruned: int
+    running: int
+    failed: int
+    seconds: float  # the mean of a completed one
+
+
+def connect(url: str, heartbeat: int) -> Storage:
+    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached."""
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("postgresql"):
+        arguments["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    elif url.startswith("sqlite"):
+        arguments["connect_args"] = {"timeout": 60}
+    for attempt in range(_MEETINGS):
+        try:
+            return optuna.storages.RDBStorage(
+                url,
+                engine_kwargs=arguments,
+                heartbeat_interval=heartbeat,
+                grace_period=4 * heartbeat,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            )
+        except Exception as error:  # SQLAlchemy's and every driver's own
+            # Workers that start together meet in an empty database: its tables are made by one of them.
+            met = isinstance(error, sqlalchemy.exc.IntegrityError | sqlalchemy.exc.ProgrammingError)
+            if not met or attempt + 1 == _MEETINGS:
+                raise StoreError(f"cannot use the storage {_shown(url)}: {_line(error)}") from error
+            time.sleep(0.5)
+    raise AssertionError
+
+
+def study_of(storage: Storage, name: str, plan: Plan, maximise: bool, pruner: str) -> optuna.Study:
+    """The study of this name, made where there is none. Errors: UsageError where it is about something else."""
+    search: optuna.samplers.BaseSampler
+    search = optuna.samplers.TPESampler() if plan.search == "tpe" else optuna.samplers.RandomSampler()
+    pruners = {
+        "none": optuna.pruners.NopPruner,
+        "median": optuna.pruners.MedianPruner,
+        "hyperband": optuna.pruners.HyperbandPruner,
+    }
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        sampler=search,
+        pruner=pruners[pruner](),
+        direction="maximize" if maximise else "minimize",
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get(_PLAN)
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_PLAN, plan.text())
+    elif known != plan.text():
+        raise UsageError(f"the study {name!r} is of another sweep: {_difference(known, plan)}; give another --name")
+    return study
+
+
+def replenish(study: optuna.Study, plan: Plan) -> int:
+    """Puts in every (point, seed) of a grid that no open or finished trial stands for; how many those were."""
+    optuna.storages.fail_stale_trials(study)
+    if plan.search != "grid":
+        return 0
+    present = {task_key(trial) for trial in study.get_trials(deepcopy=False, states=_OPEN)} | given_up(study)
+    missing = [task for task in plan.tasks() if _key(task) not in present]
+    for task in missing:
+        study.enqueue_trial(task, user_attrs={"task": _key(task)})
+    return len(missing)
+
+
+def given_up(study: optuna.Study) -> set[str | None]:
+    """The tasks whose cells raised as often as they may."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    times = Counter(task_key(trial) for trial in failed if ERROR in trial.user_attrs)
+    return {task for task, count in times.items() if count >= ATTEMPTS}
+
+
+def waits(study: optuna.Study, plan: Plan) -> bool:
+    """Whether there is a trial to be taken."""
+    if plan.search == "grid":
+        return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    begun = study.get_trials(deepcopy=False, states=_OPEN)
+    return len(begun) < plan.trials or any(trial.state == TrialState.WAITING for trial in begun)
+
+
+def earlier(study: optuna.Study, trial: optuna.Trial) -> int | None:
+    """The number of an open or finished trial of the same (point, seed) that goes before this one."""
+    own = trial.user_attrs.get("task")
+    if own is None:
+        return None
+    same = [other for other in study.get_trials(deepcopy=False, states=_OPEN) if task_key(other) == own]
+    ahead = (other.number for other in same if other.number < trial.number or other.state == TrialState.COMPLETE)
+    return next(ahead, None)
+
+
+def count(study: optuna.Study, plan: Plan) -> Count:
+    trials = study.get_trials(deepcopy=False)
+    by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
+    complete = by_state[TrialState.COMPLETE]
+    took = [trial.duration.total_seconds() for trial in complete if trial.duration is not None]
+    return Count(
+        plan.trials,
+        len(complete),
+        len(by_state[TrialState.PRUNED]),
+        len(by_state[TrialState.RUNNING]),
+        len(by_state[TrialState.FAIL]),
+        sum(took) / len(took) if took else 0.0,
+    )
+
+
+def is_over(study: optuna.Study, plan: Plan) -> bool:
+    """Whether every trial that was asked for is complete, or pruned."""
+    if plan.search == "grid":
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return {_key(task) for task in plan.tasks()} <= {task_key(trial) for trial in ended} | given_up(study)
+    found = count(study, plan)
+    return found.done + found.pruned >= plan.trials
+
+
+def task_key(trial: FrozenTrial) -> str | None:
+    return trial.user_attrs.get("task")
+
+
+def quiet() -> None:
+    """Optuna's own lines and the notices of what it calls experimental, which heartbeats are, say nothing to a user."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
+
+
+def label(value: Any) -> Any:
+    """The value as a database and a dashboard show it."""
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+
+
+def labelled(point: Point) -> Point:
+    return {name: label(value) for name, value in point.items()}
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if not axis.is_range:
+        return CategoricalDistribution([label(value) for value in axis.values])
+    low, high = axis.values
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=low > 0)
+    return FloatDistribution(float(low), float(high), log=low > 0)
+
+
+def _key(task: Point) -> str:
+    return json.dumps(task, sort_keys=True)
+
+
+def _difference(known: str | None, plan: Plan) -> str:
+    if known is None:
+        return "it was not made by this command"
+    old, new = json.loads(known), json.loads(plan.text())
+    differing = [name for name in new if old.get(name) != new[name]]
+    return ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in differing)
+
+
+def _shown(url: str) -> str:
+    """The address without its password."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.rsplit(':', 1)[0]}:***@{tail}" if at and head.count(":") > 1 else url
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,197 @@
+"""One worker of a sweep: it takes a trial, runs the trial's cells, tells their value, until nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments.harness.presentation.cells import Cell, Store, StoreError, UsageError, run_cells
+from experiments.sweeps import fields, queue
+from experiments.sweeps.queue import SEED, Plan
+from experiments.sweeps.space import Point
+from qjax.spelling import unknown
+
+Record = Mapping[str, Any]
+Say = Callable[[str], None]
+Found = TypeVar("Found")
+
+_IDLE_SECONDS = 2.0
+
+
+class _Surplus(Exception):
+    """A trial that no task stands behind, or one that another trial stands for already."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """cells: those of the experiment as it stands, of one seed; store: where finished cells are kept.
+
+    patience: seconds that the storage may be away before the worker gives up.
+    """
+
+    study: optuna.Study
+    storage: queue.Storage
+    plan: Plan
+    cells: Sequence[Cell]
+    store: Store
+    say: Say
+    patience: float = 600.0
+
+    def run(self) -> None:
+        """Works until every trial is complete. Errors: StoreError where results or the storage stay out of reach."""
+        while True:
+            trial = self._patiently(self._taken)
+            if trial is None:
+                return
+            with self._beating(trial), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                # Where it is finished already, we were taken for dead, and the trial was given to another.
+                self._work(trial)
+
+    def _taken(self) -> optuna.Trial | None:
+        """A trial to work on; None where the sweep is over."""
+        while not queue.waits(self.study, self.plan) and not queue.replenish(self.study, self.plan):
+            if queue.is_over(self.study, self.plan):
+                return None
+            time.sleep(_IDLE_SECONDS)  # others are at the last ones; should they die, it is ours to go on
+        return self.study.ask()
+
+    def _work(self, trial: optuna.Trial) -> None:
+        """Runs the trial, and tells what came of it."""
+        state, value = TrialState.COMPLETE, None
+        try:
+            value = self._value(trial)
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+        except _Surplus:
+            state = TrialState.FAIL
+        except _Broken as broken:  # by the configuration, mostly: the sweep goes on, and says so at its end
+            state, error = TrialState.FAIL, str(broken)
+            self._patiently(lambda: trial.set_user_attr(queue.ERROR, error))
+        except BaseException:
+            with contextlib.suppress(*queue.AWAY):
+                self.study.tell(trial, state=TrialState.FAIL)
+            raise
+        self._patiently(lambda: self.study.tell(trial, value, state=state, skip_if_finished=True))
+        if state == TrialState.COMPLETE:
+            self.say(progress_line(self._patiently(lambda: queue.count(self.study, self.plan))))
+
+    def _value(self, trial: optuna.Trial) -> float:
+        if self.plan.search == "grid" and (
+            "task" not in trial.user_attrs or self._patiently(lambda: queue.earlier(self.study, trial)) is not None
+        ):
+            raise _Surplus
+        drawn = self.plan.distributions().items()
+        params = self._patiently(lambda: {name: trial._suggest(name, known) for name, known in drawn})
+        seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
+        point, values, rows = self.plan.point(params), [], []
+        for number, seed in enumerate(seeds, 1):
+            try:
+                records = run_cells(varied(self.cells, point, seed), self.store)
+            except StoreError:
+                raise
+            except Exception as error:
+                raise _Broken(f"{type(error).__name__}: {error}") from error
+            rows += [_row(record) for record in records]
+            values.append(_mean([objective(record, self.plan.objective) for record in records]))
+            if number < len(seeds) and self._patiently(partial(_hopeless, trial, _mean(values), number)):
+                raise optuna.TrialPruned
+        self._patiently(lambda: trial.set_user_attr("cells", rows))
+        return _mean(values)
+
+    def _patiently(self, action: Callable[[], Found]) -> Found:
+        """action(), again and again while the storage is away. Errors: StoreError when patience ends."""
+        since: float | None = None
+        while True:
+            try:
+                return action()
+            except queue.AWAY as error:
+                now = time.monotonic()
+                if since is None:
+                    since = now
+                    self.say(f"the storage is away; trying again for {self.patience:.0f} s")
+                if now - since > self.patience:
+                    raise StoreError(f"the storage stayed away for {self.patience:.0f} s") from error
+                time.sleep(_IDLE_SECONDS)
+
+    @contextlib.contextmanager
+    def _beating(self, trial: optuna.Trial) -> Iterator[None]:
+        """Signs of life for this trial while the context lasts."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.is_set():
+                with contextlib.suppress(*queue.AWAY):
+                    self.storage.record_heartbeat(trial._trial_id)
+                over.wait(self.storage.get_heartbeat_interval())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Broken(Exception):
+    """A cell raised."""
+
+
+def _hopeless(trial: optuna.Trial, value: float, number: int) -> bool:
+    """Whether the pruner gives the trial up, with this mean after so many seeds."""
+    trial.report(value, number)
+    return trial.should_prune()
+
+
+def progress_line(count: queue.Count) -> str:
+    """How far all workers are, and the time left at their pace."""
+    line = f"{count.done} of {count.total} trials complete"
+    for number, what in ((count.pruned, "pruned"), (count.running, "running")):
+        line += f", {number} {what}" if number else ""
+    left = (count.total - count.done - count.pruned) * count.seconds / max(count.running, 1)
+    return line + (f", about {left:.0f} s left" if left and count.done else "")
+
+
+def varied(cells: Sequence[Cell], point: Point, seed: int) -> list[Cell]:
+    """The cells with this seed and the point's values, each field in the cells that have it. Errors: UsageError."""
+    found = [_varied(cell, point, seed) for cell in cells]
+    return list({cell.key(): cell for cell in found}.values())
+
+
+def _varied(cell: Cell, point: Point, seed: int) -> Cell:
+    if cell.varied is None:
+        raise UsageError(f"the cells of {cell.problem} cannot be varied")
+    config = cell.config
+    for name, value in point.items():
+        if name in fields.names(config):
+            config = fields.changed(config, name, value)
+    return cell.varied(config, seed)
+
+
+def objective(record: Record, name: str) -> float:
+    """The number of this name among a record's results, or its timings. Errors: UsageError, with the nearest name."""
+    outcome = record["outcome"]
+    numbers = {k: v for part in ("results", "timed") for k, v in outcome[part].items() if isinstance(v, int | float)}
+    if name not in numbers:
+        raise UsageError(str(unknown("objective", name, numbers)))
+    return float(numbers[name])
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """What the study keeps of a cell: names, scalars, seconds."""
+    outcome = record["outcome"]
+    scalars = {k: v for k, v in outcome["results"].items() if isinstance(v, bool | int | float)}
+    names = {name: record[name] for name in ("problem", "method", "sampler", "seed")}
+    return {**names, "results": scalars, "seconds": outcome["timed"]["seconds"], "phases": outcome["timed"]["phases"]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,158 @@
+"""What a sweep makes of its options: values, points, cells, tables, and one clear line for what cannot be."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments.harness.presentation.cells import StoreError, UsageError
+from experiments.sweeps import command, fields, queue, space
+from experiments.sweeps.options import Sweep
+from qjax import samplers
+from tests.experiments.sweeps import toy
+
+CONFIG = {"toy": toy.Toy(), "method": "hybrid"}
+CELLS: dict[str, Any] = {"toy": toy.cells}
+
+
+def swept(out: Path, *grid: str, **options: Any) -> tuple[bool, str, list[dict[str, str]]]:
+    """(whether nothing failed, what was printed, the rows of results.csv) of a sweep."""
+    console = Console(width=130, record=True, file=io.StringIO())
+    config = Sweep("toy", grid=grid, **{"out": out, "seeds": 2, "heartbeat": 1, **options})
+    fine = command.run(config, CELLS, console)
+    table = config.folder / "results.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
+    return fine, console.export_text(), rows
+
+
+def test_fields_have_dotted_names_and_their_values_types() -> None:
+    names = fields.names(CONFIG)
+    assert {"toy", "toy.inner.rate", "toy.sampler", "toy.sampler.num_sweeps", "toy.sampler.length"} <= set(names)
+    for name, text, value in (
+        ("toy.inner.rate", "1", 1.0),
+        ("toy.inner.steps", "7", 7),
+        ("toy.inner.sizes", "(1,2)", (1, 2)),
+        ("toy.inner.deep", "true", True),
+        ("toy.kind", "12", "12"),
+        ("toy.limit", "5", 5),
+        ("toy.limit", "none", None),
+    ):
+        found = fields.parsed(CONFIG, name, text)
+        assert found == value and type(found) is type(value)
+        assert fields.value_of(fields.changed(CONFIG, name, found), name) == value
+    tabu = fields.changed(CONFIG, "toy.sampler", fields.parsed(CONFIG, "toy.sampler", "bifurcation"))
+    assert fields.changed(tabu, "toy.sampler.length", 7)["toy"].sampler == samplers.Bifurcation(num_steps=7)
+    greedy = fields.changed(CONFIG, "toy.sampler", "greedy")
+    assert fields.changed(greedy, "toy.sampler.length", 7) == greedy  # it ends by itself
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "message"),
+    [
+        ((), {}, "nothing to sweep: give --grid .* The fields are toy, toy.inner"),
+        (("toy.inner.rat=1",), {}, "unknown field 'toy.inner.rat'; did you mean 'toy.inner.rate'"),
+        (("toy.inner.steps=1.5",), {}, r"toy.inner.steps=1.5: it is int 10 now"),
+        (("toy.inner.steps=true",), {}, r"toy.inner.steps=true: it is int 10 now"),
+        (("toy.inner.steps=",), {}, "write field=value"),
+        (("toy.inner.steps",), {}, "write field=value"),
+        (("toy.inner.steps=1,1",), {}, "a value is given twice"),
+        (("toy.inner.steps=1", "toy.inner.steps=2"), {}, "a field is given twice"),
+        (("toy.inner.steps=1..5",), {}, "a range needs --search"),
+        (("toy.inner.steps=5..1",), {"search": "tpe"}, "a range is low..high"),
+        (("toy.inner.steps=0",), {}, "steps must be at least 1, got 0"),
+        (("toy.sampler=anneall",), {}, "unknown sampler 'anneall'; did you mean 'anneal'"),
+        (("toy.inner.steps=1",), {"objective": "finale"}, "unknown objective 'finale'; did you mean 'final'"),
+        (("toy.inner.steps=1",), {"methods": ("hybrit",)}, "unknown method 'hybrit'"),
+        (("toy.inner.steps=1",), {"seeds": 0}, "--seeds must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    grid: tuple[str, ...], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        swept(tmp_path, *grid, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_or_a_storage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown experiment made of cells 'tabel1'"):
+        command.run(Sweep("tabel1", grid=("a=1",)), CELLS, Console())
+    with pytest.raises(StoreError, match="cannot use the storage") as caught:
+        swept(tmp_path, "toy.inner.steps=1", storage=f"sqlite:///{tmp_path}/no/such/folder.db")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_runs_every_point_with_every_seed_once_and_resumes(tmp_path: Path) -> None:
+    grid = ("toy.inner.steps=1,2,3", "toy.sampler.length=5,6", "toy.sampler=anneal,greedy")
+    fine, said, rows = swept(tmp_path, *grid)
+    assert fine and "24 of 24 trials complete" in said and len(rows) == 48
+    points = {tuple(row[name] for name in ("toy.sampler", "toy.inner.steps", "toy.sampler.length")) for row in rows}
+    assert len(points) == 12
+    for row in rows:
+        assert float(row["final"]) == 50 + int(row["toy.inner.steps"]) + int(row["seed"]) + (row["method"] == "hybrid")
+        assert row["length"] == (row["toy.sampler.length"] if row["toy.sampler"] == "anneal" else "")
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "toy" / "cells").glob("*.json")}
+    assert len(cells) == 3 * (2 + 1) * 2 * 2  # the greedy ones of both lengths are one
+    # A study of its own computes nothing that is stored.
+    fine, _, again = swept(tmp_path, *grid, name="again")
+    assert fine and again == rows
+    assert cells == {path: path.stat().st_mtime_ns for path in (tmp_path / "toy" / "cells").glob("*.json")}
+    with pytest.raises(UsageError, match=r"the study 'toy' is of another sweep: axes .* there, .* here"):
+        swept(tmp_path, "toy.inner.steps=1,2")
+
+
+def test_a_trial_of_a_worker_that_died_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Sweep("toy", grid=("toy.inner.steps=1,2",), out=tmp_path, heartbeat=1)
+    queue.quiet()
+    cells = command.one_seed(toy.cells("default"))
+    plan = command.planned(config, cells, "default")
+    config.folder.mkdir(parents=True)
+    storage = queue.connect(f"sqlite:///{config.folder / 'sweep.db'}", 1)
+    study = queue.study_of(storage, "toy", plan, True, "none")
+    assert queue.replenish(study, plan) == 6 and queue.replenish(study, plan) == 0
+    dead, second = study.ask(), study.get_trials()[1]
+    storage.record_heartbeat(dead._trial_id)
+    study.enqueue_trial(second.system_attrs["fixed_params"], second.user_attrs)
+    fine, said, rows = swept(tmp_path, "toy.inner.steps=1,2", seeds=3)
+    assert fine and "6 of 6" in said and len(rows) == 12
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states.count("COMPLETE") == 6 and states.count("FAIL") == 2  # the dead one, and the one given twice
+
+
+def test_cells_that_raise_are_named_at_the_end_and_do_not_stop_the_others(tmp_path: Path) -> None:
+    fine, said, rows = swept(tmp_path, "toy.kind=plain,broken")
+    assert not fine and len(rows) == 4 and "2 of 4 trials complete" in said
+    assert len(re.findall("failed: .*broken.*: RuntimeError: this one is broken", said)) == 2
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_search_draws_points_inside_its_ranges_and_takes_all_seeds(search: Any, tmp_path: Path) -> None:
+    fine, _, rows = swept(tmp_path, "toy.inner.rate=0.1..0.9", "toy.inner.steps=1..9", search=search, trials=5)
+    assert fine and len(rows) == 5 * 2 * 2
+    assert all(0.1 <= float(row["toy.inner.rate"]) <= 0.9 and 1 <= int(row["toy.inner.steps"]) <= 9 for row in rows)
+    assert len({row["toy.inner.rate"] for row in rows}) == 5
+
+
+def test_bad_trials_are_pruned_between_seeds(tmp_path: Path) -> None:
+    fine, said, rows = swept(tmp_path, "toy.inner.rate=0.1..0.9", search="random", trials=20, seeds=3, pruner="median")
+    pruned = int(re.findall(r"trials complete, (\d+) pruned", said)[-1])
+    assert fine and 0 < pruned < 20 and len(rows) == (20 - pruned) * 3 * 2
+
+
+def test_the_status_runs_nothing(tmp_path: Path) -> None:
+    _, said, rows = swept(tmp_path, "toy.inner.steps=1,2", status=True)
+    assert "0 of 4 trials complete" in said and not rows
+
+
+def test_passwords_are_not_shown() -> None:
+    assert queue._shown("postgresql+psycopg://me:secret@host/name") == "postgresql+psycopg://me:***@host/name"
+
+
+def test_values_with_commas_stay_whole() -> None:
+    (axis,) = space.axes(["toy.inner.sizes=(1,2),(3,4)"], CONFIG, "grid")
+    assert axis.values == ((1, 2), (3, 4))
+    assert queue.labelled({"a": (1, 2)}) == {"a": "[1, 2]"}
