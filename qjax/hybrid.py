@@ -290,9 +290,7 @@ class Sample:
     sampler: SamplerCall
     num_reads: int
 
-    def __call__(
-        self, key: jax.Array, qubo: Qubo, initial: jax.Array | None = None, blocks: Blocks | None = None
-    ) -> Samples:
+    def __call__(self, key: jax.Array, qubo: Qubo, initial: Any = None, blocks: Blocks | None = None) -> Samples:
         also = {} if blocks is None else {"blocks": blocks}
         return self.sampler(key, qubo, num_reads=self.num_reads, initial_states=initial, **also)
 
