@@ -48,17 +48,22 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
     with plain_errors(config.folder):
         config.folder.mkdir(parents=True, exist_ok=True)
     url = config.storage or f"sqlite:///{config.folder.resolve() / 'sweep.db'}"
-    storage = queue.connect(url, config.heartbeat)
-    study = queue.study_of(storage, config.study, plan, not config.minimise, config.pruner)
-    say = _sayer(console)
-    try:
-        if not config.status:
-            _work(config, study, storage, plan, cells, say)
-    except KeyboardInterrupt:
-        say(f"{progress_line(queue.count(study, plan))}; the same command resumes")
-        raise
+    with queue.connected(url, config.heartbeat) as storage:
+        study = queue.study_of(storage, config.study, plan, not config.minimise, config.pruner)
+        say = _sayer(console)
+        try:
+            if not config.status:
+                _work(config, study, storage, plan, cells, say)
+        except KeyboardInterrupt:
+            say(f"{progress_line(queue.count(study, plan))}; the same command resumes")
+            raise
+        return _finish(config, study, plan, console, say)
+
+
+def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, say: Callable[[str], None]) -> bool:
+    """Tables of what there is, on the terminal and in the folder; whether nothing failed."""
     say(progress_line(queue.count(study, plan)))
-    found = results.rows(study, plan)
+    found, failed = results.rows(study, plan), failures(study)
     if found:
         shown = [results.table(found, plan), results.effects(found, plan)]
         written = results.write(found, config.folder)
@@ -67,9 +72,9 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
         for table in shown:
             table.print(console)
         say(f"written to {', '.join(map(str, written))}")
-    for task, error in failures(study).items():
+    for task, error in failed.items():
         say(f"failed: {task}: {error}")
-    return not failures(study)
+    return not failed
 
 
 def planned(config: Sweep, cells: Sequence[Cell], scale: Scale) -> Plan:

@@ -13,11 +13,12 @@ each takes all seeds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -85,8 +86,18 @@ class Count:
     seconds: float  # the mean of a completed one
 
 
-def connect(url: str, heartbeat: int) -> Storage:
+@contextlib.contextmanager
+def connected(url: str, heartbeat: int) -> Iterator[Storage]:
     """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached."""
+    storage = _storage(url, heartbeat)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _storage(url: str, heartbeat: int) -> Storage:
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
         arguments["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}

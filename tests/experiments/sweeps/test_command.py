@@ -111,15 +111,18 @@ def test_a_trial_of_a_worker_that_died_is_run_again(tmp_path: Path, monkeypatch:
     cells = command.one_seed(toy.cells("default"))
     plan = command.planned(config, cells, "default")
     config.folder.mkdir(parents=True)
-    storage = queue.connect(f"sqlite:///{config.folder / 'sweep.db'}", 1)
-    study = queue.study_of(storage, "toy", plan, True, "none")
-    assert queue.replenish(study, plan) == 6 and queue.replenish(study, plan) == 0
-    dead, second = study.ask(), study.get_trials()[1]
-    storage.record_heartbeat(dead._trial_id)
-    study.enqueue_trial(second.system_attrs["fixed_params"], second.user_attrs)
+    url = f"sqlite:///{config.folder / 'sweep.db'}"
+    with queue.connected(url, 1) as storage:
+        study = queue.study_of(storage, "toy", plan, True, "none")
+        assert queue.replenish(study, plan) == 6 and queue.replenish(study, plan) == 0
+        dead, second = study.ask(), study.get_trials()[1]
+        storage.record_heartbeat(dead._trial_id)
+        study.enqueue_trial(second.system_attrs["fixed_params"], second.user_attrs)
     fine, said, rows = swept(tmp_path, "toy.inner.steps=1,2", seeds=3)
     assert fine and "6 of 6" in said and len(rows) == 12
-    states = [trial.state.name for trial in study.get_trials()]
+    with queue.connected(url, 1) as storage:
+        study = queue.study_of(storage, "toy", plan, True, "none")
+        states = [trial.state.name for trial in study.get_trials()]
     assert states.count("COMPLETE") == 6 and states.count("FAIL") == 2  # the dead one, and the one given twice
 
 

@@ -57,7 +57,8 @@ def test_killed_workers_and_a_server_that_restarts_lose_nothing(server: postgres
         said = worker.communicate(timeout=200)[0]
         assert worker.returncode == 0, said
     queue.quiet()
-    trials = optuna.load_study(study_name="toy", storage=url).get_trials()
+    with queue.connected(url, 1) as storage:
+        trials = optuna.load_study(study_name="toy", storage=storage).get_trials()
     complete = Counter(queue.task_key(trial) for trial in trials if trial.state == TrialState.COMPLETE)
     assert len(complete) == 48 and set(complete.values()) == {1}
     assert not [trial for trial in trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
