@@ -116,7 +116,7 @@ def run_bench_samplers(
         config = smaller(config, batch_bits=24, problems=4, problem_reads=2, implicit_widths=(4, 5))
         config = smaller(config, implicit_batch=4, implicit_reads=2, implicit_steps=25, compiled=("greedy",))
         config = smaller(config, convolution_widths=((2, 3, 4),), convolution_images=(2,), convolution_reads=2)
-        config = smaller(config, convolution_steps=25, convolution_repeats=1)
+        config = smaller(config, convolution_steps=25, convolution_repeats=1, finder_bits=(20,))
     benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 

@@ -10,6 +10,7 @@
     convolutions  a step of bifurcation, in the loop of a call, on the Gauss-Newton Qubo of a flax network of
                   convolutions and max-pools, over one product of the same reads outside of any loop; and the seconds
                   from a process's first call to its first step
+    finder        a look for groups that penalties fix, over a whole default call of `auto` outside of jit
     compile       seconds from the first call of a sampler to its compiled program
 
 Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,
@@ -29,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.finder import finder_costs
 from experiments.bench.implicit import convolutional_cost, implicit_cost, seconds
 from experiments.harness.presentation import environment
 from experiments.solvers import peers
@@ -39,7 +41,7 @@ from qjax import samplers
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo
 
-Measure: TypeAlias = Literal["proposals", "bifurcation", "batch", "implicit", "convolutions", "compile"]
+Measure: TypeAlias = Literal["proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "compile"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class BenchSamplers:
     convolution_reads: int = 8
     convolution_steps: int = 25
     convolution_repeats: int = 3
+    finder_bits: tuple[int, ...] = (114, 500, 2000)
     compiled: tuple[str, ...] = (
         *("anneal", "temper", "population", "path_integral"),
         *("bifurcation", "mean_field", "tabu", "greedy", "auto"),
@@ -234,6 +237,13 @@ def _convolutions(config: BenchSamplers) -> list[dict[str, Any]]:
     return rows
 
 
+def _finder(config: BenchSamplers) -> list[dict[str, Any]]:
+    return [
+        _row("finder", name, ratio, "", 0.01, False, f"{1e3 * look:.2f} of {1e3 * call:.0f} ms, found {found}")
+        for name, ratio, look, call, found in finder_costs(config)
+    ]
+
+
 def _alone(measure: Callable[..., Any], *args: Any) -> Any:
     """measure(*args) in a process of its own, whose largest memory and first call are then those of the measurement."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -258,5 +268,6 @@ _MEASURES: dict[Measure, Callable[[BenchSamplers], list[dict[str, Any]]]] = {
     "batch": _batch,
     "implicit": _implicit,
     "convolutions": _convolutions,
+    "finder": _finder,
     "compile": _compile,
 }

@@ -135,7 +135,7 @@ def _found(terms: Terms, qubo: Qubo) -> Blocks | None:
     """Groups that penalties fix, from the terms in float64; no blocks where there are none, None for large problems."""
     if qubo.num_bits > finder.MOST_BITS:
         return None
-    return finder.found_in(terms, "dense" if isinstance(qubo.couplings, Dense) else "sparse") or Blocks()
+    return finder.found_in(terms, isinstance(qubo.couplings, Dense)) or Blocks()
 
 
 def _timed(answer: Any, seed: int, times: tuple[int, int, int]) -> Any:
