@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
-from scipy import sparse
 
 from qjax.energy import candidates
 from qjax.energy.blocks import Blocks
@@ -31,6 +30,7 @@ from qjax.energy.candidates import Held, Sum
 from qjax.energy.couplings import Dense, Sparse
 from qjax.energy.labels import Labels
 from qjax.energy.qubo import Qubo
+from qjax.energy.searched import Edges, Matrix
 from qjax.energy.terms import Terms
 
 # Samplers look for groups on their own in Qubos of at most so many bits: sweeps of groups go through the whole matrix.
@@ -91,23 +91,20 @@ def _found_in(qubo: Qubo) -> Found | None:
     linear, offset = scale * np.asarray(qubo.linear, np.float64), scale * float(qubo.offset)
     match qubo.couplings:
         case Dense(matrix):
-            host = np.asarray(matrix)
-            if not candidates.promising(host, scale):
-                return None
-            return _found(candidates.of_table(linear, scale * np.triu(host, 1).astype(np.float64), offset), scale)
+            return _found(Matrix(np.asarray(matrix), linear, offset, scale), scale)
         case Sparse() as held:
             rows, cols, weights = held.edges()
-            return _found(candidates.of_terms(Terms(linear, rows, cols, scale * weights, offset)), scale)
+            return _found(Edges(Terms(linear, rows, cols, scale * weights, offset), scale), scale)
     return None
 
 
 def found_in(terms: Terms, dense: bool) -> Found | None:
-    """`find_blocks` of terms; dense: the form of the rest."""
+    """`find_blocks` of terms; dense: whether most pairs are coupled."""
     if not dense:
-        return _found(candidates.of_terms(terms))
-    table = np.zeros((terms.linear.size, terms.linear.size))
-    table[np.minimum(terms.rows, terms.cols), np.maximum(terms.rows, terms.cols)] = terms.weights
-    return _found(candidates.of_table(terms.linear, table, terms.offset))
+        return _found(Edges(terms))
+    matrix = np.zeros((terms.linear.size, terms.linear.size))
+    matrix[terms.rows, terms.cols] = matrix[terms.cols, terms.rows] = terms.weights
+    return _found(Matrix(matrix, terms.linear, terms.offset))
 
 
 def _found(held: Held, scale: float = 1.0) -> Found | None:
@@ -124,29 +121,21 @@ def _found(held: Held, scale: float = 1.0) -> Found | None:
 def _rest(held: Held, sums: list[Sum], scale: float) -> Qubo:
     """The energy without the penalties: a matrix, which moves of groups need, for as many bits as they take."""
     linear, offset, n = held.linear.copy(), held.offset, held.linear.size
-    low, high, pairs = [], [], []
+    firsts, seconds, pairs = [], [], []
     for bits, k, strength in (line for one in sums for line in one.lines):
         first, second = (bits[:, at] for at in np.triu_indices(bits.shape[1], 1))
-        low.append(np.minimum(first, second).reshape(-1))
-        high.append(np.maximum(first, second).reshape(-1))
-        pairs.append(np.repeat(-2 * strength, first.shape[1]))
+        firsts.append(first.reshape(-1))
+        seconds.append(second.reshape(-1))
+        pairs.append(np.repeat(2 * strength, first.shape[1]))
         np.add.at(linear, bits, np.broadcast_to((strength * (2 * k - 1))[:, None], bits.shape))
         offset -= float(strength.sum()) * k * k
-    ends, less = (np.concatenate(low), np.concatenate(high)), np.concatenate(pairs)
-    if isinstance(held.table, np.ndarray):
-        table = held.table.copy()
-        np.add.at(table, ends, less)
-        rows, cols = np.nonzero(table)
-        weights = table[rows, cols]
-    else:
-        left = (held.table + sparse.csr_array((less, ends), shape=(n, n))).tocoo()
-        rows, cols, weights = *(np.asarray(end, np.int64) for end in left.coords), left.data
-    if n > MOST_BITS and not isinstance(held.table, np.ndarray):
-        some = weights != 0
-        terms = Terms(linear / scale, rows[some], cols[some], weights[some] / scale, offset / scale)
-        return scale * terms.qubo("sparse")
-    dtype = jnp.zeros(0).dtype
-    matrix = np.zeros((n, n), dtype)
-    matrix[rows, cols] = matrix[cols, rows] = weights / scale
-    numbers = (jnp.asarray(number, dtype) for number in (offset / scale, linear / scale))
-    return Qubo(*numbers, Dense(jnp.asarray(matrix)), jnp.asarray(scale, dtype), Labels.range(n))
+    left = held.less((np.concatenate(firsts), np.concatenate(seconds)), np.concatenate(pairs))
+    linear, offset, dtype = linear / scale, offset / scale, jnp.zeros(0).dtype
+    if not isinstance(left, np.ndarray):
+        rows, cols = (np.asarray(ends, np.int64) for ends in left.tocoo().coords)
+        if n > MOST_BITS:
+            return scale * Terms(linear, rows, cols, left.data, offset).qubo("sparse")
+        weights, left = left.data, np.zeros((n, n), dtype)
+        left[rows, cols] = left[cols, rows] = weights
+    numbers = (jnp.asarray(number, dtype) for number in (offset, linear))
+    return Qubo(*numbers, Dense(jnp.asarray(left, dtype)), jnp.asarray(scale, dtype), Labels.range(n))

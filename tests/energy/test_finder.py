@@ -104,6 +104,23 @@ def test_colours_and_conflicts() -> None:
     assert float(found.rest.offset) == 0
 
 
+def test_groups_in_large_matrices() -> None:
+    """There rows of a few bits tell: of a single strong group, or of weak ones that all bits are in."""
+    rng, n = np.random.default_rng(3), 240
+    plain = Qubo.from_matrix(own_terms(n, "dense", rng))
+    found = find_blocks(plain + penalties.one_hot(plain, [[7, 100, 19, 222]], 900.0))
+    assert found is not None and sets(found) == {("one_hot", 1, frozenset((7, 19, 100, 222)))}
+    groups = rng.permutation(n).reshape(-1, 4)
+    terms = 5 * np.triu(rng.normal(size=(n, n)), 1)
+    for group in groups:
+        terms[np.ix_(group, group)] = 0
+    plain = Qubo.from_matrix(terms)
+    assert find_blocks(plain) is None
+    found = find_blocks(plain + penalties.one_hot(plain, groups, 2.0))
+    assert found is not None
+    assert sets(found) == {("one_hot", 1, frozenset(group.tolist())) for group in groups}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_found_where_nothing_is(seed: int) -> None:
     rng, n = np.random.default_rng(seed), 60
