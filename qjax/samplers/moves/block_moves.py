@@ -158,6 +158,14 @@ class Listed(_Gibbs):
     def chosen(self, index: jax.Array, dtype: Any) -> jax.Array:
         return jnp.asarray(self.states, dtype)[index].T
 
+    def cheapest(self, fields: jax.Array, old: jax.Array, among: jax.Array, sign: jax.Array) -> jax.Array:
+        """Of each group the smallest of its `gaps` times sign (C,) above 0, (per, C); 0 where none is."""
+        gaps = (self.gaps(fields, old, among) * sign[None, :]).reshape((self.per, self.count, -1))
+        # The gap of the state that a group is in is rounding alone.
+        here = old.reshape((self.per, 1, self.bits, -1)) == jnp.asarray(self.states, old.dtype)[None, :, :, None]
+        least = jnp.min(jnp.where((gaps > 0) & ~here.all(axis=2), gaps, jnp.inf), axis=1)
+        return jnp.where(jnp.isinf(least), 0, least)
+
 
 @dataclass(frozen=True)
 class OneOf(_Gibbs):

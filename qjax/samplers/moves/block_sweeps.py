@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -131,17 +132,38 @@ class BlockSweeps:
     def gaps(self, state: Any) -> jax.Array:
         """Changes of E/scale by moves of the groups and flips of the free bits, (R, C), 0 where nothing would change:
         all of small groups and assignments, of `choose` those of a sample of exchanges."""
+        return self._moved(state, lambda move: move.gaps)
+
+    @property
+    def listed(self) -> bool:
+        """Whether some groups have a table of states."""
+        return any(isinstance(part.move, block_moves.Listed) for part in self._parts)
+
+    def costs(self, state: Any, sign: jax.Array) -> jax.Array:
+        """The gaps times sign (C,); of each group with a table of states only the smallest above 0."""
+
+        def of(move: block_moves.Move) -> Callable[..., jax.Array]:
+            if isinstance(move, block_moves.Listed):
+                return partial(move.cheapest, sign=sign)
+            return lambda *window: sign[None, :] * move.gaps(*window)
+
+        return self._moved(state, of, sign[None, :])
+
+    def _moved(
+        self, state: Any, of: Callable[[block_moves.Move], Callable[..., jax.Array]], sign: Any = 1.0
+    ) -> jax.Array:
+        """of(move) of the fields, bits and couplings of all windows of that move; sign times the gaps of free bits."""
         extra, found = self._rows.start(state), []
 
-        def of(count: int, begin: int, size: int, gaps: Callable[..., jax.Array]) -> None:
+        def over(count: int, begin: int, size: int, gaps: Callable[..., jax.Array]) -> None:
             if count:
                 starts = begin + size * jnp.arange(count)
                 windows = lax.map(lambda first: gaps(*self._window(state, extra, first, size)), starts)
                 found.append(windows.reshape((-1, state.shape[1])))
 
         for part in self._parts:
-            of(part.count, part.first, part.move.size, part.move.gaps)
-        of(self._free_windows, self._first_free, _FREE, lambda fields, old, among: (1 - 2 * old) * fields)
+            over(part.count, part.first, part.move.size, of(part.move))
+        over(self._free_windows, self._first_free, _FREE, lambda fields, old, among: sign * ((1 - 2 * old) * fields))
         return jnp.concatenate(found)
 
     def energies(self, state: Any, often: bool = False) -> jax.Array:

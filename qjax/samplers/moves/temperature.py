@@ -6,11 +6,18 @@ single flips, and m how many of them are equal to the smallest, g_min:
     hot    beta = 2 ln 2 / mean g: a flip of mean cost is accepted one time in four
     cold   sum_i g_i exp(-beta g_i) = 0.01 mean g, the sum averaged over the states: flips, taken as independent, hold
            less than a hundredth of one mean cost of energy
+    warm   beta = sqrt(hot cold), where the anneal of given states begins
 
 Where the m smallest costs rule the sum, cold = ln(m g_min / (0.01 mean g)) / g_min; where all are equal that is the
 usual ln(m / 0.01) / g (the rule of dwave-samplers). Unlike bounds made of coefficients, both ends have the size of the
 costs that the anneal will meet: with strongly correlated couplings (Gram matrices of features) max|dE| is hundreds of
-times larger, and the smallest coefficient says nothing. How the hot end was chosen: docs/samplers.md.
+times larger, and the smallest coefficient says nothing.
+
+Moves of a group with a table of states, the digits of a number above all, cost up to (2^b - 1)^2 times as much as the
+step to the next level, and hardly any of the dear ones is ever made. So of each such group only the cheapest move is
+counted in `cold`, and in both numbers of `warm`: with all of them an anneal of two or three digits would end far too
+hot, and would melt what it was given. In `hot` all are counted, for an anneal from random states goes through all
+levels at first. How these were chosen: docs/samplers.md.
 """
 
 from __future__ import annotations
@@ -88,9 +95,10 @@ def automatic_range(
 
     With the costs g of this module's formula in units of E / |scale|, both ends are divided by |scale| (by 1 where it
     is 0). Where no flip costs anything, both are 2 ln 2 / |scale|.
-    warm: the hot end is sqrt(hot * cold), geometrically half way, so that given states are not melted.
+    warm: the hot end is that of given states.
     cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
-    blocks: groups that are kept in their states; minima and costs are then those of moves of whole groups.
+    blocks: groups that are kept in their states; minima and costs are then those of moves of whole groups, of listed
+        states the cheapest.
         Of groups that were found so, too, of the energy without their penalties; the cold end is one where single
         flips out of their states are as rare.
     Errors: ValueError for implicit couplings without a diagonal.
@@ -120,19 +128,28 @@ def automatic_range(
         def quench(t: jax.Array, inner: Any) -> Any:
             return view.sweep(inner, acceptance.descend, sign, seeds, t)[0]
 
-        gaps = view.gaps(lax.fori_loop(0, _QUENCH_SWEEPS, quench, state)) * sign[None, :]
-    gaps = gaps.reshape((-1, problems, probes))
-    largest = jnp.max(jnp.abs(gaps), axis=(0, 2))
+        state = lax.fori_loop(0, _QUENCH_SWEEPS, quench, state)
+        gaps = view.gaps(state) * sign[None, :]
+    least = gaps
+    if isinstance(view, block_sweeps.BlockSweeps) and view.listed:
+        least = view.costs(state, sign)
+    largest = jnp.max(jnp.abs(gaps).reshape((-1, problems, probes)), axis=(0, 2))
     unit = jnp.where(largest > 0, largest, 1)
-    relative = jnp.maximum(gaps / unit[None, :, None], 0)
-    counted = relative > 1e-6
-    count = jnp.sum(counted, axis=(0, 2)).astype(gaps.dtype)
-    mean = jnp.where(count > 0, jnp.sum(relative, axis=(0, 2)) / jnp.maximum(count, 1), 1)
-    hot = _HOT / mean
+
+    def relative(costs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(costs above 0 in units of the largest gap (R, P, probes), 0 for others; their mean (P,))."""
+        parts = jnp.maximum(costs.reshape((-1, problems, probes)) / unit[None, :, None], 0)
+        counted = parts > 1e-6
+        count = jnp.sum(counted, axis=(0, 2)).astype(parts.dtype)
+        mean = jnp.where(count > 0, jnp.sum(parts, axis=(0, 2)) / jnp.maximum(count, 1), 1)
+        return jnp.where(counted, parts, 0), mean
+
+    costs, mean = relative(least)
+    hot = _HOT / (mean if warm else relative(gaps)[1])
 
     def excess(beta: jax.Array) -> jax.Array:
-        energy = relative * jnp.exp(-jnp.minimum(beta[None, :, None] * relative, 80))
-        return jnp.sum(jnp.where(counted, energy, 0), axis=(0, 2)) / probes
+        energy = costs * jnp.exp(-jnp.minimum(beta[None, :, None] * costs, 80))
+        return jnp.sum(energy, axis=(0, 2)) / probes
 
     def bisect(_: jax.Array, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         middle = jnp.sqrt(ends[0] * ends[1])
@@ -140,7 +157,7 @@ def automatic_range(
         return jnp.where(above, middle, ends[0]), jnp.where(above, ends[1], middle)
 
     _, cold = lax.fori_loop(0, 30, bisect, (hot, hot * 1e6))
-    cold = jnp.where(count > 0, cold, hot)
+    cold = jnp.where(jnp.any(costs > 0, axis=(0, 2)), cold, hot)
     scale = jnp.abs(qubo.scale)
     to_energy = 1 / (unit * jnp.where(scale > 0, scale, 1))
     if warm:
