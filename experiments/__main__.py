@@ -107,9 +107,9 @@ def run_bench_samplers(
     out: Path = RESULTS,
     smoke: bool = False,
 ) -> None:
-    """Samplers against a peer's proposals, bare matmuls and Hessian products; seconds to compile.
+    """Samplers against a peer's proposals, bare matmuls, Hessian products and bit flips; seconds to compile.
 
-    About 15 minutes on 2 cores.
+    About 20 minutes on 2 cores.
     """
     if smoke:
         config = smaller(config, reads=8, sweeps=2, peer_sweeps=2, dense_bits=60, dense_reads=4, steps=25, repeats=1)
@@ -117,6 +117,8 @@ def run_bench_samplers(
         config = smaller(config, implicit_batch=4, implicit_reads=2, implicit_steps=25, compiled=("greedy",))
         config = smaller(config, convolution_widths=((2, 3, 4),), convolution_images=(2,), convolution_reads=2)
         config = smaller(config, convolution_steps=25, convolution_repeats=1, finder_bits=(20,))
+        config = smaller(config, level_data="digits", level_epochs=1, level_width=8, level_images=50, level_bits=(2,))
+        config = smaller(config, level_seconds=0.05)
     benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 

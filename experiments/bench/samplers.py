@@ -11,6 +11,9 @@
                   convolutions and max-pools, over one product of the same reads outside of any loop; and the seconds
                   from a process's first call to its first step
     finder        a look for groups that penalties fix, over a whole default call of `auto` outside of jit
+    levels        a 3 x 3 convolution of a network trained here, in 1, 2 and 3 bits a weight: the layer error by
+                  annealing whole weights (`encoding.blocks`), over that by annealing their bits for as many seconds,
+                  and over that by descent of whole weights
     compile       seconds from the first call of a sampler to its compiled program
 
 Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,
@@ -32,6 +35,8 @@ import numpy as np
 
 from experiments.bench.finder import finder_costs
 from experiments.bench.implicit import convolutional_cost, implicit_cost, seconds
+from experiments.bench.levels import layer_errors
+from experiments.data.sources import DataUnavailable
 from experiments.harness.presentation import environment
 from experiments.solvers import peers
 from experiments.solvers.compare import over_devices
@@ -41,15 +46,17 @@ from qjax import samplers
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo
 
-Measure: TypeAlias = Literal["proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "compile"]
+Measure: TypeAlias = Literal[
+    "proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "levels", "compile"
+]
 
 
 @dataclass(frozen=True)
 class BenchSamplers:
     """Speeds of the samplers against peers and bare products: `python -m experiments bench-samplers`.
 
-    About 15 minutes on 2 CPU cores, a third of them for the implicit Qubo, which is measured once, a third for the
-    convolutional networks.
+    About 20 minutes on 2 CPU cores, a quarter of them for the implicit Qubo, which is measured once, a quarter for the
+    convolutional networks, a quarter for the levels of a layer, which need CIFAR-10 (`make data`).
     """
 
     measures: tuple[Measure, ...] = get_args(Measure)
@@ -81,6 +88,18 @@ class BenchSamplers:
     convolution_steps: int = 25
     convolution_repeats: int = 3
     finder_bits: tuple[int, ...] = (114, 500, 2000)
+    level_data: str = "cifar10"
+    level_epochs: int = 4
+    """Of the network whose layer is brought to few bits; about 2 minutes."""
+    level_width: int = 128
+    """Inputs and outputs of its 3 x 3 convolution."""
+    level_images: int = 2000
+    """Images whose patches make the Gram matrix."""
+    level_bits: tuple[int, ...] = (1, 2, 3)
+    level_order: Literal["given", "descending"] = "given"
+    """In which weights are rounded at first (`qjax.sequential`)."""
+    level_seconds: float = 2.0
+    """Of each anneal."""
     compiled: tuple[str, ...] = (
         *("anneal", "temper", "population", "path_integral"),
         *("bifurcation", "mean_field", "tabu", "greedy", "auto"),
@@ -244,6 +263,26 @@ def _finder(config: BenchSamplers) -> list[dict[str, Any]]:
     ]
 
 
+# At most so much of the error of level descent.
+_OF_DESCENT = {2: 0.97, 3: 0.98}
+
+
+def _levels(config: BenchSamplers) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        found = _alone(layer_errors, config)
+    except DataUnavailable as error:
+        return [_row("levels", config.level_data, None, "", None, False, str(error))]
+    for errors in found:
+        over_flips, over_descent = errors.levels / min(errors.flips), errors.levels / errors.descent
+        name, bound = f"{errors.bits} bits", _OF_DESCENT.get(errors.bits)
+        rows += [
+            _row("levels", f"{name}, level / flip anneal", over_flips, "", 1.0, False, str(errors)),
+            _row("levels", f"{name}, level anneal / descent", over_descent, "", bound, False, ""),
+        ]
+    return rows
+
+
 def _alone(measure: Callable[..., Any], *args: Any) -> Any:
     """measure(*args) in a process of its own, whose largest memory and first call are then those of the measurement."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -269,5 +308,6 @@ _MEASURES: dict[Measure, Callable[[BenchSamplers], list[dict[str, Any]]]] = {
     "implicit": _implicit,
     "convolutions": _convolutions,
     "finder": _finder,
+    "levels": _levels,
     "compile": _compile,
 }
