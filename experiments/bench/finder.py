@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -61,7 +62,7 @@ def _cost(config: BenchSamplers, name: str, qubo: Qubo) -> Cost:
     looks, calls = [], []
     for _ in range(config.repeats):
         fresh = jax.block_until_ready(jax.tree.map(jnp.copy, qubo))
-        looks.append(seconds(lambda fresh=fresh: find_blocks(fresh)))
+        looks.append(seconds(partial(find_blocks, fresh)))
         calls.append(seconds(lambda: sampler(key, qubo).energies))
     ratio = statistics.median(look / call for look, call in zip(looks, calls, strict=True))
     return Cost(name, ratio, statistics.median(looks), statistics.median(calls), bool(found and found.families))

@@ -318,6 +318,8 @@ def assignment(square: Any) -> Blocks:
 
 def _by_size(name: str, groups: Any) -> list[np.ndarray]:
     """The groups as arrays (G, K), one for each length K, in the order in which the lengths come."""
+    if isinstance(groups, np.ndarray) and groups.ndim == 2 and groups.size and np.issubdtype(groups.dtype, np.integer):
+        return [groups.astype(np.int32)]
     found: dict[int, list[np.ndarray]] = {}
     for number, group in enumerate(groups):
         bits = np.asarray(group)

@@ -113,8 +113,7 @@ def _found(held: Held, scale: float = 1.0) -> Found | None:
     if not sums:
         return None
     families = tuple(one.family for one in sums)
-    dtype = jnp.zeros(0).dtype
-    weights = tuple(tuple(jnp.asarray(strength, dtype) for _, _, strength in one.lines) for one in sums)
+    weights = tuple(tuple(_device(strength) for _, _, strength in one.lines) for one in sums)
     return Found(families, _rest(held, sums, scale), weights)
 
 
@@ -130,12 +129,16 @@ def _rest(held: Held, sums: list[Sum], scale: float) -> Qubo:
         np.add.at(linear, bits, np.broadcast_to((strength * (2 * k - 1))[:, None], bits.shape))
         offset -= float(strength.sum()) * k * k
     left = held.less((np.concatenate(firsts), np.concatenate(seconds)), np.concatenate(pairs))
-    linear, offset, dtype = linear / scale, offset / scale, jnp.zeros(0).dtype
+    linear, offset = linear / scale, offset / scale
     if not isinstance(left, np.ndarray):
         rows, cols = (np.asarray(ends, np.int64) for ends in left.tocoo().coords)
         if n > MOST_BITS:
             return scale * Terms(linear, rows, cols, left.data, offset).qubo("sparse")
-        weights, left = left.data, np.zeros((n, n), dtype)
+        weights, left = left.data, np.zeros((n, n), jnp.result_type(float))
         left[rows, cols] = left[cols, rows] = weights
-    numbers = (jnp.asarray(number, dtype) for number in (offset, linear))
-    return Qubo(*numbers, Dense(jnp.asarray(left, dtype)), jnp.asarray(scale, dtype), Labels.range(n))
+    return Qubo(_device(offset), _device(linear), Dense(_device(left)), _device(scale), Labels.range(n))
+
+
+def _device(number: Any) -> jax.Array:
+    """Converted by NumPy: JAX would run a program for each."""
+    return jnp.asarray(np.asarray(number, jnp.result_type(float)))

@@ -29,8 +29,7 @@ def components(n: int, rows: np.ndarray, cols: np.ndarray) -> list[Component]:
     # A regular component has no edge between bits of unlike degrees: most graphs end here.
     if not rows.size or (degree[rows] == degree[cols]).mean() < 0.1:
         return []
-    graph = sparse.coo_array((np.ones(rows.size, bool), (rows, cols)), shape=(n, n))
-    count, member = csgraph.connected_components(graph, directed=False)
+    count, member = _members(n, rows, cols)
     order = np.argsort(member, kind="stable")
     sizes = np.bincount(member, minlength=count)
     start = np.cumsum(sizes) - sizes
@@ -38,6 +37,20 @@ def components(n: int, rows: np.ndarray, cols: np.ndarray) -> list[Component]:
     most = np.maximum.reduceat(degree[order], start)
     regular = np.flatnonzero((least == most) & (sizes > 1))
     return [Component(order[start[c] : start[c] + sizes[c]], int(least[c])) for c in regular]
+
+
+def _members(n: int, rows: np.ndarray, cols: np.ndarray) -> tuple[int, np.ndarray]:
+    """(how many components there are, that of each bit (n,))."""
+    first = np.arange(n)
+    np.minimum.at(first, rows, cols)
+    np.minimum.at(first, cols, rows)
+    # In a clique all have the same first bit; where all neighbours have, no search is needed.
+    if np.array_equal(first[rows], first[cols]):
+        own = first == np.arange(n)
+        return int(own.sum()), (np.cumsum(own) - 1)[first]
+    graph = sparse.coo_array((np.ones(rows.size, bool), (rows, cols)), shape=(n, n))
+    count, member = csgraph.connected_components(graph, directed=False)
+    return int(count), member
 
 
 def rectangle(bits: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray | None:
