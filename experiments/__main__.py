@@ -122,6 +122,19 @@ def run_bench_samplers(
     benchmark("bench-samplers", config, bench.samplers.bench_samplers, bench.samplers.table, out, _console())
 
 
+def run_bench_sweeps(storage: str = "", out: Path = RESULTS, smoke: bool = False) -> None:
+    """Seconds that a sweep's machinery takes a trial, beside the cells. Some ten seconds.
+
+    storage: SQLAlchemy's address of a database that may get a new study; SQLite in a temporary folder if not given.
+    """
+    from experiments.bench.sweeps import BenchSweeps, bench_sweeps, table
+
+    config = BenchSweeps(storage)
+    if smoke:
+        config = smaller(config, values=(2, 2, 1))
+    benchmark("bench-sweeps", config, bench_sweeps, table, out, _console())
+
+
 def run_sweep(config: Annotated[Sweep, Flat]) -> None:
     """Cells of an experiment over values of any of their fields, by any number of workers.
 
@@ -149,6 +162,7 @@ EXPERIMENTS: dict[str, Any] = {
     "bench-qaoa": run_bench_qaoa,
     "bench-refine": run_bench_refine,
     "bench-samplers": run_bench_samplers,
+    "bench-sweeps": run_bench_sweeps,
 }
 
 

@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "experiments.data",
         "experiments.images.models",
         "experiments.solvers",
+        "experiments.sweeps",
     },
     "experiments.sweeps": {"qjax", "experiments.harness"},
     "experiments.table1": {"qjax", "experiments.harness", "experiments.images", "experiments.landscapes"},

@@ -116,7 +116,7 @@ def _storage(url: str, heartbeat: int) -> Storage:
             # Workers that start together meet in an empty database: its tables are made by one of them.
             met = isinstance(error, sqlalchemy.exc.IntegrityError | sqlalchemy.exc.ProgrammingError)
             if not met or attempt + 1 == _MEETINGS:
-                raise StoreError(f"cannot use the storage {_shown(url)}: {_line(error)}") from error
+                raise StoreError(f"cannot use the storage {shown(url)}: {_line(error)}") from error
             time.sleep(0.5)
     raise AssertionError
 
@@ -153,9 +153,15 @@ def replenish(study: optuna.Study, plan: Plan) -> int:
         return 0
     present = {task_key(trial) for trial in study.get_trials(deepcopy=False, states=_OPEN)} | given_up(study)
     missing = [task for task in plan.tasks() if _key(task) not in present]
-    for task in missing:
-        study.enqueue_trial(task, user_attrs={"task": _key(task)})
+    known = plan.distributions()
+    study.add_trials([waiting(task, known) for task in missing])
     return len(missing)
+
+
+def waiting(task: Point, known: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A trial to be put in. Its parameters are stored with it: that saves a write for each when it is taken."""
+    attributes = {"task": _key(task)}
+    return optuna.create_trial(state=TrialState.WAITING, params=task, distributions=known, user_attrs=attributes)
 
 
 def given_up(study: optuna.Study) -> set[str | None]:
@@ -248,7 +254,7 @@ def _difference(known: str | None, plan: Plan) -> str:
     return ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in differing)
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """The address without its password."""
     head, at, tail = url.rpartition("@")
     return f"{head.rsplit(':', 1)[0]}:***@{tail}" if at and head.count(":") > 1 else url

@@ -88,8 +88,10 @@ class Worker:
             "task" not in trial.user_attrs or self._patiently(lambda: queue.earlier(self.study, trial)) is not None
         ):
             raise _Surplus
-        drawn = self.plan.distributions().items()
-        params = self._patiently(lambda: {name: trial._suggest(name, known) for name, known in drawn})
+        params = trial.params
+        if self.plan.search != "grid":
+            known = self.plan.distributions().items()
+            params = self._patiently(lambda: {name: trial._suggest(name, found) for name, found in known})
         seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
         point, values, rows = self.plan.point(params), [], []
         for number, seed in enumerate(seeds, 1):

@@ -117,7 +117,7 @@ def test_a_trial_of_a_worker_that_died_is_run_again(tmp_path: Path, monkeypatch:
         assert queue.replenish(study, plan) == 6 and queue.replenish(study, plan) == 0
         dead, second = study.ask(), study.get_trials()[1]
         storage.record_heartbeat(dead._trial_id)
-        study.enqueue_trial(second.system_attrs["fixed_params"], second.user_attrs)
+        study.add_trial(queue.waiting(second.params, plan.distributions()))
     fine, said, rows = swept(tmp_path, "toy.inner.steps=1,2", seeds=3)
     assert fine and "6 of 6" in said and len(rows) == 12
     with queue.connected(url, 1) as storage:
@@ -152,7 +152,7 @@ def test_the_status_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert queue._shown("postgresql+psycopg://me:secret@host/name") == "postgresql+psycopg://me:***@host/name"
+    assert queue.shown("postgresql+psycopg://me:secret@host/name") == "postgresql+psycopg://me:***@host/name"
 
 
 def test_values_with_commas_stay_whole() -> None:

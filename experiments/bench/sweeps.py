@@ -1,0 +1,67 @@
+"""What a sweep's machinery costs a trial: to take it, check it, store an empty cell, tell it, count the others."""
+
+import itertools
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.presentation.cells import Cell, Store
+from experiments.sweeps import queue
+from experiments.sweeps.queue import Plan
+from experiments.sweeps.space import Axis
+from experiments.sweeps.worker import Worker
+
+BOUND = 0.05
+
+
+@dataclass(frozen=True)
+class BenchSweeps:
+    """Seconds a trial beside its cells: `python -m experiments bench-sweeps --storage URL`.
+
+    Some ten seconds. The bound of 50 ms is for PostgreSQL on the same machine.
+    """
+
+    storage: str = ""
+    """SQLAlchemy's address of a database that may get a new study; SQLite in a temporary folder if not given."""
+    values: tuple[int, int, int] = (5, 5, 4)
+    """Of the three fields: their product is the number of trials."""
+
+
+def bench_sweeps(config: BenchSweeps) -> dict[str, Any]:
+    """{"config", "seconds": median of a trial, "worst", "trials", "bound", "met"}."""
+    queue.quiet()
+    ends: list[float] = []
+    axes = tuple(Axis(f"field{place}", tuple(range(count))) for place, count in enumerate(config.values))
+    total = config.values[0] * config.values[1] * config.values[2]
+    plan = Plan("nothing", axes, (0,), "grid", total, "final", {})
+    name = f"bench-sweeps {time.time_ns()}"
+    with tempfile.TemporaryDirectory() as folder:
+        url = config.storage or f"sqlite:///{folder}/sweep.db"
+        with queue.connected(url, heartbeat=15) as storage:
+            study = queue.study_of(storage, name, plan, True, "none")
+            store = Store(Path(folder) / "cells", {}).open()
+            begin = _cell({axis.name: 0 for axis in axes}, 0)
+            queue.replenish(study, plan)
+            ends.append(time.perf_counter())
+            Worker(study, storage, plan, [begin], store, lambda line: ends.append(time.perf_counter())).run()
+    took = [after - before for before, after in itertools.pairwise(ends)]
+    median = statistics.median(took)
+    found = {"seconds": median, "worst": max(took), "trials": len(took), "bound": BOUND, "met": median <= BOUND}
+    return {"config": asdict(config) | {"storage": queue.shown(url).partition(":")[0]}, **found}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures in one line."""
+    verdict = "met" if found["met"] else "MISSED"
+    return (
+        f"{found['config']['storage']}: {1e3 * found['seconds']:.1f} ms a trial (median of {found['trials']}, worst "
+        f"{1e3 * found['worst']:.0f} ms); at most {1e3 * found['bound']:.0f} on PostgreSQL: {verdict}"
+    )
+
+
+def _cell(config: dict[str, Any], seed: int) -> Cell:
+    outcome = {"results": {"final": 0.0}, "timed": {"seconds": 0.0, "phases": {}, "curve": []}}
+    return Cell("nothing", "none", seed, config, lambda progress: outcome, varied=_cell)
