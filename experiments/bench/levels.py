@@ -130,7 +130,8 @@ def _layer(split: Split, params: Any, state: Any, data: Dataset, images: int) ->
     @jax.jit
     def right(images: jax.Array, labels: jax.Array) -> jax.Array:
         logits, _ = split.apply(params, state, images)
-        return (logits.argmax(-1) == labels).sum()
+        hits: jax.Array = (logits.argmax(-1) == labels).sum()
+        return hits
 
     def batches(array: Any) -> list[Any]:
         return [array[start : start + 250] for start in range(0, len(array), 250)]
