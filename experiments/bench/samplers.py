@@ -274,10 +274,11 @@ def _levels(config: BenchSamplers) -> list[dict[str, Any]]:
     except DataUnavailable as error:
         return [_row("levels", config.level_data, None, "", None, False, str(error))]
     for errors in found:
-        over_flips, over_descent = errors.levels / min(errors.flips), errors.levels / errors.descent
+        over_flips, over_best, over_descent = (errors.levels / e for e in (*errors.flips, errors.descent))
         name, bound = f"{errors.bits} bit" + "s" * (errors.bits > 1), _OF_DESCENT.get(errors.bits)
         rows += [
             _row("levels", f"{name}, level / flip anneal", over_flips, "", 1.0, False, str(errors)),
+            _row("levels", f"{name}, the same at the levels' range", over_best, "", None, False, ""),
             _row("levels", f"{name}, level anneal / descent", over_descent, "", bound, False, ""),
         ]
     return rows

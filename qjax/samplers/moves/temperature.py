@@ -17,7 +17,9 @@ Moves of a group with a table of states, the digits of a number above all, cost 
 step to the next level, and hardly any of the dear ones is ever made. So of each such group only the cheapest move is
 counted in `cold`, and in both numbers of `warm`: with all of them an anneal of two or three digits would end far too
 hot, and would melt what it was given. In `hot` all are counted, for an anneal from random states goes through all
-levels at first. How these were chosen: docs/samplers.md.
+levels at first. Channels of a layer are problems with the same couplings, of which few states can be probed each, and
+`warm` is uncertain by a factor of two: so all take the median of theirs, in units of |scale|, which holds the channel's
+step. How these were chosen: docs/samplers.md.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def automatic_range(
 
     With the costs g of this module's formula in units of E / |scale|, both ends are divided by |scale| (by 1 where it
     is 0). Where no flip costs anything, both are 2 ln 2 / |scale|.
-    warm: the hot end is that of given states.
+    warm: the hot end is that of given states; of groups with listed states, both ends are the medians over the batch.
     cardinality: the number of ones that is kept; minima and costs are then those of exchanges of unlike bits.
     blocks: groups that are kept in their states; minima and costs are then those of moves of whole groups, of listed
         states the cheapest.
@@ -130,9 +132,8 @@ def automatic_range(
 
         state = lax.fori_loop(0, _QUENCH_SWEEPS, quench, state)
         gaps = view.gaps(state) * sign[None, :]
-    least = gaps
-    if isinstance(view, block_sweeps.BlockSweeps) and view.listed:
-        least = view.costs(state, sign)
+    listed = isinstance(view, block_sweeps.BlockSweeps) and view.listed
+    least = view.costs(state, sign) if isinstance(view, block_sweeps.BlockSweeps) and listed else gaps
     largest = jnp.max(jnp.abs(gaps).reshape((-1, problems, probes)), axis=(0, 2))
     unit = jnp.where(largest > 0, largest, 1)
 
@@ -158,10 +159,13 @@ def automatic_range(
 
     _, cold = lax.fori_loop(0, 30, bisect, (hot, hot * 1e6))
     cold = jnp.where(jnp.any(costs > 0, axis=(0, 2)), cold, hot)
-    scale = jnp.abs(qubo.scale)
-    to_energy = 1 / (unit * jnp.where(scale > 0, scale, 1))
+    hot, cold = hot / unit, cold / unit
     if warm:
         hot = jnp.sqrt(hot * cold)
+        if listed:
+            hot, cold = (jnp.broadcast_to(jnp.median(end), end.shape) for end in (hot, cold))
+    scale = jnp.abs(qubo.scale)
+    to_energy = 1 / jnp.where(scale > 0, scale, 1)
     return hot * to_energy, cold * to_energy
 
 

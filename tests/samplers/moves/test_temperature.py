@@ -41,3 +41,17 @@ def test_range_of_digits_counts_the_cheapest_move_of_each_number(digits: int) ->
     for warm, first in ((False, hot), (True, half_way)):
         found = jax.jit(automatic_range, static_argnums=1)(qubo, warm, None, held)
         np.testing.assert_allclose(np.asarray(found)[:, 0], [first, cold], rtol=2e-3)
+
+
+def test_problems_of_a_batch_in_digits_share_a_warm_range_in_units_of_their_scales() -> None:
+    ones, scales = np.ones(3), jnp.asarray([1.0, 2.0, 8.0])
+    single = [apart(centre * ones, 2)[0] for centre in (0.2, 1.3, 2.45)]
+    linear = jnp.concatenate([qubo.linear for qubo in single])
+    qubo = Qubo.from_terms(linear, single[0].couplings, scale=scales)
+    held = blocks.digits(np.arange(6).reshape(3, 2))
+    warm = [np.asarray(end) * scales for end in automatic_range(qubo, True, None, held)]
+    cold = [np.asarray(end) * scales for end in automatic_range(qubo, False, None, held)]
+    for end in warm:
+        np.testing.assert_allclose(end, end[0], rtol=1e-6)
+    np.testing.assert_allclose(warm[1][0], np.median(cold[1]), rtol=1e-5)
+    assert len(np.unique(np.round(cold[1], 3))) == 3
