@@ -63,7 +63,7 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
 def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, say: Callable[[str], None]) -> bool:
     """Tables of what there is, on the terminal and in the folder; whether nothing failed."""
     say(progress_line(queue.count(study, plan)))
-    found, failed = results.rows(study, plan), failures(study)
+    found, failed = results.rows(study, plan), failures(study, plan)
     if found:
         shown = [results.table(found, plan), results.effects(found, plan)]
         written = results.write(found, config.folder)
@@ -94,15 +94,11 @@ def one_seed(cells: Sequence[Cell]) -> list[Cell]:
     return list({(cell.problem, cell.method): cell for cell in reversed(cells)}.values())[::-1]
 
 
-def failures(study: optuna.Study) -> dict[str, str]:
-    """The error of each (point, seed) that was given up, the last one."""
+def failures(study: optuna.Study, plan: Plan) -> dict[str, str]:
+    """The last error of each (point, seed) that was given up, of each point of a search that raised."""
     given_up = queue.given_up(study)
-    failed = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
-    return {
-        str(task): trial.user_attrs[queue.ERROR]
-        for trial in failed
-        if queue.ERROR in trial.user_attrs and (task := queue.task_key(trial)) in given_up
-    }
+    found = [trial for trial in queue.broken(study) if plan.search != "grid" or queue.task_key(trial) in given_up]
+    return {queue.task_key(trial) or str(trial.params): trial.user_attrs[queue.ERROR] for trial in found}
 
 
 def _work(

@@ -164,10 +164,15 @@ def waiting(task: Point, known: dict[str, BaseDistribution]) -> FrozenTrial:
     return optuna.create_trial(state=TrialState.WAITING, params=task, distributions=known, user_attrs=attributes)
 
 
+def broken(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials whose cells raised."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [trial for trial in failed if ERROR in trial.user_attrs]
+
+
 def given_up(study: optuna.Study) -> set[str | None]:
     """The tasks whose cells raised as often as they may."""
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    times = Counter(task_key(trial) for trial in failed if ERROR in trial.user_attrs)
+    times = Counter(task_key(trial) for trial in broken(study))
     return {task for task, count in times.items() if count >= ATTEMPTS}
 
 
@@ -175,7 +180,7 @@ def waits(study: optuna.Study, plan: Plan) -> bool:
     """Whether there is a trial to be taken."""
     if plan.search == "grid":
         return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-    begun = study.get_trials(deepcopy=False, states=_OPEN)
+    begun = [*study.get_trials(deepcopy=False, states=_OPEN), *broken(study)]
     return len(begun) < plan.trials or any(trial.state == TrialState.WAITING for trial in begun)
 
 
@@ -210,7 +215,7 @@ def is_over(study: optuna.Study, plan: Plan) -> bool:
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         return {_key(task) for task in plan.tasks()} <= {task_key(trial) for trial in ended} | given_up(study)
     found = count(study, plan)
-    return found.done + found.pruned >= plan.trials
+    return found.done + found.pruned + len(broken(study)) >= plan.trials
 
 
 def task_key(trial: FrozenTrial) -> str | None:

@@ -61,7 +61,7 @@ class Worker:
             if queue.is_over(self.study, self.plan):
                 return None
             time.sleep(_IDLE_SECONDS)  # others are at the last ones; should they die, it is ours to go on
-        return self.study.ask()
+        return self.study.ask({} if self.plan.search == "grid" else self.plan.distributions())
 
     def _work(self, trial: optuna.Trial) -> None:
         """Runs the trial, and tells what came of it."""
@@ -89,9 +89,6 @@ class Worker:
         ):
             raise _Surplus
         params = trial.params
-        if self.plan.search != "grid":
-            known = self.plan.distributions().items()
-            params = self._patiently(lambda: {name: trial._suggest(name, found) for name, found in known})
         seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
         point, values, rows = self.plan.point(params), [], []
         for number, seed in enumerate(seeds, 1):

@@ -42,7 +42,8 @@ def start(descent: Descent, params: Tree, model: Tree, size: int) -> tuple[State
         optimizer = jax.tree.map(lambda leaf: jnp.copy(strong(leaf)), descent.optimizer.init(free))
     order = jnp.zeros((size if descent.shuffled else 0,), jnp.int32)  # to be filled: step 0 begins an epoch
     state = State(params, model, optimizer, order, zero, zero, zero)
-    finite = [is_finite(leaf) for leaf in jax.tree.leaves((params, model))]
+    # Not by `is_finite`, whose products take a second to compile.
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((params, model))]
     return _replicated(descent, state), jnp.stack(finite) if finite else jnp.ones((0,), bool)
 
 

@@ -132,6 +132,12 @@ def test_cells_that_raise_are_named_at_the_end_and_do_not_stop_the_others(tmp_pa
     assert len(re.findall("failed: .*broken.*: RuntimeError: this one is broken", said)) == 2
 
 
+def test_a_search_ends_though_its_cells_raise(tmp_path: Path) -> None:
+    fine, said, rows = swept(tmp_path, "toy.kind=plain,broken", search="random", trials=8)
+    errors = len(re.findall("failed: ", said))
+    assert not fine and errors and len(rows) % 4 == 0 and len(rows) // 4 < 8
+
+
 @pytest.mark.parametrize("search", ["random", "tpe"])
 def test_a_search_draws_points_inside_its_ranges_and_takes_all_seeds(search: Any, tmp_path: Path) -> None:
     fine, _, rows = swept(tmp_path, "toy.inner.rate=0.1..0.9", "toy.inner.steps=1..9", search=search, trials=5)
