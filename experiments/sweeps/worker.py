@@ -75,9 +75,11 @@ class Worker:
         except _Broken as broken:  # by the configuration, mostly: the sweep goes on, and says so at its end
             state, error = TrialState.FAIL, str(broken)
             self._patiently(lambda: trial.set_user_attr(queue.ERROR, error))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            raise
         except BaseException:
             with contextlib.suppress(*queue.AWAY):
-                self.study.tell(trial, state=TrialState.FAIL)
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
         self._patiently(lambda: self.study.tell(trial, value, state=state, skip_if_finished=True))
         if state == TrialState.COMPLETE:

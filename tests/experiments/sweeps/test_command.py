@@ -1,17 +1,21 @@
 """What a sweep makes of its options: values, points, cells, tables, and one clear line for what cannot be."""
 
 import csv
+import dataclasses
+import functools
 import io
 import re
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from rich.console import Console
 
-from experiments.harness.presentation.cells import StoreError, UsageError
+from experiments.harness.presentation.cells import Store, StoreError, UsageError
 from experiments.sweeps import command, fields, queue, space
 from experiments.sweeps.options import Sweep
+from experiments.sweeps.worker import Worker
 from qjax import samplers
 from tests.experiments.sweeps import toy
 
@@ -165,3 +169,30 @@ def test_values_with_commas_stay_whole() -> None:
     (axis,) = space.axes(["toy.inner.sizes=(1,2),(3,4)"], CONFIG, "grid")
     assert axis.values == ((1, 2), (3, 4))
     assert queue.labelled({"a": (1, 2)}) == {"a": "[1, 2]"}
+
+
+def test_what_a_worker_tells_that_was_taken_for_dead_is_dropped(tmp_path: Path) -> None:
+    """Its trial is failed by another worker while it runs, and put in again."""
+    config = Sweep("toy", grid=("toy.inner.steps=1,2",), seeds=1, out=tmp_path)
+    queue.quiet()
+    cells = command.one_seed(toy.cells("default"))
+    plan = command.planned(config, cells, "default")
+    with queue.connected(f"sqlite:///{tmp_path / 'sweep.db'}", 15) as storage:
+        study = queue.study_of(storage, "toy", plan, True, "none")
+        first = [True]
+
+        def run(progress: Any, *, cell: Any) -> Any:
+            if first:
+                first.clear()
+                study.tell(0, state=optuna.trial.TrialState.FAIL)
+            return cell.run(progress)
+
+        def watched(config: Any, seed: int) -> Any:
+            made = toy.cell(config, seed)
+            return dataclasses.replace(made, run=functools.partial(run, cell=made), varied=watched)
+
+        watching = [dataclasses.replace(cell, varied=watched) for cell in cells]
+        store = Store(tmp_path / "cells", {}).open()
+        Worker(study, storage, plan, watching, store, lambda line: None).run()
+        states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["FAIL", "COMPLETE", "COMPLETE"]
