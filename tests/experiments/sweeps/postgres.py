@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,26 +47,23 @@ def missing() -> str | None:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    """A server with an empty database."""
+def running() -> Iterator[Server]:
+    """A server with an empty database, in a folder of its own: those of pytest are closed to other users."""
     binaries = _binaries()
     assert binaries is not None
-    with socket.socket() as free:
+    with socket.socket() as free, tempfile.TemporaryDirectory() as name:
         free.bind(("127.0.0.1", 0))
-        server = Server(binaries, folder, free.getsockname()[1])
-    folder.mkdir(parents=True)
-    if os.getuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents:  # the server's user must be able to go there
-            with contextlib.suppress(PermissionError):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    server.run("initdb", "-D", str(folder / "data"), "-U", "sweeper", "-A", "trust", "--no-sync")
-    server.start()
-    try:
-        yield server
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            server.stop()
+        server = Server(binaries, Path(name), free.getsockname()[1])
+        free.close()
+        if os.getuid() == 0:
+            shutil.chown(name, "postgres", "postgres")
+        server.run("initdb", "-D", f"{name}/data", "-U", "sweeper", "-A", "trust", "--no-sync")
+        server.start()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                server.stop()
 
 
 def _binaries() -> Path | None:

@@ -22,17 +22,18 @@ KILLS = 10
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[postgres.Server | None]:
+def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
     if request.param == "sqlite":
         yield None
         return
     if reason := postgres.missing():
         pytest.skip(reason)
-    with postgres.running(tmp_path / "postgres") as found:
+    with postgres.running() as found:
         yield found
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_workers_and_a_server_that_restarts_lose_nothing(server: postgres.Server | None, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'sweep.db'}" if server is None else server.url
     out = tmp_path / "results"
