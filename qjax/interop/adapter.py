@@ -18,6 +18,7 @@ from qjax.energy.terms import Terms
 from qjax.interop.bqm import info_of, sampleset_of, terms_of, vectors_of
 from qjax.interop.constrained import from_cqm
 from qjax.interop.discrete import from_dqm
+from qjax.samplers.samples import Samples
 
 
 class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
@@ -54,9 +55,7 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
         qubo = jax.block_until_ready(terms.qubo())
         found = _found(terms, qubo) if call.find_blocks else None
         moves = {} if found is None else {"blocks": found}
-        built = time.perf_counter_ns()
-        samples = jax.block_until_ready(call.sampler(jax.random.key(call.seed), qubo, call.num_reads, states, **moves))
-        sampled = time.perf_counter_ns()
+        samples, built, sampled = _sampled(call, qubo, states, moves)
         answer = sampleset_of(bqm, list(bqm.variables), samples)
         if found is not None:
             answer.info["found"] = {family.kind: len(family.groups) for family in found.families}
@@ -72,11 +71,7 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
         if call.initial is not None:
             raise ValueError("initial_states are taken for binary and constrained models, not for discrete ones")
         model = from_dqm(dqm)
-        jax.block_until_ready(model.qubo)
-        built = time.perf_counter_ns()
-        key = jax.random.key(call.seed)
-        samples = jax.block_until_ready(call.sampler(key, model.qubo, call.num_reads, None, model.blocks))
-        sampled = time.perf_counter_ns()
+        samples, built, sampled = _sampled(call, model.qubo, None, {"blocks": model.blocks})
         cases, vectors, info = (model.decode(samples.bits), list(dqm.variables)), vectors_of(samples), info_of(samples)
         energies = dqm.energies(cases) if dqm.num_variables() else np.full(call.num_reads, float(dqm.offset))
         answer = dimod.SampleSet.from_samples(cases, "DISCRETE", energies, info=info, **vectors)
@@ -94,11 +89,7 @@ class AsDimod(dimod.Sampler):  # type: ignore[misc, unused-ignore]
         call = self._call(parameters)
         states = None if call.initial is None else _states(call.initial, cqm.variables)
         model = from_cqm(cqm)
-        jax.block_until_ready(model.qubo)
-        built = time.perf_counter_ns()
-        key = jax.random.key(call.seed)
-        samples = jax.block_until_ready(call.sampler(key, model.qubo, call.num_reads, states, model.blocks))
-        sampled = time.perf_counter_ns()
+        samples, built, sampled = _sampled(call, model.qubo, states, {"blocks": model.blocks})
         values, vectors, info = model.decode(samples.bits), vectors_of(samples), info_of(samples)
         info["penalised"] = list(model.penalised)
         answer = dimod.SampleSet.from_samples_cqm((values, list(cqm.variables)), cqm, info=info, **vectors)
@@ -129,6 +120,15 @@ class _Call(NamedTuple):
     seed: int
     initial: Any
     find_blocks: bool
+
+
+def _sampled(call: _Call, qubo: Qubo, states: Any, moves: dict[str, Any]) -> tuple[Samples, int, int]:
+    """(samples, when the Qubo stood, when they were drawn), in nanoseconds of `perf_counter_ns`. moves: the blocks."""
+    jax.block_until_ready(qubo)
+    built = time.perf_counter_ns()
+    key = jax.random.key(call.seed)
+    samples = jax.block_until_ready(call.sampler(key, qubo, call.num_reads, states, **moves))
+    return samples, built, time.perf_counter_ns()
 
 
 def _found(terms: Terms, qubo: Qubo) -> Blocks | None:
