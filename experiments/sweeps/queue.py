@@ -4,6 +4,7 @@ A grid's points, each with every seed, are trials that wait; a worker takes one,
 ends with exactly one trial COMPLETE, whatever died meanwhile:
 
     a worker that stops sending heartbeats       its trial is failed by the others, and put in again
+    one that died before its first               the same, once another worker has seen it so for as long
     two trials of one (point, seed)              the later one gives way: it fails as it starts
     a point that no open trial stands for        it is put in again, whenever a worker finds nothing to do
 
@@ -19,10 +20,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -113,9 +115,7 @@ def _storage(url: str, heartbeat: int) -> Storage:
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
             )
         except Exception as error:  # SQLAlchemy's and every driver's own
-            # Workers that start together meet in an empty database: its tables are made by one of them.
-            met = isinstance(error, sqlalchemy.exc.IntegrityError | sqlalchemy.exc.ProgrammingError)
-            if not met or attempt + 1 == _MEETINGS:
+            if not _met(error) or attempt + 1 == _MEETINGS:
                 raise StoreError(f"cannot use the storage {shown(url)}: {_line(error)}") from error
             time.sleep(0.5)
     raise AssertionError
@@ -146,9 +146,41 @@ def study_of(storage: Storage, name: str, plan: Plan, maximise: bool, pruner: st
     return study
 
 
-def replenish(study: optuna.Study, plan: Plan) -> int:
+def _met(error: Exception) -> bool:
+    """Whether the error is that of workers that start together in an empty database: one of them makes its tables."""
+    kinds = sqlalchemy.exc.IntegrityError | sqlalchemy.exc.ProgrammingError
+    return isinstance(error, kinds) or (isinstance(error, sqlalchemy.exc.OperationalError) and "exists" in str(error))
+
+
+@dataclass
+class Silence:
+    """Running trials that have never had a heartbeat, with the moment at which this process first saw each.
+
+    A worker may die after it has taken a trial and before its first heartbeat. Optuna calls stale only what has had
+    one; and the moment at which the trial began is told by the clock of a machine that need not agree with ours.
+    """
+
+    storage: Storage
+    since: dict[int, float] = field(default_factory=dict)
+
+    def fail(self, study: optuna.Study) -> None:
+        """Fails those that have been silent for as long as a lost worker may be."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        with self.storage.engine.connect() as connection:
+            heard = set(connection.scalars(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")))
+        now = time.monotonic()
+        silent = {trial._trial_id: trial.number for trial in running if trial._trial_id not in heard}
+        self.since = {trial_id: self.since.get(trial_id, now) for trial_id in silent}
+        grace = self.storage.grace_period or 0
+        for trial_id, number in silent.items():
+            if now - self.since[trial_id] > grace:
+                study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def replenish(study: optuna.Study, plan: Plan, silence: Silence) -> int:
     """Puts in every (point, seed) of a grid that no open or finished trial stands for; how many those were."""
     optuna.storages.fail_stale_trials(study)
+    silence.fail(study)
     if plan.search != "grid":
         return 0
     present = {task_key(trial) for trial in study.get_trials(deepcopy=False, states=_OPEN)} | given_up(study)
@@ -184,14 +216,25 @@ def waits(study: optuna.Study, plan: Plan) -> bool:
     return len(begun) < plan.trials or any(trial.state == TrialState.WAITING for trial in begun)
 
 
-def earlier(study: optuna.Study, trial: optuna.Trial) -> int | None:
-    """The number of an open or finished trial of the same (point, seed) that goes before this one."""
+@dataclass(frozen=True)
+class Others:
+    """What the other trials say to one that was just taken.
+
+    ahead: the number of an open or finished trial of the same (point, seed) that goes before it; waiting: how many
+    trials wait.
+    """
+
+    ahead: int | None
+    waiting: int
+
+
+def others(study: optuna.Study, trial: optuna.Trial) -> Others:
+    """The whole study, read once: each reading costs time in proportion to the trials that are not finished."""
     own = trial.user_attrs.get("task")
-    if own is None:
-        return None
-    same = [other for other in study.get_trials(deepcopy=False, states=_OPEN) if task_key(other) == own]
+    open_ = study.get_trials(deepcopy=False, states=_OPEN)
+    same = [other for other in open_ if own is not None and task_key(other) == own]
     ahead = (other.number for other in same if other.number < trial.number or other.state == TrialState.COMPLETE)
-    return next(ahead, None)
+    return Others(next(ahead, None), sum(other.state == TrialState.WAITING for other in open_))
 
 
 def count(study: optuna.Study, plan: Plan) -> Count:

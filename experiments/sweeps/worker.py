@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,13 +24,14 @@ Say = Callable[[str], None]
 Found = TypeVar("Found")
 
 _IDLE_SECONDS = 2.0
+_SAY_SECONDS = 1.0
 
 
 class _Surplus(Exception):
     """A trial that no task stands behind, or one that another trial stands for already."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """cells: those of the experiment as it stands, of one seed; store: where finished cells are kept.
 
@@ -44,6 +45,12 @@ class Worker:
     store: Store
     say: Say
     patience: float = 600.0
+    _silence: queue.Silence = field(init=False)
+    _more: bool = field(init=False, default=False)  # whether trials waited when the last one was taken
+    _said: float = field(init=False, default=-_SAY_SECONDS)
+
+    def __post_init__(self) -> None:
+        self._silence = queue.Silence(self.storage)
 
     def run(self) -> None:
         """Works until every trial is complete. Errors: StoreError where results or the storage stay out of reach."""
@@ -57,10 +64,13 @@ class Worker:
 
     def _taken(self) -> optuna.Trial | None:
         """A trial to work on; None where the sweep is over."""
-        while not queue.waits(self.study, self.plan) and not queue.replenish(self.study, self.plan):
+        while not self._more and not (
+            queue.waits(self.study, self.plan) or queue.replenish(self.study, self.plan, self._silence)
+        ):
             if queue.is_over(self.study, self.plan):
                 return None
             time.sleep(_IDLE_SECONDS)  # others are at the last ones; should they die, it is ours to go on
+        self._more = False
         return self.study.ask({} if self.plan.search == "grid" else self.plan.distributions())
 
     def _work(self, trial: optuna.Trial) -> None:
@@ -82,14 +92,16 @@ class Worker:
                 self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
         self._patiently(lambda: self.study.tell(trial, value, state=state, skip_if_finished=True))
-        if state == TrialState.COMPLETE:
+        if state == TrialState.COMPLETE and time.monotonic() - self._said >= _SAY_SECONDS:
             self.say(progress_line(self._patiently(lambda: queue.count(self.study, self.plan))))
+            self._said = time.monotonic()
 
     def _value(self, trial: optuna.Trial) -> float:
-        if self.plan.search == "grid" and (
-            "task" not in trial.user_attrs or self._patiently(lambda: queue.earlier(self.study, trial)) is not None
-        ):
-            raise _Surplus
+        if self.plan.search == "grid":
+            others = self._patiently(lambda: queue.others(self.study, trial))
+            self._more = others.waiting > 0
+            if "task" not in trial.user_attrs or others.ahead is not None:
+                raise _Surplus
         params = trial.params
         seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
         point, values, rows = self.plan.point(params), [], []

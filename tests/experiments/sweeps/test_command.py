@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from rich.console import Console
 
 from experiments.harness.presentation.cells import Store, StoreError, UsageError
@@ -90,6 +91,20 @@ def test_an_experiment_or_a_storage_that_is_not_there(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_that_another_worker_has_just_made_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.quiet()
+    storage_of, refusals = optuna.storages.RDBStorage, ["table study_directions already exists"]
+
+    def meets(*args: Any, **kwargs: Any) -> optuna.storages.RDBStorage:
+        if refusals:
+            raise sqlalchemy.exc.OperationalError("CREATE TABLE", {}, Exception(refusals.pop()))
+        return storage_of(*args, **kwargs)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", meets)
+    with queue.connected(f"sqlite:///{tmp_path / 'sweep.db'}", 1) as storage:
+        assert not refusals and not storage.get_all_studies()
+
+
 def test_a_grid_runs_every_point_with_every_seed_once_and_resumes(tmp_path: Path) -> None:
     grid = ("toy.inner.steps=1,2,3", "toy.sampler.length=5,6", "toy.sampler=anneal,greedy")
     fine, said, rows = swept(tmp_path, *grid)
@@ -109,7 +124,9 @@ def test_a_grid_runs_every_point_with_every_seed_once_and_resumes(tmp_path: Path
         swept(tmp_path, "toy.inner.steps=1,2")
 
 
-def test_a_trial_of_a_worker_that_died_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("beaten", [True, False], ids=["after a heartbeat", "before any"])
+def test_a_trial_of_a_worker_that_died_is_run_again(beaten: bool, tmp_path: Path) -> None:
     config = Sweep("toy", grid=("toy.inner.steps=1,2",), out=tmp_path, heartbeat=1)
     queue.quiet()
     cells = command.one_seed(toy.cells("default"))
@@ -118,9 +135,11 @@ def test_a_trial_of_a_worker_that_died_is_run_again(tmp_path: Path, monkeypatch:
     url = f"sqlite:///{config.folder / 'sweep.db'}"
     with queue.connected(url, 1) as storage:
         study = queue.study_of(storage, "toy", plan, True, "none")
-        assert queue.replenish(study, plan) == 6 and queue.replenish(study, plan) == 0
+        silence = queue.Silence(storage)
+        assert queue.replenish(study, plan, silence) == 6 and queue.replenish(study, plan, silence) == 0
         dead, second = study.ask(), study.get_trials()[1]
-        storage.record_heartbeat(dead._trial_id)
+        if beaten:
+            storage.record_heartbeat(dead._trial_id)
         study.add_trial(queue.waiting(second.params, plan.distributions()))
     fine, said, rows = swept(tmp_path, "toy.inner.steps=1,2", seeds=3)
     assert fine and "6 of 6" in said and len(rows) == 12
