@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.hardware.small_problems import SmallGlass, SmallHead
 from experiments.harness.account import Account
-from experiments.harness.presentation.cells import Cell, Progress, Scale
+from experiments.harness.presentation.cells import Cell, Progress, Scale, unheard
 from qjax import Ledger, Qubo, Samples, samplers
 from qjax.annealers.noise import Noisy
 from qjax.hybrid import Problem, Round, Sample, formulated, picked
@@ -157,7 +157,7 @@ class _Pick:
 
 
 def run(
-    shape: SmallProblem, settings: Settings, method: str, seed: int, progress: Progress = lambda fraction, text: None
+    shape: SmallProblem, settings: Settings, method: str, seed: int, progress: Progress = unheard
 ) -> dict[str, Any]:
     """One cell: the hybrid step under one sampler.
 

@@ -8,8 +8,9 @@ ledger = account.close()                               what was not booked becom
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ class Account:
         self.notes: dict[str, Any] = {}
         self._start = time.perf_counter()
         self._before = self.ledger.total
-        self._waited = 0.0  # seconds really waited for compilers, which need not be those charged
+        self._waited = 0.0  # seconds really waited for compilers, which need not be those charged; seconds aside
         self._charged: dict[int, tuple[Any, float]] = {}  # by id: of a program that lives no longer, another has it
 
     def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -69,6 +70,13 @@ class Account:
         program, seconds = _refiners[refine, shapes]
         self._charge(program, seconds, time.perf_counter() - start)
         return self.run(phase, program, key, params, data, num_steps, callback)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """The seconds inside are not the run's, and are booked nowhere."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
 
     def close(self) -> Ledger:
         """The ledger, with what passed between the booked calls as "other"."""

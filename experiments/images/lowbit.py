@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ import numpy as np
 from experiments.data import prepare, sources
 from experiments.harness.account import Account
 from experiments.harness.controls import SAMPLERS, named, rounded, sampler_of
-from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale
+from experiments.harness.presentation.cells import Cell, Comparison, Progress, Scale, unheard
 from experiments.images import straight_through
 from experiments.images.patch_features import NetworkFeatures, PatchFeatures, features
 from experiments.images.straight_through import Schedule
@@ -127,7 +128,7 @@ def comparisons(scale: Scale) -> list[Comparison]:
     return [Comparison(name, "straight-through", "hybrid", CONTROLS, (("annealer_gain", ">", 0.0),))]
 
 
-def run(config: LowBit, method: str, seed: int, progress: Progress = lambda fraction, text: None) -> dict[str, Any]:
+def run(config: LowBit, method: str, seed: int, progress: Progress = unheard) -> dict[str, Any]:
     """One cell: features, continuous head, rounds with the method's sampler, refinement, one look at the test images.
 
     results: final (accuracy in percent of the kept state), unrefined (before refinement), refined (its last state,
@@ -139,18 +140,25 @@ def run(config: LowBit, method: str, seed: int, progress: Progress = lambda frac
     progress(0.0, "features")
     found = features(config.dataset, config.features, seed)
     account = Account(Ledger().add("data", found.decoding_seconds + found.seconds))
-    outcomes = []
+    outcomes: list[dict[str, Any]] = []
+    energies: list[Any] = []
     for index, network in enumerate(found.networks):
         progress((index + 0.5) / len(found.networks), f"network {index + 1}")
         key = jax.random.fold_in(jax.random.key(seed), index)
         outcomes.append(_trained(config, method, key, network, account))
-    energies = [outcome.pop("sampled_energies", None) for outcome in outcomes]
-    results: dict[str, Any] = {name: float(np.mean([o[name] for o in outcomes])) for name in outcomes[0]}
+        energies.append(outcomes[-1].pop("sampled_energies", None))
+        with account.aside():
+            progress((index + 1) / len(found.networks), "", functools.partial(_means, outcomes))
+    results: dict[str, Any] = dict(_means(outcomes))
     if energies[0] is not None:
         results["sampled_energies"] = [float(energy) for energy in energies[0]]
     ledger = account.close()
     timed = {"seconds": ledger.total, "curve": [[ledger.total, results["final"]]], "phases": ledger.phases}
     return {"results": results, "timed": timed}
+
+
+def _means(outcomes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
 
 
 def _trained(config: LowBit, method: str, key: jax.Array, network: NetworkFeatures, account: Account) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Sweep:
     minimise: bool = False
     """The objective is better when lower."""
     pruner: Literal["none", "median", "hyperband"] = "none"
-    """Stops a bad trial of random or tpe between seeds."""
+    """Stops a bad trial of random or tpe: between seeds, and inside training where the cells say how they stand."""
     name: str = ""
     """Of the study and its folder; the experiment's if not given."""
     storage: str = ""
@@ -63,6 +63,8 @@ class Sweep:
         for field in ("seeds", "trials", "workers", "heartbeat"):
             if getattr(self, field) < 1:
                 raise UsageError(f"--{field} must be at least 1, got {getattr(self, field)}")
+        if self.search == "grid" and self.pruner != "none":
+            raise UsageError(f"--pruner {self.pruner} needs --search random or tpe: a grid must be complete")
         if self.smoke and self.full:
             raise UsageError("--smoke and --full exclude each other")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import optuna
@@ -15,11 +14,10 @@ from optuna.trial import TrialState
 
 from experiments.harness.presentation.cells import Cell, Store, StoreError, UsageError, run_cells
 from experiments.sweeps import fields, queue
+from experiments.sweeps.pruning import Judge, Record, objective
 from experiments.sweeps.queue import SEED, Plan
 from experiments.sweeps.space import Point
-from qjax.spelling import unknown
 
-Record = Mapping[str, Any]
 Say = Callable[[str], None]
 Found = TypeVar("Found")
 
@@ -104,20 +102,22 @@ class Worker:
                 raise _Surplus
         params = trial.params
         seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
-        point, values, rows = self.plan.point(params), [], []
-        for number, seed in enumerate(seeds, 1):
-            try:
-                records = run_cells(varied(self.cells, point, seed), self.store)
-            except StoreError:
-                raise
-            except Exception as error:
-                raise _Broken(f"{type(error).__name__}: {error}") from error
-            rows += [_row(record) for record in records]
-            values.append(_mean([objective(record, self.plan.objective) for record in records]))
-            if number < len(seeds) and self._patiently(partial(_hopeless, trial, _mean(values), number)):
-                raise optuna.TrialPruned
-        self._patiently(lambda: trial.set_user_attr("cells", rows))
-        return _mean(values)
+        point = self.plan.point(params)
+        values: list[float] = []
+        records: list[dict[str, Any]] = []
+        pruned = self.plan.search != "grid" and not isinstance(self.study.pruner, optuna.pruners.NopPruner)
+        judge = Judge(trial, self.plan.objective, records, self._patiently) if pruned else None
+        for seed in seeds:
+            with _breaking():
+                cells = varied(self.cells, point, seed)
+            for cell in cells:
+                with _breaking():
+                    run_cells([cell], self.store, None, records, judge)
+                values.append(objective(records[-1], self.plan.objective))
+            if judge is not None and seed != seeds[-1]:
+                judge.seed_done()
+        self._patiently(lambda: trial.set_user_attr("cells", [_row(record) for record in records]))
+        return sum(values) / len(values)
 
     def _patiently(self, action: Callable[[], Found]) -> Found:
         """action(), again and again while the storage is away. Errors: StoreError when patience ends."""
@@ -158,10 +158,15 @@ class _Broken(Exception):
     """A cell raised."""
 
 
-def _hopeless(trial: optuna.Trial, value: float, number: int) -> bool:
-    """Whether the pruner gives the trial up, with this mean after so many seeds."""
-    trial.report(value, number)
-    return trial.should_prune()
+@contextlib.contextmanager
+def _breaking() -> Iterator[None]:
+    """Inside, what a cell or its configuration raises is `_Broken`."""
+    try:
+        yield
+    except (StoreError, optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
+        raise
+    except Exception as error:
+        raise _Broken(f"{type(error).__name__}: {error}") from error
 
 
 def progress_line(count: queue.Count) -> str:
@@ -189,22 +194,9 @@ def _varied(cell: Cell, point: Point, seed: int) -> Cell:
     return cell.varied(config, seed)
 
 
-def objective(record: Record, name: str) -> float:
-    """The number of this name among a record's results, or its timings. Errors: UsageError, with the nearest name."""
-    outcome = record["outcome"]
-    numbers = {k: v for part in ("results", "timed") for k, v in outcome[part].items() if isinstance(v, int | float)}
-    if name not in numbers:
-        raise UsageError(str(unknown("objective", name, numbers)))
-    return float(numbers[name])
-
-
 def _row(record: Record) -> dict[str, Any]:
     """What the study keeps of a cell: names, scalars, seconds."""
     outcome = record["outcome"]
     scalars = {k: v for k, v in outcome["results"].items() if isinstance(v, bool | int | float)}
     names = {name: record[name] for name in ("problem", "method", "sampler", "seed")}
     return {**names, "results": scalars, "seconds": outcome["timed"]["seconds"], "phases": outcome["timed"]["phases"]}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -18,11 +18,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-Progress = Callable[[float, str], None]
+Standing: TypeAlias = Callable[[], Mapping[str, float]]
 Scale = Literal["smoke", "default", "full"]
 
 
@@ -32,6 +32,20 @@ class StoreError(OSError):
 
 class UsageError(ValueError):
     """Options that contradict one another, or name what does not exist. One line, for people."""
+
+
+class Progress(Protocol):
+    """What a run says as it goes: the fraction done, a word, and at an evaluation what its results are by now.
+
+    `standing()` makes those, by the names of results, and is called only where someone may end the run by them: then an
+    exception passes through, and the cell is not stored. Seconds spent in here are not the run's.
+    """
+
+    def __call__(self, fraction: float, text: str = "", standing: Standing | None = None) -> None: ...
+
+
+def unheard(fraction: float, text: str = "", standing: Standing | None = None) -> None:
+    """A `Progress` that nobody listens to."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +181,13 @@ def run_cells(
     store: Store,
     watch: Callable[[Cell, float, str], None] | None = None,
     records: list[dict[str, Any]] | None = None,
+    judge: Callable[[float, Standing], None] | None = None,
 ) -> list[dict[str, Any]]:
     """The records of all cells in order, computing and storing those that are missing.
 
-    watch(cell, fraction, text) hears of progress; fraction 1 means stored. KeyboardInterrupt and errors of a cell pass
-    through, with everything finished before them on disk, and in `records` where an empty list is given.
+    watch(cell, fraction, text) hears of progress; fraction 1 means stored. judge(fraction, standing) hears of the
+    running cell's evaluations, and may end it by an exception. KeyboardInterrupt and errors of a cell pass through,
+    with everything finished before them on disk, and in `records` where an empty list is given.
     """
     seen: set[str] = set()
     for cell in cells:
@@ -185,7 +201,7 @@ def run_cells(
         record = store.load(cell)
         if record is None:
             tell(cell, 0.0, "")
-            record = store.save(cell, cell.run(_inside(tell, cell)))
+            record = store.save(cell, cell.run(_inside(tell, cell, judge)))
         tell(cell, 1.0, "")
         records.append(record)
     return records
@@ -197,10 +213,15 @@ def _slim(record: dict[str, Any], path: Path) -> dict[str, Any]:
     return {**record, "outcome": {**record["outcome"], "results": {**results, **lists}}}
 
 
-def _inside(tell: Callable[[Cell, float, str], None], cell: Cell) -> Progress:
-    # Only a stored cell is finished, so a running one stays below 1.
-    def progress(fraction: float, text: str = "") -> None:
-        tell(cell, min(max(fraction, 0.0), 0.999), text)
+def _inside(
+    tell: Callable[[Cell, float, str], None], cell: Cell, judge: Callable[[float, Standing], None] | None
+) -> Progress:
+    def progress(fraction: float, text: str = "", standing: Standing | None = None) -> None:
+        # Only a stored cell is finished, so a running one stays below 1.
+        fraction = min(max(fraction, 0.0), 0.999)
+        tell(cell, fraction, text)
+        if judge is not None and standing is not None:
+            judge(fraction, standing)
 
     return progress
 

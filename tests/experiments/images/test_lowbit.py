@@ -132,8 +132,10 @@ def test_controls_differ_from_the_hybrid_in_the_sampler_alone(outcomes):
 
 
 def test_the_same_cell_gives_the_same_results(outcomes):
-    again = lowbit.run(CONFIG, "hybrid", 0)
+    standings = []
+    again = lowbit.run(CONFIG, "hybrid", 0, lambda f, text, standing=None: standing and standings.append(standing()))
     assert again["results"] == outcomes["hybrid"]["results"]
+    assert len(standings) == CONFIG.features.networks and standings[-1].items() <= again["results"].items()
     assert again["timed"]["phases"]["compile"] == pytest.approx(outcomes["hybrid"]["timed"]["phases"]["compile"])
 
 

@@ -41,6 +41,26 @@ def test_a_run_repeats_bit_for_bit_and_its_phases_add_up(method: str) -> None:
     assert first["timed"]["phases"]["compile"] == second["timed"]["phases"]["compile"] > 0
 
 
+def test_standings_are_those_of_the_curve_and_change_nothing_but_may_end_the_run() -> None:
+    heard: list[tuple[float, float]] = []
+
+    def listening(fraction: float, text: str = "", standing: Any = None) -> None:
+        if standing is not None:
+            heard.append((fraction, standing()["final"]))
+
+    listened, alone = training.run(config(False), "adam", 3, listening), training.run(config(False), "adam", 3)
+    assert listened["results"] == alone["results"]
+    assert [value for _, value in heard] == [value for _, value in listened["timed"]["curve"][1:]] and len(heard) == 2
+    assert [fraction for fraction, _ in heard] == pytest.approx([0.55, 0.9])
+
+    def ending(fraction: float, text: str = "", standing: Any = None) -> None:
+        if standing is not None:
+            raise InterruptedError(f"at {fraction:.2f}")
+
+    with pytest.raises(InterruptedError, match=r"at 0\.55"):
+        training.run(config(False), "adam", 3, ending)
+
+
 def test_a_start_from_data_is_far_better_than_none_before_any_step() -> None:
     started = training.run(config(True), "adam-data-start", 0)["results"]["started"]
     plain = training.run(config(False), "adam", 0)["results"]["started"]

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_fields_have_dotted_names_and_their_values_types() -> None:
         (("toy.inner.steps=1",), {"objective": "finale"}, "unknown objective 'finale'; did you mean 'final'"),
         (("toy.inner.steps=1",), {"methods": ("hybrit",)}, "unknown method 'hybrit'"),
         (("toy.inner.steps=1",), {"seeds": 0}, "--seeds must be at least 1"),
+        (("toy.inner.steps=1",), {"pruner": "median"}, "--pruner median needs --search random or tpe: a grid must be"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
@@ -159,6 +161,23 @@ def test_a_search_ends_though_its_cells_raise(tmp_path: Path) -> None:
     fine, said, rows = swept(tmp_path, "toy.kind=plain,broken", search="random", trials=8)
     errors = len(re.findall("failed: ", said))
     assert not fine and errors and len(rows) % 4 == 0 and len(rows) // 4 < 8
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_bad_trials_are_pruned_inside_training(pruner: Any, tmp_path: Path) -> None:
+    """What is given up takes fewer steps, is stored nowhere, and counts as done; what is kept is stored."""
+    toy.STEPS.clear()
+    grid = ("toy.inner.rate=0.1..0.9", "toy.kind=trained")
+    options: dict[str, Any] = {"search": "random", "trials": 30, "seeds": 1, "methods": ("hybrid",)}
+    fine, said, rows = swept(tmp_path, *grid, pruner=pruner, **options)
+    pruned = int(re.findall(r"trials complete, (\d+) pruned", said)[-1])
+    steps = Counter(toy.STEPS)
+    kept = {float(row["toy.inner.rate"]) for row in rows}
+    assert fine and 0 < pruned < 30 and len(rows) == 30 - pruned == len(list((tmp_path / "toy/cells").glob("*.json")))
+    assert {rate for rate, count in steps.items() if count == 4} == kept
+    assert max(kept) == max(steps)
+    again = swept(tmp_path, *grid, pruner=pruner, **options)
+    assert again[2] == rows and Counter(toy.STEPS) == steps
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])

@@ -16,6 +16,7 @@ from experiments.sweeps.options import Sweep
 from qjax import samplers
 
 SECONDS = 0.0
+STEPS: list[float] = []  # rates of the cells of the kind "trained", once a step that they took
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ def outcome(toy: Toy, method: str, seed: int, progress: Any) -> dict[str, Any]:
     if toy.kind == "broken":
         raise RuntimeError("this one is broken")
     time.sleep(SECONDS)
+    if toy.kind == "trained":
+        for quarter in range(1, 5):
+            progress(quarter / 5, "", lambda: {"final": 100 * toy.inner.rate})
+            STEPS.append(toy.inner.rate)
     final = 100 * toy.inner.rate + toy.inner.steps + seed + (method == "hybrid")
     results = {"final": final, "length": samplers_length(toy.sampler), "list": [1, 2]}
     return {"results": results, "timed": {"seconds": 0.001, "phases": {"anneal": 0.001}, "curve": []}}
