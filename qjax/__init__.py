@@ -14,8 +14,9 @@ from qjax.formulate.minimiser import Minimum, minimiser
 from qjax.formulate.patches import conv_patches
 from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic, gauss_newton, hessian, layer_gram, least_squares, least_squares_stream
-from qjax.hybrid import Problem, Round, Trained, hybrid, outer_round
+from qjax.hybrid import hybrid, outer_round
 from qjax.ledger import Ledger
+from qjax.rounds import Problem, Round, Trained
 from qjax.samplers.samples import Samples
 
 __all__ = [

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -40,96 +40,15 @@ from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
 from qjax.losses import Loss
+from qjax.rounds import Problem, Round, Trained
 from qjax.samplers.samples import Samples
 
 Formulate: TypeAlias = Callable[..., tuple[Quadratic, Encoding]]  # formulate(params, radius[, state])
 SamplerCall: TypeAlias = Callable[..., Samples]  # sampler(key, qubo, num_reads=, initial_states=[, blocks=])
-Propose: TypeAlias = Callable[[jax.Array, "Problem", int], jax.Array]  # propose(key, problem, num_reads)
+Propose: TypeAlias = Callable[[jax.Array, Problem, int], jax.Array]  # propose(key, problem, num_reads)
 
 # Proposals draw from fold_in(key, _PROPOSAL). Read r draws from fold_in(key, r), and no run has that many reads.
 _PROPOSAL = 2**32 - 1
-
-
-class Problem(NamedTuple):
-    """What a round anneals.
-
-    quadratic  q, the model of the loss
-    encoding   p(x) = p0 + B x
-    qubo       E(x) = q(p(x)), of batch (C,) where q separates into C channels
-    penalised  qubo plus the penalties for the encoding's constraints, None where it has none
-    blocks     the encoding's, of one problem of a batch; None where problems share a group
-    """
-
-    quadratic: Quadratic
-    encoding: Encoding
-    qubo: Qubo
-    penalised: Qubo | None
-    blocks: Blocks | None
-
-    @property
-    def sampled_qubo(self) -> Qubo:
-        """The Qubo that a sampler is given that does not move blocks."""
-        return self.qubo if self.penalised is None else self.penalised
-
-
-class Round(NamedTuple):
-    """The result of one round, with k = num_candidates candidates (all reads, if they are fewer).
-
-    params         the best candidate, or, where it was not accepted, the parameters that the round began with; None in
-                   `Trained.rounds`, so that memory does not grow by a model a round
-    loss           () their true loss
-    loss_before    () the true loss of the parameters that the round began with
-    accepted       () whether the best candidate, that of lowest true loss, was accepted
-    bits           (k, n) int8: the candidates by energy, constraints repaired, states that repeat an earlier one last
-    energies       (k,) q of the candidates, without penalties
-    losses         (k,) their true losses, infinite where they are not finite
-    fidelity       () how well q predicts the order of the candidates: Spearman's rank correlation of energies and
-                   losses, in [-1, 1]; 0 for one candidate
-    ratio          () how well q predicts the gain of the best candidate: (loss_before - its loss) / (q_before - its q)
-    feasible       () the fraction of all reads that satisfied every constraint before repair
-    energies_read  (reads,) energies of all reads as sampled: with penalties if it was given them, summed over a batch
-    """
-
-    params: Any
-    loss: jax.Array
-    loss_before: jax.Array
-    accepted: jax.Array
-    bits: jax.Array
-    energies: jax.Array
-    losses: jax.Array
-    fidelity: jax.Array
-    ratio: jax.Array
-    feasible: jax.Array
-    energies_read: jax.Array
-
-    @property
-    def improved(self) -> jax.Array:
-        """(): whether the round lowered the true loss. Every finite loss counts as lower than NaN."""
-        return self.accepted & jnp.isfinite(self.loss) & ~(self.loss >= self.loss_before)
-
-    @property
-    def finite(self) -> jax.Array:
-        """(): whether all energies are finite. Where a model holds NaN, `hybrid` raises; a traced round cannot."""
-        return jnp.isfinite(self.energies_read).all() & jnp.isfinite(self.energies).all()
-
-
-class Trained(NamedTuple):
-    """The result of `hybrid`.
-
-    params    after the rounds and the descent
-    state     the model's state with them, None where it has none
-    rounds    one `Round` for each, without its params
-    radii     the radius of each round
-    descents  what `descend` returned, each time; all but the last with None for params, state and optimizer
-    ledger    the seconds by phase
-    """
-
-    params: Any
-    state: Any
-    rounds: tuple[Round, ...]
-    radii: tuple[float, ...]
-    descents: tuple[Any, ...]
-    ledger: Ledger
 
 
 def outer_round(

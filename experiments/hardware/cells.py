@@ -22,7 +22,8 @@ from experiments.harness.account import Account
 from experiments.harness.presentation.cells import Cell, Progress, Scale, unheard
 from qjax import Ledger, Qubo, Samples, samplers
 from qjax.annealers.noise import Noisy
-from qjax.hybrid import Problem, Round, Sample, formulated, picked
+from qjax.hybrid import Sample, formulated, picked
+from qjax.rounds import Problem, Round
 from qjax.samplers.qaoa import cost_of
 
 SmallProblem = SmallHead | SmallGlass

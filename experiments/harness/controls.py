@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from qjax import Qubo, Samples, samplers
 from qjax.formulate.minimiser import minimiser
-from qjax.hybrid import Problem
+from qjax.rounds import Problem
 
 # The sampler of each method, by its name in the registry or, for `given`, here.
 SAMPLERS = {"hybrid": "anneal", "random-bits": "random", "greedy": "greedy", "rounded": "given", "shuffled": "anneal"}

@@ -42,7 +42,8 @@ from qjax import (
 )
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.rounding import sequential
-from qjax.hybrid import Problem, Round, Sample, formulated, initial_states, picked
+from qjax.hybrid import Sample, formulated, initial_states, picked
+from qjax.rounds import Problem, Round
 
 CONTROLS = tuple(method for method in SAMPLERS if method != "hybrid")
 METHODS = (*SAMPLERS, "straight-through", "continuous")

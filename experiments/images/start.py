@@ -27,7 +27,8 @@ from experiments.images.patches import Filters
 from qjax import Ledger, Mask, Quadratic, Rounding, Samples, encode, least_squares, samplers
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.rounding import sequential
-from qjax.hybrid import Problem, Round, formulated, initial_states, picked
+from qjax.hybrid import formulated, initial_states, picked
+from qjax.rounds import Problem, Round
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from experiments.images import models
 from experiments.images.start import Stages, Start, compiled, mapped, start
 from qjax import Ledger
 from qjax.descend.refine import Compiled, Refine
-from qjax.hybrid import Round
+from qjax.rounds import Round
 
 CONTROLS = ("random-bits", "greedy", "rounded", "shuffled")
 METHODS = ("adam", "adam-data-start", "hybrid", *CONTROLS)

@@ -26,7 +26,8 @@ from experiments.landscapes.functions import Data, Landscape, Objective
 from qjax.descend.refine import Refine
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.quadratic import Quadratic
-from qjax.hybrid import Problem, Round, Sample, formulated, next_radius, picked
+from qjax.hybrid import Sample, formulated, next_radius, picked
+from qjax.rounds import Problem, Round
 from qjax.samplers.samples import Samples
 
 Params = dict[str, jax.Array]

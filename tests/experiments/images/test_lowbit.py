@@ -18,7 +18,7 @@ from experiments.images.lowbit import CONTROLS, METHODS, Formulation, LowBit
 from experiments.images.patch_features import PatchFeatures, features
 from experiments.images.straight_through import Schedule
 from qjax import samplers
-from qjax.hybrid import Round
+from qjax.rounds import Round
 
 pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
