@@ -11,7 +11,11 @@ _MOST_LISTED = 40
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """The error to raise: "unknown {kind} 'anneall'; did you mean 'anneal'? There are anneal, exact, ..."."""
     names = list(known)
-    nearest = get_close_matches(str(name), names, n=1, cutoff=0.0)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
     listed = ", ".join([*names[:_MOST_LISTED], *(["..."] if len(names) > _MOST_LISTED else [])])
-    return ValueError(f"unknown {kind} {name!r}{hint} There are {listed or 'none'}")
+    return ValueError(f"unknown {kind} {name!r}{hint(name, names)} There are {listed or 'none'}")
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """What follows a name that does not exist: "; did you mean 'anneal'?", or "." where there is none at all."""
+    nearest = get_close_matches(str(name), list(known), n=1, cutoff=0.0)
+    return f"; did you mean {nearest[0]!r}?" if nearest else "."

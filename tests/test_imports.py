@@ -71,6 +71,15 @@ ARROWS: dict[str, set[str]] = {
     },
     "experiments.sweeps": {"qjax", "experiments.harness"},
     "experiments.table1": {"qjax", "experiments.harness", "experiments.images", "experiments.landscapes"},
+    "experiments.commandline": {
+        "qjax",
+        "experiments.harness",
+        "experiments.bench",
+        "experiments.hardware",
+        "experiments.solvers",
+        "experiments.sweeps",
+        "experiments.table1",
+    },
     "experiments.__main__": {"qjax", "experiments"},
     "experiments.__init__": set(),
 }

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.__main__ import EXPERIMENTS
+from experiments.commandline.registry import EXPERIMENTS
 from experiments.solvers import peers
 from experiments.solvers.compare import Solvers
 from qjax import samplers

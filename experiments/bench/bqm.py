@@ -24,6 +24,9 @@ class BenchBqm:
     seed: int = 0
 
 
+SMOKE: dict[str, Any] = {"bits": 50, "repeats": 2}
+
+
 def bench_bqm(config: BenchBqm) -> dict[str, Any]:
     """{"config", "rows": [{"way", "seconds", "first"}], "exact", "target": {"seconds", "bound", "met"}}.
 

@@ -42,6 +42,9 @@ class BenchBuild:
     seed: int = 0
 
 
+SMOKE: dict[str, Any] = {"rows": 1000, "features": 32, "pyqubo_features": 8, "repeats": 2}
+
+
 def bench_build(config: BenchBuild) -> dict[str, Any]:
     """{"config", "rows": [{"method", "bits", "channels", "seconds", "ratio"}], "target": {"ratio", "bound", "met"}}.
 

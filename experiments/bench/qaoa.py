@@ -48,6 +48,12 @@ class BenchQaoa:
                 raise UsageError(f"{name} must be even and at least 4: 3-regular graphs, got {getattr(self, name)}")
 
 
+SMOKE: dict[str, Any] = {
+    **{"bits": 8, "layers": 2, "steps": 10, "repeats": 1, "weighted_bits": 8, "weighted_graphs": 1},
+    **{"weighted_layers": 3, "weighted_steps": 20, "guarantee_graphs": 0},
+}
+
+
 def bench_qaoa(config: BenchQaoa) -> dict[str, Any]:
     """{"config", "speed", "guarantees": [{"layers", "guarantee", "lowest", "graph"}], "weighted": [...], "targets"}."""
     speed = _speed(config)

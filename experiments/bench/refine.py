@@ -23,6 +23,7 @@ import optax
 from experiments.bench.networks import NETWORKS, Batch
 from experiments.harness.presentation.cells import UsageError
 from qjax.descend.refine import Refine
+from qjax.spelling import unknown
 
 BOUND = 0.95
 HOPELESS = 3.0  # a hand-written loop whose first step takes this many times the other's is not timed further
@@ -45,6 +46,9 @@ class BenchRefine:
     seed: int = 0
 
 
+SMOKE: dict[str, Any] = {"networks": ("mlp",), "num_images": 1000, "steps": 2, "repeats": 2}
+
+
 def bench_refine(config: BenchRefine) -> dict[str, Any]:
     """{"config", "rows": [{"network", "refine", "handwritten", "ratio", ...}], "target": {"ratio", "bound", "met"}}.
 
@@ -52,8 +56,9 @@ def bench_refine(config: BenchRefine) -> dict[str, Any]:
     counts, ratio the median of the repeats' ratios, compile the seconds refine took to compile, loop where refine's
     loop runs.
     """
-    if unknown := [name for name in config.networks if name not in NETWORKS]:
-        raise UsageError(f"unknown networks {', '.join(unknown)}; there are {', '.join(sorted(NETWORKS))}")
+    for name in config.networks:
+        if name not in NETWORKS:
+            raise UsageError(str(unknown("network", name, NETWORKS)))
     rows = [_row(config, name) for name in config.networks]
     ratio = min(row["ratio"] for row in rows)
     return {"config": asdict(config), "rows": rows, "target": {"ratio": ratio, "bound": BOUND, "met": ratio >= BOUND}}

@@ -36,15 +36,18 @@ import numpy as np
 from experiments.bench.finder import finder_costs
 from experiments.bench.implicit import convolutional_cost, implicit_cost, seconds
 from experiments.bench.levels import layer_errors
-from experiments.data.sources import DataUnavailable
+from experiments.data.sources import SOURCES
+from experiments.data.unavailable import DataUnavailable
 from experiments.harness.presentation import environment
+from experiments.harness.presentation.cells import UsageError
 from experiments.solvers import peers
 from experiments.solvers.compare import over_devices
 from experiments.solvers.instances.folder import read_folder
-from experiments.solvers.instances.problem import Instance, qubo_of
+from experiments.solvers.instances.problem import Instance, InstanceError, qubo_of
 from qjax import samplers
 from qjax.energy.couplings import Dense
 from qjax.energy.qubo import Qubo
+from qjax.spelling import unknown
 
 Measure: TypeAlias = Literal[
     "proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "levels", "compile"
@@ -109,14 +112,36 @@ class BenchSamplers:
     seed: int = 0
 
 
+SMOKE: dict[str, Any] = {
+    **{"reads": 8, "sweeps": 2, "peer_sweeps": 2, "dense_bits": 60, "dense_reads": 4, "steps": 25, "repeats": 1},
+    **{"batch_bits": 24, "problems": 4, "problem_reads": 2, "compiled": ("greedy",), "finder_bits": (20,)},
+    **{"implicit_widths": (4, 5), "implicit_batch": 4, "implicit_reads": 2, "implicit_steps": 25},
+    **{"convolution_widths": ((2, 3, 4),), "convolution_images": (2,), "convolution_reads": 2},
+    **{"convolution_steps": 25, "convolution_repeats": 1},
+    **{"level_data": "digits", "level_epochs": 1, "level_width": 8, "level_images": 50, "level_bits": (2,)},
+    **{"level_seconds": 0.05},
+}
+
+
 def bench_samplers(config: BenchSamplers) -> dict[str, Any]:
     """{"config", "rows": [{"measure", "name", "value", "unit", "bound", "met", "detail"}]}.
 
     bound: what is aimed at, at least (ratios of proposals and of the bifurcation step) or at most (all others); None
     where the peer is not installed, or nothing is aimed at.
     """
+    check_names(config)
     rows = [row for measure in config.measures for row in _MEASURES[measure](config)]
     return {"config": asdict(config) | {"instances": str(config.instances)}, "rows": rows}
+
+
+def check_names(config: BenchSamplers) -> None:
+    """Errors: UsageError for a sampler, a data set or a graph that there is not, with the nearest."""
+    graphs = [] if config.instances is None else [problem.name for problem in _instances(config.instances)]
+    given = (("sampler", config.compiled, samplers.names()), ("data set", (config.level_data,), SOURCES))
+    for kind, names, known in (*given, ("graph", config.graphs if graphs else (), graphs)):
+        for name in names:
+            if name not in known:
+                raise UsageError(str(unknown(kind, name, known)))
 
 
 def table(found: dict[str, Any]) -> str:
@@ -150,7 +175,14 @@ def _graphs(config: BenchSamplers) -> list[Instance]:
         # Max-Cut: minus the cut, sum over edges of 2 x_i x_j - x_i - x_j.
         linear = -(np.bincount(rows, minlength=n) + np.bincount(cols, minlength=n)).astype(float)
         return [Instance("random graph", "cut", qubo_of(n, 0.5 * linear, rows, cols, ones, 0.0, 2.0), -1)]
-    return [problem for problem in read_folder(config.instances) if problem.name in config.graphs]
+    return [problem for problem in _instances(config.instances) if problem.name in config.graphs]
+
+
+def _instances(folder: Path) -> list[Instance]:
+    try:
+        return read_folder(folder)
+    except InstanceError as error:
+        raise UsageError(str(error)) from None
 
 
 def _proposals(config: BenchSamplers) -> list[dict[str, Any]]:

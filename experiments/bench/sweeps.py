@@ -31,6 +31,9 @@ class BenchSweeps:
     """Of the three fields: their product is the number of trials."""
 
 
+SMOKE: dict[str, Any] = {"values": (2, 2, 1)}
+
+
 def bench_sweeps(config: BenchSweeps) -> dict[str, Any]:
     """{"config", "seconds": median of a trial, "worst", "trials", "bound", "met"}."""
     queue.quiet()

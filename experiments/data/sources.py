@@ -22,14 +22,11 @@ import numpy as np
 
 from experiments.data.decoding import SPLITS, first_format
 from experiments.data.prepare import data_dir
+from experiments.data.unavailable import DataUnavailable
 from experiments.harness.presentation.environment import cores
 from qjax.spelling import unknown
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-
-class DataUnavailable(RuntimeError):
-    """The data set is known but cannot be read here. One line, for people."""
 
 
 @dataclass(frozen=True)

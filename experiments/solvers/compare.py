@@ -30,6 +30,7 @@ from experiments.solvers.report import REFERENCE
 from experiments.solvers.ways import Answer, Entry, answered
 from qjax import Qubo, samplers
 from qjax.samplers.sharded import Sharded
+from qjax.spelling import unknown
 
 SMOKE = ("sk-24",)
 # A sparse instance has programs of its own, some 17 MB a sampler, which no other instance uses.
@@ -124,6 +125,10 @@ def chosen(config: Solvers) -> list[Instance]:
         problems += [generate(name) for name in config.generate]
     except (InstanceError, ValueError) as error:
         raise UsageError(str(error)) from None
+    names = [problem.name for problem in problems]
+    for name in config.only if problems else ():
+        if not any(known.startswith(name) for known in names):
+            raise UsageError(str(unknown("instance", name, names)))
     if config.only:
         problems = [problem for problem in problems if problem.name.startswith(config.only)]
     if not problems:

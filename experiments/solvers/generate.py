@@ -22,7 +22,12 @@ from experiments.solvers.graphs import regular
 from experiments.solvers.grouped import grouped
 from experiments.solvers.instances.problem import Instance, qubo_of
 from qjax.energy.qubo import Qubo
+from qjax.spelling import unknown
 
+EXAMPLES = (
+    *("sk-500", "regular3-1000", "lattice2-32", "lattice3-10", "wishart-100-0.6", "tile-32", "dense-fields-500"),
+    *("one-hot-19x6", "queen8_8-9", "myciel5-6"),
+)
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -39,9 +44,7 @@ def generate(name: str) -> Instance:
         "tile": tile,
     }
     if match is None or (match[1] + match[2] not in kinds and match[1] not in ("wishart", "dense-fields")):
-        known = ", ".join((*kinds, "dense-fields"))
-        more = "one-hot-19x6, queen8_8-9 (its colours), myciel5-6"
-        raise ValueError(f"unknown problem {name!r}: there are {known} and wishart, as in sk-500, and {more}")
+        raise unknown("problem", name, EXAMPLES)
     kind, size, seed = match[1] + match[2], int(match[3]), int(match[5] or 0)
     rng = np.random.default_rng([3, size, sum(map(ord, kind)), seed])
     planted: float | None

@@ -21,6 +21,7 @@ from experiments.solvers.peers import PACKAGES
 from qjax import samplers
 from qjax.energy.blocks import Blocks
 from qjax.interop import as_dimod
+from qjax.spelling import unknown
 
 WAYS = ("given", "found", "none")
 
@@ -34,13 +35,13 @@ class Entry:
 
     @staticmethod
     def of(name: str) -> Entry:
-        """Errors: UsageError for an unknown sampler or way, and for a way that the sampler does not have."""
+        """Errors: UsageError for an unknown sampler or way (names the nearest), and for one that does not fit."""
         base, plus, way = name.partition("+")
         known = (*samplers.names(), *PACKAGES)
         if base not in known:
-            raise UsageError(f"unknown sampler {base!r}; there are {', '.join(known)}")
+            raise UsageError(str(unknown("sampler", base, known)))
         if plus and way not in WAYS:
-            raise UsageError(f"unknown way {name!r}: a sampler is followed by +{', +'.join(WAYS)} or nothing")
+            raise UsageError(str(unknown("way", name, [f"{base}+{one}" for one in WAYS])))
         if plus and base in PACKAGES:
             raise UsageError(f"{name}: peers take the plain model")
         if way == "found" and not getattr(samplers.sampler_class(base), "adds_moves", False):

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import optuna
 from rich.console import Console
 
-from experiments.harness.presentation import environment
+from experiments.harness.presentation import environment, terminal
 from experiments.harness.presentation.cells import (
     Cell,
     Scale,
@@ -50,7 +51,7 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
     url = config.storage or f"sqlite:///{config.folder.resolve() / 'sweep.db'}"
     with queue.connected(url, config.heartbeat) as storage:
         study = queue.study_of(storage, config.study, plan, not config.minimise, config.pruner)
-        say = _sayer(console)
+        say = partial(terminal.say, console)
         try:
             if not config.status:
                 _work(config, study, storage, plan, cells, say)
@@ -66,12 +67,12 @@ def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, sa
     found, failed = results.rows(study, plan), failures(study, plan)
     if found:
         shown = [results.table(found, plan), results.effects(found, plan)]
-        written = results.write(found, config.folder)
+        paths = results.write(found, config.folder)
         with plain_errors(config.folder):
             write_atomic(config.folder / "summary.md", "\n".join(table.markdown() for table in shown))
         for table in shown:
             table.print(console)
-        say(f"written to {', '.join(map(str, written))}")
+        terminal.written(console, *paths)
     for task, error in failed.items():
         say(f"failed: {task}: {error}")
     return not failed
@@ -164,7 +165,3 @@ def _axes(config: Sweep, cells: Sequence[Cell]) -> tuple[Axis, ...]:
 
 def _fields(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(name for cell in cells for name in names(cell.config)))
-
-
-def _sayer(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False)

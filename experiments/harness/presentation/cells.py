@@ -30,6 +30,10 @@ class StoreError(OSError):
     """The results folder cannot be written: no space, no permission, not a folder. One line, for people."""
 
 
+class Failed(RuntimeError):
+    """The run came to its end, and something in it did not. One line, for people."""
+
+
 class UsageError(ValueError):
     """Options that contradict one another, or name what does not exist. One line, for people."""
 

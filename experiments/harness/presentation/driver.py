@@ -26,6 +26,8 @@ from experiments.harness.presentation.cells import (
 )
 from experiments.harness.presentation.progress import Watch
 from experiments.harness.presentation.tables import Table
+from experiments.harness.presentation.terminal import say, written
+from qjax.spelling import unknown
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,17 @@ class Report:
 def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = ()) -> list[Cell]:
     """The cells of the chosen problems and methods, seed by seed, so that an early stop leaves complete pairs.
 
-    Errors: UsageError for a name that no problem starts with, or for an unknown method.
+    Errors: UsageError for a name that no problem starts with, or for an unknown method, with the nearest.
     """
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     for name in only:
         if not any(problem.startswith(name) for problem in problems):
-            raise UsageError(f"no problem starts with {name!r}; there are {', '.join(problems)}")
+            raise UsageError(str(unknown("problem", name, problems)))
     wanted = {p for name in only for p in ([name] if name in problems else [p for p in problems if p.startswith(name)])}
     kept = [cell for cell in cells if not only or cell.problem in wanted]
     known = sorted({cell.method for cell in kept})
-    if unknown := sorted(set(methods) - set(known)):
-        raise UsageError(f"unknown method {unknown[0]!r}; there are {', '.join(known)}")
+    if missing := sorted(set(methods) - set(known)):
+        raise UsageError(str(unknown("method", missing[0], known)))
     kept = [cell for cell in kept if not methods or cell.method in methods]
     ranks = {problem: rank for rank, problem in enumerate(problems)}
     return sorted(kept, key=lambda cell: (ranks[cell.problem], cell.seed))
@@ -112,7 +114,7 @@ def run(
         finished = [*records, *(record for record in later if record is not None)]
         if finished:
             _finish(report(finished, env), folder)
-        _say(
+        say(
             console,
             f"{len(finished)} of {len(cells)} runs are finished and kept in {store.folder}; the same command resumes.",
         )
@@ -121,8 +123,9 @@ def run(
     _finish(made, folder)
     for table in made.tables:
         table.print(console)
-    for line in (*remarks, f"written to {folder}"):
-        _say(console, line)
+    for line in remarks:
+        say(console, line)
+    written(console, folder)
     return made.summary
 
 
@@ -131,10 +134,6 @@ def _finish(report: Report, folder: Path) -> None:
     with plain_errors(folder):
         write_atomic(folder / "summary.md", report.markdown)
         report.draw(folder)
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _write(folder: Path, name: str, content: Any) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
 from experiments.harness.presentation.cells import Cell
+from experiments.harness.presentation.terminal import animated
 
 
 class Watch:
@@ -34,7 +35,7 @@ class Watch:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = RichProgress(*columns, console=console, transient=True, disable=not animated(console))
         self.task = self.bar.add_task("", total=max(self.total, 1e-9), left="")
 
     def __call__(self, cell: Cell, fraction: float, text: str) -> None:

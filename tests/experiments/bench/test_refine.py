@@ -25,5 +25,5 @@ def test_rows_ratios_and_verdict() -> None:
 
 
 def test_unknown_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are"):
+    with pytest.raises(ValueError, match="did you mean"):
         bench_refine(BenchRefine(networks=("perceptron",)))
