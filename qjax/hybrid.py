@@ -40,7 +40,7 @@ from qjax.formulate.pullback import pull_back
 from qjax.formulate.quadratic import Quadratic
 from qjax.ledger import Ledger
 from qjax.losses import Loss
-from qjax.rounds import Problem, Round, Trained
+from qjax.rounds import Problem, Round, Trained, scalars
 from qjax.samplers.samples import Samples
 
 Formulate: TypeAlias = Callable[..., tuple[Quadratic, Encoding]]  # formulate(params, radius[, state])
@@ -135,21 +135,22 @@ def hybrid(
     compile_seconds: dict[Any, float] = {}  # by program: rounds of the same shapes share one
     for index in range(num_rounds):
         # The steps of `outer_round`, each booked.
-        round_key = jax.random.fold_in(key, index)
-        problem, ledger = ledger.run("formulate", formulated, _with_state(formulate, state), params, radius)
-        initial, ledger = ledger.run("formulate", initial_states, round_key, problem, num_reads, propose)
+        round_key, booked = jax.random.fold_in(key, index), Ledger()
+        problem, booked = booked.run("formulate", formulated, _with_state(formulate, state), params, radius)
+        initial, booked = booked.run("formulate", initial_states, round_key, problem, num_reads, propose)
         given = (round_key, *anneal.given(problem, initial))
         program, seconds = anneal.compiled(*given)
-        samples, ledger = ledger.sample(program, *given)
+        samples, booked = booked.sample(program, *given)
         if compile_loss and index == 0:
             candidate = problem.encoding.decode(jnp.zeros(problem.encoding.num_bits, jnp.int8))
             rest = () if state is None else (state,)
             loss, judge_seconds = losses.compiled(loss, (candidate, *rest), (params, *rest))
             compile_seconds |= judge_seconds
-        outcome, ledger = ledger.run(
+        outcome, booked = booked.run(
             "decode", picked, _with_state(loss, state), params, problem, samples, num_candidates, accept
         )
-        rounds.append(outcome._replace(params=None))
+        ledger = ledger + booked
+        rounds.append(outcome._replace(params=None, seconds=booked.phases))
         radii.append(radius)
         if seconds:
             compile_seconds[program] = seconds
@@ -265,6 +266,8 @@ def picked(
         ratio=(loss_before - found[best]) / jnp.where(predicted == 0, jnp.ones_like(predicted), predicted),
         feasible=problem.encoding.feasible(joined.bits).astype(joined.energies.dtype).mean(),
         energies_read=joined.energies,
+        info=scalars(samples.info),
+        seconds={},
     )
 
 

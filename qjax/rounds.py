@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
@@ -52,6 +54,8 @@ class Round(NamedTuple):
     ratio          () how well q predicts the gain of the best candidate: (loss_before - its loss) / (q_before - its q)
     feasible       () the fraction of all reads that satisfied every constraint before repair
     energies_read  (reads,) energies of all reads as sampled: with penalties if it was given them, summed over a batch
+    info           {name: ()} what the sampler says of its call in single numbers, as of `Samples.info`
+    seconds        {phase: s} of formulate, anneal and decode, as `hybrid` books them; {} from `outer_round`
     """
 
     params: Any
@@ -65,6 +69,8 @@ class Round(NamedTuple):
     ratio: jax.Array
     feasible: jax.Array
     energies_read: jax.Array
+    info: dict[str, Any]
+    seconds: dict[str, float]
 
     @property
     def improved(self) -> jax.Array:
@@ -75,6 +81,12 @@ class Round(NamedTuple):
     def finite(self) -> jax.Array:
         """(): whether all energies are finite. Where a model holds NaN, `hybrid` raises; a traced round cannot."""
         return jnp.isfinite(self.energies_read).all() & jnp.isfinite(self.energies).all()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON holds of the round: all of the above but params and bits, and `improved`, as numbers, true or
+        false, and lists of them; null for what is not finite. Floats are exact. It waits for the arrays."""
+        kept = {name: value for name, value in self._asdict().items() if name not in ("params", "bits")}
+        return {name: _plain(value) for name, value in (kept | {"improved": self.improved}).items()}
 
 
 class Trained(NamedTuple):
@@ -94,3 +106,19 @@ class Trained(NamedTuple):
     radii: tuple[float, ...]
     descents: tuple[Any, ...]
     ledger: Ledger
+
+
+def scalars(info: dict[str, Any]) -> dict[str, Any]:
+    """The single numbers of a sampler's info, traced ones too: no text, no tables, nothing by read, bit or problem."""
+    numbers = (bool, int, float, np.generic, np.ndarray, jax.Array)
+    return {name: value for name, value in info.items() if isinstance(value, numbers) and np.ndim(value) == 0}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool | int | float):
+        return value if math.isfinite(value) else None
+    return _plain(np.asarray(value).tolist())

@@ -123,7 +123,8 @@ def test_memory_does_not_grow_by_a_model_a_round(kind):
     assert [one.metrics["loss"].shape for one in trained.descents] == [(3,)] * 3
     assert {one.info["status"] for one in earlier} == {"finished"}
     assert isinstance(last, kind) and last.params is trained.params and len(jax.tree.leaves(last.optimizer)) > 2
-    assert not any(leaf.size == size and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained.rounds))
+    arrays = [leaf for leaf in jax.tree.leaves(trained.rounds) if isinstance(leaf, jax.Array)]
+    assert arrays and not any(leaf.size == size and leaf.dtype == jnp.float32 for leaf in arrays)
 
 
 def test_a_round_takes_the_state_as_it_is():

@@ -189,14 +189,15 @@ def run(
 def _results(qubo: Qubo, samples: Samples, outcome: Round) -> dict[str, Any]:
     least = float(samplers.get("exact")(jax.random.key(0), qubo, 1).best_energy)
     spread = float(cost_of(qubo).mean) - least
+    found = outcome.to_dict()
     gaps = 100 * (np.asarray(samples.energies, np.float64) - least) / spread
     results: dict[str, Any] = {
         # A thousandth of a percent of the spread is float32's noise, far below the gap of any other state here.
         "final": 100 * float((gaps < 1e-3).mean()),
         "best_gap": float(gaps.min()),  # type: ignore[call-overload, unused-ignore]
         "mean_gap": float(gaps.mean()),
-        "true_loss": float(outcome.loss),
-        "fidelity": float(outcome.fidelity),
+        "true_loss": found["loss"],
+        "fidelity": found["fidelity"],
     }
     info = samples.info
     if "chain_break_fraction" in info:

@@ -152,7 +152,7 @@ def run(config: LowBit, method: str, seed: int, progress: Progress = unheard) ->
             progress((index + 1) / len(found.networks), "", functools.partial(_means, outcomes))
     results: dict[str, Any] = dict(_means(outcomes))
     if energies[0] is not None:
-        results["sampled_energies"] = [float(energy) for energy in energies[0]]
+        results["sampled_energies"] = energies[0]
     ledger = account.close()
     timed = {"seconds": ledger.total, "curve": [[ledger.total, results["final"]]], "phases": ledger.phases}
     return {"results": results, "timed": timed}
@@ -187,13 +187,10 @@ def _trained(config: LowBit, method: str, key: jax.Array, network: NetworkFeatur
 
 
 def _numbers(outcome: Round) -> dict[str, Any]:
-    energies = np.asarray(outcome.energies_read)
-    return {
-        "fidelity": float(outcome.fidelity),
-        "ratio": float(outcome.ratio),
-        "best_energy": float(energies.min()),
-        "sampled_energies": energies,
-    }
+    found = outcome.to_dict()
+    energies = found["energies_read"]
+    named = {name: found[name] for name in ("fidelity", "ratio")}
+    return named | {"best_energy": min(energies), "sampled_energies": energies}
 
 
 @dataclass(frozen=True)

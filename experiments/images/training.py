@@ -221,12 +221,12 @@ def run(config: Images, method: str, seed: int, progress: Progress = unheard) ->
         "steps": refined.step,
         "training_loss": float(np.mean(refined.metrics["loss"][-every:])),
     }
-    for name, outcome in rounds.items():
-        results[f"{name}_fidelity"] = float(outcome.fidelity)
-        results[f"{name}_feasible"] = float(outcome.feasible)
-        results[f"{name}_energy"] = float(outcome.energies[0])
-    if "filters" in rounds:
-        results["sampled_energies"] = [float(energy) for energy in rounds["filters"].energies_read]
+    found = {name: outcome.to_dict() for name, outcome in rounds.items()}
+    for name, outcome in found.items():
+        results |= {f"{name}_{what}": outcome[what] for what in ("fidelity", "feasible")}
+        results[f"{name}_energy"] = outcome["energies"][0]
+    if "filters" in found:
+        results["sampled_energies"] = found["filters"]["energies_read"]
     return {"results": results, "timed": {"seconds": ledger.total, "curve": curve, "phases": ledger.phases}}
 
 

@@ -185,11 +185,9 @@ def _round(
 
 
 def _finish(hybrid: Hybrid, problem: Landscape, outcome: Round, account: Account) -> jax.Array:
-    account.notes |= {
-        "fidelity": float(outcome.fidelity),
-        "feasible": float(outcome.feasible),
-        "sampled_energies": [float(energy) for energy in outcome.energies_read[:1024]],
-    }
+    found = outcome.to_dict()
+    account.notes |= {name: found[name] for name in ("fidelity", "feasible")}
+    account.notes["sampled_energies"] = found["energies_read"][:1024]
     return _descended(hybrid, problem, outcome.params, account)
 
 

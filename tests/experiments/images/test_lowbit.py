@@ -149,7 +149,16 @@ def test_no_round_is_kept_longer_than_the_next_one_needs_it(monkeypatch):
         kernel = params["kernel"] + 1.0
         rounds.append(weakref.ref(kernel))
         nothing = jnp.zeros(())
-        return Round({"kernel": kernel}, *[nothing] * 9, energies_read=jnp.zeros(2))
+        return Round(
+            {"kernel": kernel},
+            nothing,
+            nothing,
+            nothing > 0,
+            *[nothing] * 6,
+            energies_read=jnp.zeros(2),
+            info={},
+            seconds={},
+        )
 
     monkeypatch.setattr(lowbit, "_round", begun)
     monkeypatch.setattr(straight_through, "continuous", lambda *args: {"kernel": jnp.zeros(3)})
