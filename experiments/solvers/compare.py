@@ -82,6 +82,13 @@ class Solvers:
             if not getattr(self, name) > 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
 
+    def sized(self) -> "Solvers":
+        """What --smoke makes of the options."""
+        if not self.smoke:
+            return self
+        names = "auto,anneal,dwave-sa" if self.samplers == Solvers.samplers else self.samplers
+        return replace(self, generate=self.generate or SMOKE, seconds=0.2, repeats=2, samplers=names)
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name.strip() for name in self.samplers.split(",") if name.strip()))
@@ -89,9 +96,7 @@ class Solvers:
 
 def run(config: Solvers, console: Console) -> dict[str, Any]:
     """Computes the missing cells, writes summary.json, summary.md and the figures; returns the summary."""
-    if config.smoke:
-        names = "auto,anneal,dwave-sa" if config.samplers == Solvers.samplers else config.samplers
-        config = replace(config, generate=config.generate or SMOKE, seconds=0.2, repeats=2, samplers=names)
+    config = config.sized()
     problems = chosen(config)
     cells = cells_of(config, problems, available(config.names, console))
     return driver.run(
@@ -150,6 +155,12 @@ def available(names: Sequence[str], console: Console) -> list[str]:
     return kept
 
 
+def all_cells(config: Solvers, console: Console) -> list[Cell]:
+    """Every run of these options. Errors: UsageError."""
+    config = config.sized()
+    return cells_of(config, chosen(config), available(config.names, console))
+
+
 def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]) -> list[Cell]:
     """Repeat by repeat, samplers side by side, so that an early stop leaves complete comparisons.
 
@@ -157,39 +168,75 @@ def cells_of(config: Solvers, problems: Sequence[Instance], names: Sequence[str]
     """
     cells = []
     for problem in problems:
-        digest = _digest(problem)
         taken = [name for name in names if Entry.of(name).takes(problem)]
         plan = [(name, seed, config.seconds) for seed in range(config.repeats) for name in taken]
         if problem.best_known is None and config.reference_seconds > 0:
             plan.append((REFERENCE, 0, config.reference_seconds))
         for name, seed, seconds in plan:
-            reads = peers.READS.get(name, config.peer_reads) if name in peers.PACKAGES else config.reads
-            options = {"instance": digest, "seconds": seconds, "reads": reads, "num_sweeps": config.num_sweeps}
-            body = partial(solve, problem, name, seed, seconds, reads, config.num_sweeps)
-            cells.append(Cell(problem.name, name, seed, options, body, name, cost=seconds + 3, data=problem.name))
+            fixed = name if name in (*peers.PACKAGES, REFERENCE) else ""
+            cells.append(_cell(problem, _digest(problem), fixed, options(config, name, seconds), seed))
     if not cells:
         raise UsageError("none of the problems has blocks that could be given")
     return cells
 
 
-def solve(
-    problem: Instance, name: str, seed: int, seconds: float, reads: int, num_sweeps: int, progress: Progress
-) -> dict[str, Any]:
-    """One cell: {"results", "timed"}, its curve the objective's negative energy by the second.
+def options(config: Solvers, name: str, seconds: float) -> dict[str, Any]:
+    """What decides the numbers of a run beside the problem and the seed: seconds, reads, and of ours the sampler, whose
+    length is the ladder's first rung, and the way it is given groups."""
+    if name in peers.PACKAGES:
+        reads = peers.READS.get(name, config.peer_reads)
+        return {"seconds": seconds, "reads": reads, "num_sweeps": config.num_sweeps}
+    entry = Entry.of("auto" if name == REFERENCE else name)
+    sampler = samplers.get(entry.sampler, length=config.num_sweeps)
+    return {"seconds": seconds, "reads": config.reads, "sampler": sampler, "way": entry.way}
+
+
+def _cell(problem: Instance, digest: str, fixed: str, given: dict[str, Any], seed: int) -> Cell:
+    """fixed: the method's name where the sampler does not say it.
+
+    Errors: UsageError for options that cannot be, or a way that this sampler or problem does not have.
+    """
+    for name in given.keys() - {"sampler", "way"}:
+        if not given[name] > 0:
+            raise UsageError(f"{name} must be positive, got {given[name]}")
+    method = fixed or Entry.named(given["sampler"], given["way"])
+    if not fixed and not Entry.of(method).takes(problem):
+        raise UsageError(f"{method}: {problem.name} has no blocks that could be given")
+
+    def varied(config: dict[str, Any], seed: int) -> Cell:
+        changed = {**config}
+        if changed.pop("instance") != digest:
+            raise UsageError("instance: problems are chosen by --only")
+        return _cell(problem, digest, fixed, changed, seed)
+
+    return Cell(
+        problem=problem.name,
+        method=method,
+        seed=seed,
+        config={"instance": digest, **given},
+        run=partial(solve, problem, method, given, seed),
+        sampler=method,
+        cost=given["seconds"] + 3,
+        data=problem.name,
+        varied=varied,
+    )
+
+
+def solve(problem: Instance, name: str, given: dict[str, Any], seed: int, progress: Progress) -> dict[str, Any]:
+    """One cell: {"results", "timed"}, its curve the objective's negative energy by the second. given: as `options`.
 
     Errors: ValueError where a peer's energies are not those of the Qubo.
     """
     progress(0.0, "compiling")
     key = jax.random.fold_in(jax.random.key(_KEY), seed)
+    seconds, reads = given["seconds"], given["reads"]
     if name in peers.PACKAGES:
-        with peers.peer(name, problem.qubo, environment.cores(), num_sweeps) as host:
+        with peers.peer(name, problem.qubo, environment.cores(), given["num_sweeps"]) as host:
             samples = samplers.within(host, seconds)(key, problem.qubo, reads)
         answer = Answer.of(samples)
     else:
         forget_programs(problem.qubo)
-        entry = Entry.of("auto" if name == REFERENCE else name)
-        sampler = over_devices(samplers.get(entry.sampler, length=num_sweeps), reads)
-        answer = answered(sampler, entry.way, problem, seconds, key, reads)
+        answer = answered(over_devices(given["sampler"], reads), given["way"], problem, seconds, key, reads)
     info = answer.info
     energy = float(problem.qubo.energies(answer.bits))
     if not np.isclose(energy, answer.energy, rtol=1e-4, atol=1e-3):

@@ -48,6 +48,14 @@ class Entry:
             raise UsageError(f"{name}: {base} does not move groups that are found")
         return Entry(base, way)
 
+    @staticmethod
+    def named(sampler: Any, way: str) -> str:
+        """The name that `of` takes for a registered sampler, whatever its hyperparameters. Errors: as of `of`."""
+        base = next(name for name in samplers.names() if samplers.sampler_class(name) is type(sampler))
+        name = f"{base}+{way}" if way else base
+        Entry.of(name)
+        return name
+
     def takes(self, problem: Instance) -> bool:
         """Whether it can be run on a problem: blocks can be given where there are some."""
         return self.way != "given" or problem.blocks is not None

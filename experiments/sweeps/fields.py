@@ -42,7 +42,7 @@ def changed(config: Any, name: str, value: Any) -> Any:
     value_of(config, name)
     try:
         return _changed(config, name.split("."), value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{name}={value!r}: {error}") from None
 
 
@@ -108,4 +108,4 @@ def _changed(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _is_sampler(value: Any) -> bool:
-    return isinstance(value, samplers.Sampler)
+    return dataclasses.is_dataclass(value) and hasattr(value, "is_host")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as cli
+from experiments.harness.presentation.cells import UsageError, unheard
 from experiments.solvers import compare, peers, report
 from experiments.solvers.generate import generate
 from experiments.solvers.instances.assignment import tour
@@ -118,7 +119,7 @@ def test_an_assignment_is_solved_and_counted_as_one() -> None:
     """Four cities: the best of three tours, found by enumeration, and a run whose best state is no assignment."""
     distances = np.array([[0, 5, 9, 4], [5, 0, 3, 8], [9, 3, 0, 7], [4, 8, 7, 0]])
     problem = tour("t", distances, 19.0)
-    outcome = compare.solve(problem, "exact", 0, 0.1, 4, 10, lambda fraction, text: None)
+    outcome = compare.solve(problem, "exact", options("exact", 4, 10), 0, unheard)
     assert outcome["results"]["objective"] == 19.0 and outcome["results"]["feasible"] is True
     runs = [{**record("exact", seed, [[1.0, -19.0]]), "problem": "t"} for seed in range(2)]
     for run, feasible in zip(runs, (True, False), strict=True):
@@ -148,7 +149,7 @@ def test_a_run_says_how_it_had_the_groups(name: str, way: str, groups: str) -> N
     if name == "auto+found":
         pytest.importorskip("dimod")
     problem = generate("one-hot-6x3-P300")
-    outcome = compare.solve(problem, name, 0, 0.1, 8, 20, lambda fraction, text: None)
+    outcome = compare.solve(problem, name, options(name, 8, 20), 0, unheard)
     results = outcome["results"]
     assert (results["blocks"], results["groups"]) == (way, groups)
     # 3^6 states inside the groups, and penalties that no state outside is worth.
@@ -177,6 +178,10 @@ def test_blocks_are_given_where_there_are_some() -> None:
     ]
 
 
+def options(name: str, reads: int, num_sweeps: int) -> dict[str, Any]:
+    return compare.options(compare.Solvers(reads=reads, num_sweeps=num_sweeps), name, 0.1)
+
+
 class Passes(list):
     """A list that counts how often it is gone through."""
 
@@ -185,6 +190,30 @@ class Passes(list):
     def __iter__(self):
         self.passes += 1
         return super().__iter__()
+
+
+def test_cells_are_varied_by_the_names_of_their_options() -> None:
+    """The method's name follows the sampler; a peer keeps its own."""
+    config = compare.Solvers(samplers="anneal,dwave-sa", repeats=1, reference_seconds=9.0)
+    ours, peer, reference = compare.cells_of(config, [generate("one-hot-3x2")], config.names)
+    assert reference.method == report.REFERENCE and reference.config["seconds"] == 9.0
+    assert ours.varied and peer.varied and reference.varied
+    tabu = ours.varied({**ours.config, "sampler": samplers.get("tabu", num_sweeps=7), "way": "given"}, 3)
+    assert (tabu.method, tabu.sampler, tabu.seed) == ("tabu+given", "tabu+given", 3)
+    longer = peer.varied({**peer.config, "num_sweeps": 7, "seconds": 20.0}, 1)
+    assert longer.method == "dwave-sa" and longer.cost > peer.cost and longer.digest() != peer.digest()
+    assert reference.varied(reference.config, 0).key() == reference.key()
+    for change, message in (
+        ({"instance": "another"}, "problems are chosen by --only"),
+        ({"seconds": 0.0}, "seconds must be positive"),
+        ({"way": "gven"}, "unknown way"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ours.varied({**ours.config, **change}, 0)
+    (plain,) = compare.cells_of(compare.Solvers(samplers="anneal", repeats=1), [generate("sk-5")], ["anneal"])
+    assert plain.varied
+    with pytest.raises(UsageError, match="no blocks that could be given"):
+        plain.varied({**plain.config, "way": "given"}, 0)
 
 
 def test_the_summary_goes_through_its_records_once() -> None:
