@@ -1,6 +1,6 @@
 """`python -m experiments sweep EXPERIMENT --grid field=a,b,c ...`: the options, the study, the workers, the tables.
 
-OUT/sweeps/NAME/    sweep.db (where no other storage is given), results.csv, results.parquet, summary.md
+OUT/sweeps/NAME/    sweep.db (where no other storage is given), results.csv, results.parquet, sweep.json, summary.md
 OUT/EXPERIMENT/     the experiment's own cells: one that is stored is not computed again, whoever asked for it
 """
 
@@ -68,6 +68,7 @@ def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, sa
     if found:
         shown = [results.table(found, plan), results.effects(found, plan)]
         paths = results.write(found, config.folder)
+        results.write_plan(plan, config.minimise, config.folder)
         with plain_errors(config.folder):
             write_atomic(config.folder / "summary.md", "\n".join(table.markdown() for table in shown))
         for table in shown:

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from experiments.harness.presentation import environment
 from experiments.harness.presentation.cells import plain_errors, write_atomic
 from experiments.harness.presentation.intervals import mean_interval
 from experiments.harness.presentation.tables import Table
@@ -51,6 +53,14 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
             table = {name: pyarrow.array([row.get(name) for row in found]) for name in columns}
             parquet.write_table(pyarrow.table(table), made[-1])
     return made
+
+
+def write_plan(plan: Plan, minimise: bool, folder: Path) -> None:
+    """sweep.json: what was asked, and where and how it was run, which results.csv does not say. Errors: StoreError."""
+    asked = {**json.loads(plan.text()), "direction": "minimize" if minimise else "maximize"}
+    content = {"plan": asked, "environment": environment.environment()}
+    with plain_errors(folder):
+        write_atomic(folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
 
 def table(found: Sequence[Row], plan: Plan) -> Table:

@@ -87,14 +87,19 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
 
 def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(seconds, low, median, high) of several curves on the seconds that all of them cover."""
-    start = max(line[0][0] for line in lines)
-    end = min(line[-1][0] for line in lines)
-    seconds = np.linspace(start, max(start, end), 200)
-    columns = [np.asarray(line, dtype=np.float64).T for line in lines]
-    values = np.stack([np.interp(seconds, column[0], column[1]) for column in columns])
+    seconds, values = resampled(lines)
     ends = (25.0, 75.0) if len(lines) >= INTERVALS_FROM else (0.0, 100.0)
     low, high = np.percentile(values, ends, axis=0)
     return seconds, low, np.median(values, axis=0), high
+
+
+def resampled(lines: Sequence[Sequence[Sequence[float]]], count: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """(seconds (count,), values (lines, count)) of several curves on the seconds that all of them cover."""
+    start = max(line[0][0] for line in lines)
+    end = min(line[-1][0] for line in lines)
+    seconds = np.linspace(start, max(start, end), count)
+    columns = [np.asarray(line, dtype=np.float64).T for line in lines]
+    return seconds, np.stack([np.interp(seconds, column[0], column[1]) for column in columns])
 
 
 def phases(records: Sequence[Record], path: Path) -> Path | None:
@@ -143,11 +148,7 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
         values = {
             r["method"]: np.asarray(r["outcome"]["results"]["sampled_energies"]) for r in chosen if r["seed"] == seed
         }
-        pooled = np.concatenate(list(values.values()))
-        # Reads that differ by rounding alone are one bar, not forty on an axis of noise.
-        blur = 1e-5 * max(float(np.abs(pooled).max()), 1e-30)
-        low, high = pooled.min(), pooled.max()
-        bins = np.linspace(low - blur, max(high, low + blur) + blur, 41)
+        bins = energy_bins(list(values.values()))
         for method, found in values.items():
             share = np.full(found.shape, 100.0 / found.size)
             label = f"{method} (lowest {found.min():.4g})"
@@ -161,6 +162,15 @@ def energies(records: Sequence[Record], styles: Mapping[str, Style], path: Path)
         axis.set_title(f"{_heading(chosen[0])}, seed {seed}", fontsize=9)
         axis.legend(frameon=False, fontsize=8)
     return save(figure, path)
+
+
+def energy_bins(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The edges of 40 bins over all these energies."""
+    pooled = np.concatenate(values)
+    # Reads that differ by rounding alone are one bar, not forty on an axis of noise.
+    blur = 1e-5 * max(float(np.abs(pooled).max()), 1e-30)
+    low, high = pooled.min(), pooled.max()
+    return np.linspace(low - blur, max(high, low + blur) + blur, 41)
 
 
 def success(records: Sequence[Record], path: Path) -> Path | None:
