@@ -24,6 +24,8 @@ OPTIONAL = (
     "rich",
     "optuna",
     "sqlalchemy",
+    "jinja2",
+    "vl_convert",
     "qiskit",
     "qiskit_aer",
     "qiskit_ibm_runtime",
@@ -70,6 +72,7 @@ ARROWS: dict[str, set[str]] = {
         "experiments.sweeps",
     },
     "experiments.sweeps": {"qjax", "experiments.harness"},
+    "experiments.report": {"experiments.harness", "experiments.sweeps"},
     "experiments.table1": {"qjax", "experiments.harness", "experiments.images", "experiments.landscapes"},
     "experiments.commandline": {
         "qjax",

@@ -67,6 +67,17 @@ def _sweep() -> Command:
     return Command(Sweep, run)
 
 
+def _report() -> Command:
+    from experiments.report.options import Report
+
+    def run(config: Report, console: Console) -> None:
+        from experiments.report import command  # Jinja2 and the plotting library, which the options do not need
+
+        command.run(config, console)
+
+    return Command(Report, run)
+
+
 def _bench_build() -> Command:
     from experiments.bench.build import SMOKE, BenchBuild, bench_build, table
 
@@ -158,6 +169,13 @@ EXPERIMENTS: dict[str, Experiment] = {
             "its cells': a minute to a night",
             "hardware --smoke --methods anneal --grid settings.num_sweeps=10,100",
             _sweep,
+        ),
+        Experiment(
+            "report",
+            "how did finished runs come out, as one page; with --against, what changed? (docs/report.md)",
+            "seconds: it reads what is stored",
+            "results/table1 --against other/table1 --out report.html",
+            _report,
         ),
         Experiment(
             "bench-build",

@@ -1,6 +1,7 @@
 """Figures of a finished experiment, as png files: curves, phases, sampled energies, success over a grid.
 
-Colours are Okabe and Ito's (2008), told apart by readers with any colour vision; methods keep theirs in every figure.
+Colours are Okabe and Ito's (2008), told apart by readers with any colour vision, and two of Tol's (2021) after them;
+methods keep theirs in every figure.
 Matplotlib is imported inside the functions: nothing else here needs it.
 """
 
@@ -15,7 +16,7 @@ from experiments.harness.presentation.intervals import INTERVALS_FROM
 Record = Mapping[str, Any]
 Style = tuple[str, str]
 
-COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#999933", "#AA3377")
 FIXED = {"hybrid": "#D55E00", "adam": "#0072B2", "multi-adam": "#0072B2"}
 LINES = ("-", "--", ":")
 MARKERS = dict(zip(LINES, ("o", "s", "^"), strict=True))
@@ -85,9 +86,11 @@ def curves(records: Sequence[Record], styles: Mapping[str, Style], path: Path) -
     return save(figure, path)
 
 
-def band(lines: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def band(
+    lines: Sequence[Sequence[Sequence[float]]], count: int = 200
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(seconds, low, median, high) of several curves on the seconds that all of them cover."""
-    seconds, values = resampled(lines)
+    seconds, values = resampled(lines, count)
     ends = (25.0, 75.0) if len(lines) >= INTERVALS_FROM else (0.0, 100.0)
     low, high = np.percentile(values, ends, axis=0)
     return seconds, low, np.median(values, axis=0), high

@@ -1,0 +1,100 @@
+"""The part of the page that has two runs side by side."""
+
+from collections.abc import Sequence
+
+from experiments.harness.presentation.tables import Table
+from experiments.report.against import Change, Fact, Name, Sides, sides_of_runs, sides_of_sweeps
+from experiments.report.collect import Run, Swept
+from experiments.report.parts import Answer, Kind, Part, Section, counted, difference, number
+from experiments.report.run_part import targets
+
+MOST_ANSWERS = 12
+
+
+def part(before: Run | Swept, after: Run | Swept) -> Part | None:
+    """What changed between two runs of one kind; None for two kinds."""
+    if isinstance(before, Run) and isinstance(after, Run):
+        sides, judged = sides_of_runs(before, after), _targets(before, after)
+    elif isinstance(before, Swept) and isinstance(after, Swept):
+        sides, judged = sides_of_sweeps(before, after), []
+    else:
+        return None
+    known = [change for change in sides.changes if change.difference.is_known and change.quantity != "seconds"]
+    known.sort(key=lambda change: -abs(change.difference.mean))
+    answers = [*judged, *(_answer(change) for change in known[:MOST_ANSWERS])]
+    sections = [
+        Section("What changed", [_changes(sides)], _NOTE),
+        Section("Rows that only one has", _missing(sides), ""),
+        Section("What else is not the same", _facts(sides.facts), "Environment, options, configurations.", folded=True),
+    ]
+    return Part(
+        f"{after.name} against {before.name}" if after.name != before.name else f"{after.name}, before and after",
+        f"What changed from {before.folder} to {after.folder}?",
+        _outcome(sides, len(known)),
+        answers,
+        sections=[section for section in sections if section.blocks],
+    )
+
+
+_NOTE = (
+    "After minus before. Paired: by seed, where both have the same; unpaired: Welch's interval; seconds are never paired, "
+    "because a seed does not decide them, and those of two machines or loads differ for reasons that no interval knows."
+)
+
+
+def _outcome(sides: Sides, known: int) -> str:
+    finals = [change for change in sides.changes if change.quantity != "seconds"]
+    same = sum(change.difference.verdict == "the same" for change in finals)
+    said = f"Of {counted(len(finals), 'row')} that both have, {same} are the same, {known} changed beyond noise, "
+    return f"{said}{len(finals) - same - known} changed without such a claim; {len(sides.gone)} are gone, {len(sides.new)} new."
+
+
+def _targets(before: Run, after: Run) -> list[Answer]:
+    """Targets whose verdict changed."""
+    old = {answer.text: answer for answer in targets(before.summary)}
+    found = []
+    for new in targets(after.summary):
+        earlier = old.get(new.text)
+        if earlier is not None and earlier.kind != new.kind:
+            words = {"open": "no verdict"}
+            was, now = (words.get(kind, kind) for kind in (earlier.kind, new.kind))
+            found.append(Answer(new.kind, f"{new.text}: {was}, now {now}", f"{earlier.value} → {new.value}"))
+    return found
+
+
+def _answer(change: Change) -> Answer:
+    kind: Kind = "plain"
+    text = f"{' '.join(change.row)}: {change.quantity} {number(change.before)} → {number(change.after)}"
+    return Answer(kind, text, f"{difference(change.difference)}, {counted(change.difference.seeds, 'seed')}")
+
+
+def _changes(sides: Sides) -> Table:
+    header = (*sides.header, "quantity", "before", "after", "change", "seeds", "how", "verdict")
+    lines = tuple(
+        (
+            *change.row,
+            change.quantity,
+            number(change.before),
+            number(change.after),
+            difference(change.difference),
+            str(change.difference.seeds),
+            "paired" if change.difference.paired else "unpaired",
+            change.difference.verdict,
+        )
+        for change in sides.changes
+    )
+    return Table("Changes", header, lines)
+
+
+def _missing(sides: Sides) -> list[Table]:
+    named = (("only before", sides.gone), ("only after", sides.new))
+    return [Table(title, sides.header, _names(rows)) for title, rows in named if rows]
+
+
+def _names(rows: Sequence[Name]) -> tuple[Name, ...]:
+    return tuple(rows)
+
+
+def _facts(facts: Sequence[Fact]) -> list[Table]:
+    lines = tuple((fact.where, fact.name, fact.before, fact.after) for fact in facts)
+    return [Table("Differs", ("of", "name", "before", "after"), lines)] if lines else []

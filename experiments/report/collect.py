@@ -1,0 +1,194 @@
+"""Folders of finished results, and what is stored in them."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.presentation.cells import Cell, StoreError, UsageError
+
+Row = dict[str, Any]
+AGAIN = "written by another version, or by hand: run its command again"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment made of cells: its summary, and the records of the cells that the summary is about."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        return self.summary["environment"]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep: its plan, and one row per cell."""
+
+    folder: Path
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    rows: Sequence[Row] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"sweeps/{self.folder.name}"
+
+    @property
+    def axes(self) -> list[str]:
+        return [name for name, _, _ in self.plan["axes"]]
+
+    @property
+    def objective(self) -> str:
+        return str(self.plan["objective"])
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the objective is better, else -1."""
+        return 1 if self.plan["direction"] == "maximize" else -1
+
+
+def collected(paths: Sequence[Path], say: Callable[[str], None]) -> list[Run | Swept]:
+    """All finished results in these folders and directly below them; what is left out is said, one line each.
+
+    Errors: UsageError for a folder without results, StoreError for results that cannot be read.
+    """
+    found: dict[Path, Run | Swept] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"{path} is not a folder: give one of finished results, as results/table1")
+        if _is_run(path) or _is_sweep(path):
+            found[path.resolve()] = _read(path)
+            continue
+        below = [inner for inner in _below(path) if _is_run(inner) or _is_sweep(inner)]
+        before = len(found)
+        for inner in below:
+            try:
+                found[inner.resolve()] = _read(inner)
+            except UsageError as error:
+                say(f"left out: {error}")
+        if len(found) == before:
+            raise UsageError(f"no finished results of table1, hardware or a sweep in {path}")
+    return list(found.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent in (folder, folder / "sweeps"):
+        if parent.is_dir():
+            yield from sorted(inner for inner in parent.iterdir() if inner.is_dir())
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").exists() and (folder / "cells").is_dir()
+
+
+def _is_sweep(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("results.csv", "sweep.json", "sweep.db"))
+
+
+def _read(folder: Path) -> Run | Swept:
+    return _read_run(folder) if _is_run(folder) else _read_sweep(folder)
+
+
+def _read_run(folder: Path) -> Run:
+    if not (folder / "summary.json").exists():
+        raise UsageError(f"{folder} has no summary.json: nothing of it is finished; its command goes on with it")
+    summary, config = _json(folder / "summary.json"), _json(folder / "config.json")
+    if isinstance(summary, dict) and "against_peers" in summary:
+        raise UsageError(f"{folder} is about peers at equal wall-clock: its summary.md has the tables")
+    _need(folder / "summary.json", summary, "environment", "rows", "comparisons", "results_digest")
+    _need(folder / "config.json", config, "options", "cells")
+    for row in summary["rows"]:
+        _need(folder / "summary.json", row, "problem", "method", "sampler", "seeds", "results", "timed", within="rows")
+        _need(folder / "summary.json", row["timed"], "seconds", "phases", "seconds_to_target", within="rows/timed")
+        _need(folder / "summary.json", row["results"], "final", within="rows/results")
+    for one in summary["comparisons"]:
+        names = ("problem", "method", "baseline", "time_ratio", "gain", "final_gain", "annealer_gain", "targets")
+        _need(folder / "summary.json", one, *names, within="comparisons")
+    rows = {(row["problem"], row["method"]) for row in summary["rows"]}
+    records = []
+    for identity in config["cells"]:
+        _need(folder / "config.json", identity, "problem", "method", "seed", "config", within="cells")
+        path = folder / "cells" / f"{_cell(identity).key()}.json"
+        if (identity["problem"], identity["method"]) in rows and path.exists():
+            records.append(_record(path))
+    if not records:
+        raise StoreError(f"{folder / 'cells'} has none of the cells that config.json names: {AGAIN}")
+    return Run(folder, summary, config, records)
+
+
+def _cell(identity: Mapping[str, Any]) -> Cell:
+    """A cell of this name, which cannot run."""
+    return Cell(identity["problem"], identity["method"], identity["seed"], identity["config"], lambda progress: {})
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    record = _json(path)
+    _need(path, record, "problem", "method", "seed", "data", "tags", "outcome")
+    _need(path, record["outcome"], "results", "timed", within="outcome")
+    _need(path, record["outcome"]["timed"], "seconds", "phases", "curve", within="outcome/timed")
+    return record
+
+
+def _read_sweep(folder: Path) -> Swept:
+    table, about = folder / "results.csv", folder / "sweep.json"
+    if not table.exists():
+        raise UsageError(f"{folder} has no results.csv: no trial is complete; its command goes on with it")
+    if not about.exists():
+        raise StoreError(f"{folder} has no sweep.json beside results.csv: {AGAIN}, with --status")
+    content = _json(about)
+    _need(about, content, "plan", "environment")
+    plan = content["plan"]
+    _need(about, plan, "experiment", "axes", "seeds", "search", "trials", "objective", "direction", within="plan")
+    try:
+        with table.open(newline="") as file:
+            rows: list[Row] = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise StoreError(f"cannot read {table}: {error}") from None
+    axes = [name for name, _, _ in plan["axes"]]
+    for row in rows:
+        _need(table, row, *axes, "problem", "method", "seed", plan["objective"])
+        row.update({name: "none" if row[name] is None else str(row[name]) for name in axes})
+    if not rows:
+        raise UsageError(f"{table} has no rows: no trial is complete")
+    return Swept(folder, plan, content["environment"], rows)
+
+
+def _value(text: str | None) -> Any:
+    if text in (None, ""):
+        return None
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)  # type: ignore[arg-type]
+        except ValueError:
+            continue
+    return text
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from None
+
+
+def _need(path: Path, content: Any, *names: str, within: str = "") -> None:
+    """Errors: StoreError naming what the file lacks."""
+    missing = [name for name in names if not isinstance(content, Mapping) or name not in content]
+    if missing:
+        where = f" in {within}" if within else ""
+        raise StoreError(f"{path} lacks {', '.join(missing)}{where}: {AGAIN}")

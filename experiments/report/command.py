@@ -1,0 +1,52 @@
+"""`python -m experiments report [RESULTS ...] [--against RESULTS] [--out FILE]`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.harness.presentation.cells import UsageError, plain_errors, write_atomic
+from experiments.report import against_part, run_part, sweep_part
+from experiments.report.charts import styles_of
+from experiments.report.collect import Run, Swept, collected
+from experiments.report.options import Report
+from experiments.report.page import page
+from experiments.report.parts import Part
+
+DEFAULT = Path("results")
+Found = list[Run | Swept]
+
+
+def run(config: Report, console: Console) -> Path:
+    """Writes the page; returns its path. Errors: UsageError, StoreError, one line each."""
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    found = collected(config.results or (DEFAULT,), say)
+    parts = _compared(collected((config.against,), say), found, say) if config.against is not None else []
+    methods = dict.fromkeys(record["method"] for one in found if isinstance(one, Run) for record in one.records)
+    styles = styles_of(methods)
+    parts += [run_part.part(one, styles) if isinstance(one, Run) else sweep_part.part(one) for one in found]
+    title = ", ".join(part.name for part in parts)
+    text = page(title, parts, " ".join(["python -m experiments report", *map(str, config.results)]))
+    with plain_errors(config.out.parent):
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(config.out, text)
+    say(f"written to {config.out} ({len(text.encode()) / 1e6:.1f} MB)")
+    return config.out
+
+
+def _compared(earlier: Found, found: Found, say: Callable[[str], None]) -> list[Part]:
+    """Each result beside the earlier one of its name; a single one beside a single one, whatever they are called."""
+    parts = []
+    for now in found:
+        same = earlier if len(found) == len(earlier) == 1 else [one for one in earlier if one.name == now.name]
+        part = against_part.part(same[0], now) if same else None
+        if part is None:
+            say(f"{now.folder}: nothing in --against to compare it with")
+        else:
+            parts.append(part)
+    if not parts:
+        raise UsageError("--against has nothing of the same kind and name")
+    return parts

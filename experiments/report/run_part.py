@@ -1,0 +1,120 @@
+"""A run's part of the page: targets met and missed, the annealer's own gain, tables, curves, seconds, energies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.harness.presentation.tables import Table, tables, with_interval
+from experiments.report import facts, run_charts
+from experiments.report.charts import Chart
+from experiments.report.collect import Run
+from experiments.report.differences import Difference
+from experiments.report.parts import Answer, Kind, Part, Section, counted, difference, joined
+
+Styles = Mapping[str, tuple[str, str]]
+TARGETS = "Targets"
+
+
+def part(run: Run, styles: Styles) -> Part:
+    """Everything of a run."""
+    rows, records = run.summary["rows"], run.records
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    curves = [run_charts.curves(problem, records, styles) for problem in problems]
+    seconds = [run_charts.phases(problem, rows) for problem in problems]
+    energies = [run_charts.energies(problem, records, styles) for problem in problems]
+    made = [table for table in tables(run.summary) if table.title != TARGETS]
+    sections = [
+        Section("Tables", made, "A click on a column's head sorts by it."),
+        Section("Learning curves", _known(curves)),
+        Section("Where the seconds went", _known(seconds), "Phases in the order in which a run goes through them."),
+        Section("Energies of the sampled states", _known(energies)),
+        Section("Everything measured", _quantities(rows), "Means over seeds, with their intervals.", folded=True),
+    ]
+    answers = targets(run.summary)
+    return Part(
+        run.name,
+        _asked(run.summary, problems),
+        _outcome(run, answers),
+        answers,
+        gains(run.summary),
+        "The annealer's own gain",
+        [section for section in sections if section.blocks],
+        facts.of_run(run),
+    )
+
+
+def targets(summary: Mapping[str, Any]) -> list[Answer]:
+    """Each target once, with the value that was judged."""
+    lines = [line for table in tables(summary) if table.title == TARGETS for line in table.lines]
+    return [
+        Answer(
+            _kind(verdict), f"{problem}: {_said(target)}", value if _kind(verdict) != "open" else f"{value}; {verdict}"
+        )
+        for problem, target, value, verdict in dict.fromkeys(lines)
+    ]
+
+
+def gains(summary: Mapping[str, Any]) -> list[Answer]:
+    """For each problem: the method against its best control, in words."""
+    found: dict[str, Answer] = {}
+    for one in summary["comparisons"]:
+        gain = one["annealer_gain"]
+        if not gain["n"] or one["problem"] in found:
+            continue
+        entry = Difference(gain["mean"], *gain["interval"], gain["kind"], gain["n"], True)
+        kind: Kind = "open" if not entry.is_known else "met" if entry.mean > 0 else "missed"
+        over = f"{one['problem']}: {one['method']} over {gain['best_control']}, its best control"
+        value = f"{difference(entry)} points, {counted(entry.seeds, 'paired seed')}: {entry.verdict}"
+        found[one["problem"]] = Answer(kind, over, value)
+    return list(found.values())
+
+
+def _said(target: str) -> str:
+    return target.replace(">=", "≥").replace("<=", "≤")
+
+
+def _kind(verdict: str) -> Kind:
+    return "open" if verdict.startswith("no verdict") else "met" if verdict == "met" else "missed"
+
+
+def _asked(summary: Mapping[str, Any], problems: Sequence[str]) -> str:
+    baselines: dict[tuple[str, str], list[str]] = {}
+    for one in summary["comparisons"]:
+        baselines.setdefault((one["problem"], one["method"]), []).append(one["baseline"])
+    if not baselines:
+        return f"What does each sampler find on {joined(problems)}, and in how many seconds?"
+    methods = list(dict.fromkeys(method for _, method in baselines))
+    asked = [f"than {joined(over)} on {problem}" for (problem, _), over in baselines.items()]
+    return f"Is {joined(methods)} better {joined(asked)}? And is it the annealer that makes it so?"
+
+
+def _outcome(run: Run, answers: Sequence[Answer]) -> str:
+    planned, done = len(run.config["cells"]), len(run.records)
+    runs = f"All {done} runs are finished" if done == planned else f"Only {done} of {planned} runs are finished"
+    if not answers:
+        return f"{runs}."
+    count = {kind: sum(answer.kind == kind for answer in answers) for kind in ("met", "missed", "open")}
+    said = f"{runs}. {count['met']} of {counted(len(answers), 'target')} met, {count['missed'] or 'none'} missed"
+    return said + (f", {count['open']} without a verdict." if count["open"] else ".")
+
+
+def _quantities(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """One table for all rows that have the same quantities."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        names = tuple(name for name, entry in row["results"].items() if entry.get("mean") is not None)
+        groups.setdefault(names, []).append(row)
+    made = []
+    for names, mine in groups.items():
+        lines = tuple(
+            (row["problem"], row["method"], *(with_interval(row["results"][name], "mean", 4) for name in names))
+            for row in mine
+        )
+        problems = joined(list(dict.fromkeys(row["problem"] for row in mine)))
+        made.append(
+            Table(f"{problems}: {joined([row['method'] for row in mine])}", ("problem", "method", *names), lines)
+        )
+    return made
+
+
+def _known(made: Sequence[Chart | None]) -> list[Chart]:
+    return [chart for chart in made if chart is not None]

@@ -1,0 +1,197 @@
+"""A sweep's part of the page: what its fields do to the objective, problem by problem and method by method."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.harness.presentation.intervals import mean_interval
+from experiments.harness.presentation.tables import Table
+from experiments.report import anova, effects, facts, importance, sweep_charts
+from experiments.report.charts import Chart
+from experiments.report.collect import Row, Swept
+from experiments.report.effects import Pair
+from experiments.report.parts import Answer, Kind, Part, Section, between, counted, difference, joined, number
+
+MOST_BARS = 40
+MOST_LINES = 300
+
+
+def part(sweep: Swept) -> Part:
+    """Everything of a sweep. Each problem and method is looked at alone, if the fields touch it."""
+    short = short_names([*sweep.axes, "method"])
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in sweep.rows:
+        groups.setdefault((row["problem"], row["method"]), []).append(row)
+    touched = {name: rows for name, rows in groups.items() if effects.is_touched(rows, sweep.axes, sweep.objective)}
+    answers, sections = [_complete(sweep)], []
+    for (problem, method), rows in (touched or groups).items():
+        found, said = _alone(sweep, f"{problem}, {method}", rows, short)
+        sections += found
+        answers += said
+    gains: list[Answer] = []
+    for problem in dict.fromkeys(problem for problem, _ in groups):
+        mine = [row for row in sweep.rows if row["problem"] == problem]
+        found, said = _methods(sweep, problem, mine, short)
+        sections += found
+        gains += said
+    sections.append(Section("All points", [_points(sweep, short)], "Means over seeds, with their intervals."))
+    title = "Method against method, over all points" if gains else ""
+    return Part(
+        sweep.name, _asked(sweep, groups), _outcome(sweep), answers, gains, title, sections, facts.of_sweep(sweep)
+    )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Each dotted name by as few of its last parts as tell it from the others."""
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        ends = (".".join(parts[-size:]) for size in range(1, len(parts) + 1))
+        found[name] = next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1)
+    return found
+
+
+def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -> tuple[list[Section], list[Answer]]:
+    """Sections and answers of one problem and method."""
+    axes, objective = sweep.axes, sweep.objective
+    ranges = [axis for axis, _, is_range in sweep.plan["axes"] if is_range]
+    listed = [axis for axis in axes if axis not in ranges]
+    points = [
+        (dict(zip(axes, point, strict=True)), statistics.fmean(effects.by_seed(group, objective).values()))
+        for point, group in effects.by_point(rows, axes).items()
+    ]
+    points.sort(key=lambda point: -sweep.sign * point[1])
+    levels = effects.main_effects(rows, listed, objective)
+    pairs = [
+        pair
+        for field in listed
+        for pair in effects.paired_differences(rows, field, [axis for axis in axes if axis != field], objective)
+    ]
+    blocks: list[Chart | Table] = []
+    if levels:
+        blocks += [sweep_charts.main_effects(levels, objective, short)]
+    if pairs:
+        blocks += [sweep_charts.differences("Paired differences", pairs[:MOST_BARS], objective, short)]
+    explained, said = _explained(sweep, name, rows, short)
+    blocks += explained
+    if ranges:
+        blocks.append(sweep_charts.slices(points[:MOST_LINES], ranges, objective, short))
+    if len(points) > 1:
+        blocks.append(sweep_charts.parallel(points[:MOST_LINES], objective, sweep.sign, short))
+    if pairs:
+        blocks.append(_pairs_table(pairs, objective, short))
+    note = "Every number is averaged over the other fields within a seed; its interval is one over seeds."
+    best = ", ".join(f"{short[axis]} {value}" for axis, value in points[0][0].items())
+    answers = [Answer("plain", f"{name}: best point, {best}", f"{objective} {number(points[0][1])}"), *said]
+    answers += [_largest(name, field, pairs, short) for field in listed if any(pair.field == field for pair in pairs)]
+    return [Section(name, blocks, note)], answers
+
+
+def _explained(
+    sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]
+) -> tuple[list[Chart | Table], list[Answer]]:
+    """Exact for a complete grid, fitted for a search."""
+    if sweep.plan["search"] != "grid":
+        found = importance.importances(rows, sweep.plan)
+        return ([sweep_charts.importances(found, short)] if found else []), []
+    shares = anova.decomposition(rows, sweep.axes, sweep.objective)
+    if shares is None:
+        return [], []
+    first = shares.components[0]
+    fields = " × ".join(short[field] for field in first.fields)
+    text = f"{name}: of the variance, {fields} explains most"
+    value = f"{100 * first.share:.0f} %; seeds {100 * shares.seeds:.0f} %, noise {100 * shares.noise:.0f} %"
+    return [sweep_charts.shares(shares, short)], [Answer("plain", text, value)]
+
+
+def _methods(
+    sweep: Swept, problem: str, rows: list[Row], short: Mapping[str, str]
+) -> tuple[list[Section], list[Answer]]:
+    """The hybrid method (else the last) against each other one, point by point and over all points."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    if len(methods) < 2:
+        return [], []
+    last = "hybrid" if "hybrid" in methods else methods[-1]
+    gains, named = [], []
+    for other in (method for method in methods if method != last):
+        both = [row for method in (other, last) for row in rows if row["method"] == method]
+        for pair in effects.paired_differences(both, "method", sweep.axes, sweep.objective):
+            kind: Kind = "open" if not pair.difference.is_known else "met" if pair.difference.mean > 0 else "missed"
+            seeds = counted(pair.difference.seeds, "paired seed")
+            value = f"{difference(pair.difference)}, {seeds}: {pair.difference.verdict}"
+            gains.append(Answer(kind, f"{problem}: {last} over {other}", value))
+        for point, group in effects.by_point(both, sweep.axes).items():
+            named += [
+                (", ".join(point), pair) for pair in effects.paired_differences(group, "method", [], sweep.objective)
+            ]
+    lines = tuple((at, f"{pair.after} − {pair.before}", *_shown(pair)) for at, pair in named)
+    fields = ", ".join(short[axis] for axis in sweep.axes)
+    table = Table("Method against method", (fields, "methods", *SHOWN_HEAD), lines)
+    blocks: list[Chart | Table] = [sweep_charts.method_gains(named[:MOST_BARS], sweep.objective), table]
+    return [Section(f"{problem}: {last} against the others", blocks, f"By seed, at each point: {fields}.")], gains
+
+
+SHOWN_HEAD = ("difference", "pairs", "seeds", "verdict")
+
+
+def _shown(pair: Pair) -> tuple[str, str, str, str]:
+    found = pair.difference
+    return difference(found), str(pair.pairs), str(found.seeds), found.verdict
+
+
+def _pairs_table(pairs: Sequence[Pair], objective: str, short: Mapping[str, str]) -> Table:
+    lines = tuple((short[pair.field], pair.before, pair.after, *_shown(pair)) for pair in pairs)
+    return Table(f"Paired differences of {objective}", ("field", "from", "to", *SHOWN_HEAD), lines)
+
+
+def _points(sweep: Swept, short: Mapping[str, str]) -> Table:
+    """The best first."""
+    fields = [*sweep.axes, "problem", "method"]
+    lines: list[tuple[float, tuple[str, ...]]] = []
+    for point, group in effects.by_point(sweep.rows, fields).items():
+        values = [float(row[sweep.objective]) for row in group]
+        mean, interval = statistics.fmean(values), mean_interval(values)
+        ends = f" {between(interval.low, interval.high)}" if len(values) > 1 else ""
+        seconds = statistics.median(float(row["seconds"]) for row in group)
+        shown = (*point[:-2], *point[-2:], str(len(values)), f"{number(mean)}{ends}", f"{seconds:.2f}")
+        lines.append((-sweep.sign * mean, shown))
+    header = (*(short[axis] for axis in sweep.axes), "problem", "method", "seeds", sweep.objective, "seconds")
+    return Table("Points, the best first", header, tuple(line for _, line in sorted(lines, key=lambda line: line[0])))
+
+
+def _largest(name: str, field: str, pairs: Sequence[Pair], short: Mapping[str, str]) -> Answer:
+    pair = max((pair for pair in pairs if pair.field == field), key=lambda pair: abs(pair.difference.mean))
+    text = f"{name}: {short[field]} {pair.after} − {pair.before}"
+    seeds = counted(pair.difference.seeds, "paired seed")
+    return Answer(
+        "open" if not pair.difference.is_known else "plain",
+        text,
+        f"{difference(pair.difference)}, {seeds}: {pair.difference.verdict}",
+    )
+
+
+def _complete(sweep: Swept) -> Answer:
+    points = len(effects.by_point(sweep.rows, sweep.axes))
+    done = len({(*(row[axis] for axis in sweep.axes), row["seed"]) for row in sweep.rows})
+    if sweep.plan["search"] == "grid":
+        wanted = int(sweep.plan["trials"])
+        return Answer("met" if done == wanted else "missed", "trials complete", f"{done} of {wanted}")
+    return Answer("plain", f"points that {sweep.plan['search']} drew, complete", str(points))
+
+
+def _asked(sweep: Swept, groups: Mapping[tuple[str, str], Any]) -> str:
+    axes = [
+        f"{name} ({values[0]} to {values[1]})" if is_range else f"{name} ({', '.join(map(str, values))})"
+        for name, values, is_range in sweep.plan["axes"]
+    ]
+    problems = joined(list(dict.fromkeys(problem for problem, _ in groups)))
+    methods = joined(list(dict.fromkeys(method for _, method in groups)))
+    verb = "do" if len(axes) > 1 else "does"
+    better = "more" if sweep.sign > 0 else "less"
+    return f"What {verb} {joined(axes)} do to {sweep.objective} ({better} is better) on {problems}, with {methods}?"
+
+
+def _outcome(sweep: Swept) -> str:
+    points, seeds = len(effects.by_point(sweep.rows, sweep.axes)), len(sweep.plan["seeds"])
+    kind = "A grid" if sweep.plan["search"] == "grid" else f"A search by {sweep.plan['search']}"
+    return f"{kind} of {counted(points, 'point')} and {counted(seeds, 'seed')}, {counted(len(sweep.rows), 'row')}."
