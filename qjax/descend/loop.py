@@ -21,7 +21,8 @@ from qjax.descend.leaves import Tree, leaf_name
 from qjax.descend.step import FAULTS, State, epoch_order, placed
 from qjax.spelling import unknown
 
-Callback = Callable[[int, Metrics, Tree], bool | None]
+# (step, metrics, params), and the model's state where the run has one.
+Callback = Callable[..., bool | None]
 Path = str | os.PathLike[str]
 
 
@@ -105,7 +106,8 @@ def drive(
             done, fault = int(state.step), int(state.fault)
             status = "nonfinite" if fault else "finished"
         with _timed(seconds, "callback"):
-            if callback is not None and not fault and callback(done, rows, state.params):
+            seen = (state.params,) if model is None else (state.params, state.model)
+            if callback is not None and not fault and callback(done, rows, *seen):
                 status = "stopped"
         with _timed(seconds, "checkpoint"):
             over = status != "finished" or done == num_steps

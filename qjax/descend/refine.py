@@ -60,8 +60,9 @@ class Refine(Descent):
         key               jax.random.key, for batches, augmentation and a stochastic loss
         data              pytree of arrays (N, ...), or None for loss(params, None); put NumPy data on the device once
                           (jax.device_put) if several runs share them
-        callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...);
-                          returning True ends the run. `params` is valid until it returns: copy what is to be kept
+        callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...); for a
+                          run with a state, callback(step, metrics, params, state). Returning True ends the run. Both
+                          are valid until it returns: copy what is to be kept
         checkpoint        folder of checkpoints. Where it holds one of this run, the run is resumed from there, with the
                           same numbers, bit for bit. A run is known by its key, first parameters and state, shapes
                           of data, batch_size, microbatch_size, compute_dtype and trainable. The loss, the optimizer

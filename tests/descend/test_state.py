@@ -265,3 +265,14 @@ def test_modules_of_nnx_need_nothing_but_split_and_merge(tmp_path: Path) -> None
         assert result.metrics["loss"][-10:].mean() < 0.5 * result.metrics["loss"][:10].mean()
         program(KEY, params, DATA, 13, state=state, checkpoint=tmp_path)
         assert same(program(KEY, params, DATA, 47, state=state, checkpoint=tmp_path), result)
+
+
+def test_a_callback_sees_the_state_that_belongs_to_its_parameters() -> None:
+    seen: list[tuple[int, int, bool]] = []
+
+    def callback(step: int, metrics: Any, params: Any, state: Any) -> bool:
+        seen.append((step, int(state["seen"]), bool(jnp.all(params["w"] == 0))))
+        return step == 20
+
+    ended = PROGRAM(KEY, PARAMS, DATA, 60, callback=callback, state=STATE)
+    assert seen == [(10, 40, False), (20, 80, False)] and int(ended.state["seen"]) == 80
