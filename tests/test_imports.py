@@ -26,6 +26,8 @@ OPTIONAL = (
     "sqlalchemy",
     "jinja2",
     "vl_convert",
+    "tensorboardX",
+    "wandb",
     "qiskit",
     "qiskit_aer",
     "qiskit_ibm_runtime",

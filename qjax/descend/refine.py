@@ -62,7 +62,8 @@ class Refine(Descent):
                           (jax.device_put) if several runs share them
         callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...); for a
                           run with a state, callback(step, metrics, params, state). Returning True ends the run. Both
-                          are valid until it returns: copy what is to be kept
+                          are valid until it returns: copy what is to be kept. Those of qjax.interop.loggers hand
+                          metrics to TensorBoard or Weights & Biases
         checkpoint        folder of checkpoints. Where it holds one of this run, the run is resumed from there, with the
                           same numbers, bit for bit. A run is known by its key, first parameters and state, shapes
                           of data, batch_size, microbatch_size, compute_dtype and trainable. The loss, the optimizer

@@ -1,9 +1,10 @@
-"""Where qjax meets other libraries: dimod, D-Wave, Qiskit, flax. Each is imported when it is first used.
+"""Where qjax meets other libraries: dimod, D-Wave, Qiskit, flax, loggers. Each is imported when it is first used.
 
 as_dimod(sampler)         a qjax sampler as a `dimod.Sampler`
 qjax.interop.dimod        dimod samplers as qjax samplers
 qjax.interop.dwave        quantum processors and Leap's hybrid solvers
 qjax.interop.flax         flax models, linen and nnx, as pure functions of parameters and state
+qjax.interop.loggers      metrics of a run to TensorBoard or Weights & Biases
 qjax.interop.qiskit       QAOA's circuit on Qiskit's simulators and IBM's processors
 qjax.interop.discrete     DiscreteQuadraticModel -> Qubo and blocks
 qjax.interop.constrained  ConstrainedQuadraticModel -> Qubo and blocks
