@@ -64,7 +64,8 @@ def quick_compilation(arguments: Sequence[str]) -> None:
 
 def one_device_per_core(arguments: Sequence[str]) -> None:
     """As `Experiment.device_per_core` says, before JAX is first used."""
-    experiment = EXPERIMENTS.get(next(iter(arguments), ""))
+    names = [name for name in arguments[:2] if name in EXPERIMENTS]  # sweep solvers has the cells of solvers
+    experiment = EXPERIMENTS.get(names[-1]) if names else None
     if experiment is not None and experiment.device_per_core:
         from experiments.harness.presentation.environment import cores
 

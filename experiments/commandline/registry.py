@@ -59,9 +59,16 @@ def _sweep() -> Command:
     from experiments.sweeps.options import Sweep
 
     def run(config: Sweep, console: Console) -> None:
+        def solvers_cells(scale: Scale) -> list[Cell]:
+            from experiments.solvers import compare
+
+            chosen = compare.Solvers(config.instances, config.generate, smoke=scale == "smoke")
+            named = replace(chosen, samplers=",".join(config.methods)) if config.methods else chosen
+            return compare.all_cells(named, console)
+
         from experiments.sweeps import command  # Optuna and SQLAlchemy, which the options do not need
 
-        if not command.run(config, cells_by_experiment(), console):
+        if not command.run(config, cells_by_experiment() | {"solvers": solvers_cells}, console):
             raise Failed("some trials failed for good: the same command with --status says which")
 
     return Command(Sweep, run)

@@ -45,6 +45,7 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
     cells = one_seed(select(experiments[config.experiment](scale), config.only, config.methods))
     if not config.grid:
         raise UsageError(f"nothing to sweep: give --grid field=value,value. The fields are {', '.join(_fields(cells))}")
+    cells = concerned(config, cells)
     plan = planned(config, cells, scale)
     with plain_errors(config.folder):
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +88,15 @@ def planned(config: Sweep, cells: Sequence[Cell], scale: Scale) -> Plan:
     for point in grid:
         varied(cells, point, 0)
     count = len(grid) * len(seeds) if config.search == "grid" else config.trials
-    options = {"scale": scale, "only": list(config.only), "methods": list(config.methods)}
+    problems = list(dict.fromkeys(cell.problem for cell in cells))
+    options = {"scale": scale, "problems": problems, "methods": list(config.methods)}
     return Plan(config.experiment, chosen, seeds, config.search, count, config.objective, options)
+
+
+def concerned(config: Sweep, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that have any of the fields: the others would be the same at every point."""
+    asked = {text.partition("=")[0] for text in config.grid}
+    return [cell for cell in cells if asked & set(names(cell.config))] or list(cells)
 
 
 def one_seed(cells: Sequence[Cell]) -> list[Cell]:

@@ -21,7 +21,7 @@ class Sweep:
     """
 
     experiment: tyro.conf.Positional[str]
-    """An experiment made of cells: table1, hardware."""
+    """An experiment made of cells: table1, hardware, solvers."""
     grid: tuple[str, ...] = ()
     """field=a,b,c for values, field=low..high for a range (random, tpe). Without it: lists the fields."""
     seeds: int = 3
@@ -53,7 +53,11 @@ class Sweep:
     only: tuple[str, ...] = ()
     """Only problems of these names, as the experiment has it."""
     methods: tuple[str, ...] = ()
-    """Only these methods."""
+    """Only these methods; of solvers, any of its samplers."""
+    instances: Path | None = None
+    """Of solvers, as there: a folder of problem files."""
+    generate: tuple[str, ...] = ()
+    """Of solvers, as there: generated problems."""
     out: Path = Path("results")
     """Results go to OUT/sweeps/NAME, cells to OUT/EXPERIMENT."""
     any_code: bool = False
@@ -65,6 +69,8 @@ class Sweep:
                 raise UsageError(f"--{field} must be at least 1, got {getattr(self, field)}")
         if self.search == "grid" and self.pruner != "none":
             raise UsageError(f"--pruner {self.pruner} needs --search random or tpe: a grid must be complete")
+        if self.experiment != "solvers" and (self.instances is not None or self.generate):
+            raise UsageError("--instances and --generate are options of solvers")
         if self.smoke and self.full:
             raise UsageError("--smoke and --full exclude each other")
 
