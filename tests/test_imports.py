@@ -81,6 +81,7 @@ ARROWS: dict[str, set[str]] = {
         "experiments.harness",
         "experiments.bench",
         "experiments.hardware",
+        "experiments.report",
         "experiments.solvers",
         "experiments.sweeps",
         "experiments.table1",

@@ -44,11 +44,9 @@ class Logger:
                 self.write("step", first + place, _numbers({name: rows[place] for name, rows in metrics.items()}))
 
     def rounds(self, rounds: Iterable[Any]) -> None:
-        """Logs what each `qjax.Round` says in single numbers, from round 0 on: its losses, fidelity, ratio, ..."""
+        """Logs the single numbers of each `qjax.Round`, from round 0 on: round/loss, round/seconds/anneal, round/info/..."""
         for number, outcome in enumerate(rounds):
-            single = {name: value for name, value in outcome._asdict().items() if np.shape(value) == ()}
-            numbers = _numbers({name: value for name, value in single.items() if value is not None})
-            self.write("round", number, {f"round/{name}": value for name, value in numbers.items()})
+            self.write("round", number, _singles(outcome.to_dict(), "round/"))
 
     def __enter__(self) -> Self:
         return self
@@ -95,4 +93,15 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     for name, value in values.items():
         for place in np.ndindex(np.shape(value)):
             found["/".join([name, *map(str, place)])] = float(np.asarray(value)[place])
+    return found
+
+
+def _singles(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Single numbers of nested dicts under their paths."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _singles(value, f"{prefix}{name}/")
+        elif isinstance(value, bool | int | float):
+            found[prefix + name] = float(value)
     return found
