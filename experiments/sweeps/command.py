@@ -4,6 +4,8 @@ OUT/sweeps/NAME/    sweep.db (where no other storage is given), results.csv, res
 OUT/EXPERIMENT/     the experiment's own cells: one that is stored is not computed again, whoever asked for it
 """
 
+import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -28,8 +30,9 @@ from experiments.harness.presentation.driver import select
 from experiments.sweeps import queue, results
 from experiments.sweeps.fields import names
 from experiments.sweeps.options import Sweep
+from experiments.sweeps.pruning import NoValue, objective
 from experiments.sweeps.queue import Plan
-from experiments.sweeps.space import Axis, axes, points
+from experiments.sweeps.space import Axis, axes, corners, points
 from experiments.sweeps.worker import Worker, progress_line, varied
 from qjax.spelling import unknown
 
@@ -55,9 +58,11 @@ def run(config: Sweep, experiments: Mapping[str, Cells], console: Console) -> bo
         say = partial(terminal.say, console)
         try:
             if not config.status:
+                queue.same_code(study, environment.code_digest(), config.any_code)
                 _work(config, study, storage, plan, cells, say)
         except KeyboardInterrupt:
-            say(f"{progress_line(queue.count(study, plan))}; the same command resumes")
+            with contextlib.suppress(*queue.AWAY):
+                say(f"{progress_line(queue.count(study, plan))}; the same command resumes")
             raise
         return _finish(config, study, plan, console, say)
 
@@ -85,8 +90,12 @@ def planned(config: Sweep, cells: Sequence[Cell], scale: Scale) -> Plan:
     chosen = _axes(config, cells)
     seeds = tuple(range(config.seeds))
     grid = points(chosen) if config.search == "grid" else []
-    for point in grid:
-        varied(cells, point, 0)
+    for point in grid or corners(chosen):
+        made = varied(cells, point, 0)
+        had = {name for cell in made for name in names(cell.config)}
+        if missing := [name for name in point if name not in had]:
+            held = [f"{name}={value}" for name, value in point.items() if missing[0].startswith(f"{name}.")]
+            raise UsageError(f"--grid {missing[0]}: no cell has it where {', '.join(held)}")
     count = len(grid) * len(seeds) if config.search == "grid" else config.trials
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     options = {"scale": scale, "problems": problems, "methods": list(config.methods)}
@@ -124,7 +133,23 @@ def _work(
         return
     env = environment.environment(cell.data for cell in cells)
     store = Store(config.out / config.experiment / "cells", environment.made_by(env), config.any_code).open()
+    _check_objective(config.objective, cells, store)
     Worker(study, storage, plan, cells, store, say).run()
+
+
+def _check_objective(name: str, cells: Sequence[Cell], store: Store) -> None:
+    """By a stored cell of each row, where there is one. Errors: UsageError for a name that it has no number of."""
+    for cell in cells:
+        for path in store.folder.glob(f"{cell.key().rsplit('--', 2)[0]}--*.json"):
+            try:
+                record = json.loads(path.read_text())
+                made_here = record["made_by"] == store.makers
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if made_here:
+                with contextlib.suppress(NoValue):
+                    objective(record, name)
+                break
 
 
 def _processes(config: Sweep, study: optuna.Study, plan: Plan, say: Callable[[str], None]) -> None:
@@ -135,9 +160,11 @@ def _processes(config: Sweep, study: optuna.Study, plan: Plan, say: Callable[[st
     try:
         while any(worker.poll() is None for worker in workers):
             time.sleep(1.0)
-            if (counted := queue.count(study, plan)).done != before:
-                before = counted.done
-                say(progress_line(counted))
+            # Where the storage is away, the workers wait for it.
+            with contextlib.suppress(*queue.AWAY):
+                if (counted := queue.count(study, plan)).done != before:
+                    before = counted.done
+                    say(progress_line(counted))
     finally:
         for worker in workers:
             worker.terminate()
@@ -163,6 +190,8 @@ def _axes(config: Sweep, cells: Sequence[Cell]) -> tuple[Axis, ...]:
     for text in config.grid:
         name = text.partition("=")[0]
         owner = next((cell for cell in cells if name in names(cell.config)), cells[0])
+        if name == queue.SEED:
+            raise UsageError(f"--grid {name}: seeds are given by --seeds")
         if name and name not in names(owner.config):
             raise UsageError(str(unknown("field", name, _fields(cells))))
         found += axes([text], owner.config, config.search)

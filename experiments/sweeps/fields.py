@@ -5,8 +5,11 @@ the name of another one, and has a field `length` whatever the sampler's own nam
 """
 
 import ast
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.harness.presentation.cells import UsageError
@@ -47,40 +50,70 @@ def changed(config: Any, name: str, value: Any) -> Any:
 
 
 def parsed(config: Any, name: str, text: str) -> Any:
-    """The value that the text gives to a field, of the type that the field has now.
+    """The value that the text gives to a field, of a type that its annotation names, else of the type it has now.
 
-    A field that is None takes any Python literal; one that holds a sampler, a sampler's name. What is returned is what
-    JSON holds: a sampler stays a name, which `changed` understands. Errors: UsageError.
+    A field that is None and says no more takes any Python literal; one that holds a sampler, a sampler's name. What is
+    returned is what JSON holds: a sampler stays a name, which `changed` understands. Errors: UsageError.
     """
     now = value_of(config, name)
-    try:
-        if name.rpartition(".")[2] == LENGTH:
-            return int(text)
-        if _is_sampler(now):
+    head, _, last = name.rpartition(".")
+    if last == LENGTH and text.isdecimal():
+        return int(text)
+    if _is_sampler(now):
+        try:
             samplers.get(text)
-            return text
-        return _literal(text, now)
-    except (ValueError, SyntaxError, TypeError) as error:
-        detail = str(error) if _is_sampler(now) else f"it is {type(now).__name__} {now!r} now"
-        raise UsageError(f"{name}={text}: {detail}") from None
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"{name}={text}: {error}") from None
+        return text
+    if inner := _children(now):
+        raise UsageError(f"{name} holds fields of its own: {', '.join(f'{name}.{one}' for one in inner)}")
+    kinds, choices = _taken(value_of(config, head) if head else config, last, now)
+    if choices and text not in map(str, choices):
+        raise UsageError(f"{name}: {unknown('value', text, map(str, choices))}")
+    for kind in kinds:
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return _literal(text, kind)
+    also = f", and may be {' or '.join(kind.__name__.replace('NoneType', 'none') for kind in kinds)}"
+    raise UsageError(f"{name}={text}: it is {type(now).__name__} {now!r} now{also if len(kinds) > 1 else ''}")
 
 
-def _literal(text: str, now: Any) -> Any:
-    if isinstance(now, str):
+def _literal(text: str, kind: type) -> Any:
+    """The text as a value of this type. Errors: ValueError, SyntaxError."""
+    if kind is str:
         return text
     value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    if isinstance(now, bool) or now is None or value is None:
-        wanted: tuple[type, ...] = (bool,) if isinstance(now, bool) else (object,)
-    elif isinstance(now, float):
-        value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        wanted = (float,)
-    elif isinstance(now, tuple | list):
-        wanted, value = (tuple,), tuple(value) if isinstance(value, list | tuple) else value
-    else:
-        wanted = (type(now),)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted == (int,)):
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
+    if type(value) is not kind and kind is not object:
         raise ValueError(text)
     return value
+
+
+def _taken(owner: Any, name: str, now: Any) -> tuple[list[type], list[Any]]:
+    """(the types that a field takes, text last, since any text is one; its choices, where it is a Literal)."""
+    hint = None
+    if dataclasses.is_dataclass(owner):
+        with contextlib.suppress(NameError, TypeError):  # annotations that only a type checker can follow
+            hint = typing.get_type_hints(type(owner)).get(name)
+    kinds, choices = _flat(hint)
+    if not kinds or object in kinds:
+        kinds = [object if now is None else tuple if isinstance(now, list) else type(now)]
+    return sorted(dict.fromkeys(kinds), key=lambda kind: kind is str), choices
+
+
+def _flat(hint: Any) -> tuple[list[type], list[Any]]:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return [type(value) for value in inner], list(inner)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_flat(part) for part in inner]
+        found = [kind for kinds, _ in parts for kind in kinds]
+        return found, [value for _, choices in parts for value in choices] if len(parts) == 1 else []
+    if origin in (tuple, list, Sequence):
+        return [tuple], []
+    return [hint if hint in (bool, int, float, str, types.NoneType) else object], []
 
 
 def _children(config: Any) -> dict[str, Any]:

@@ -15,6 +15,10 @@ Record = Mapping[str, Any]
 PARTS = 10
 
 
+class NoValue(Exception):
+    """A run without a value of the objective: it was not solved, say."""
+
+
 class Judge:
     """Called as `run_cells` asks of a judge: reports the objective's mean over the finished cells (`records`, of all of
     the trial's seeds, which grows meanwhile) and the running one, where that gives the objective at an evaluation.
@@ -50,9 +54,15 @@ class Judge:
 
 
 def objective(record: Record, name: str) -> float:
-    """The number of this name among a record's results, or its timings. Errors: UsageError, with the nearest name."""
+    """The number of this name among a record's results, or its timings.
+
+    Errors: UsageError for a name that is not there, with the nearest; NoValue where the run has none of this name.
+    """
     outcome = record["outcome"]
-    numbers = {k: v for part in ("results", "timed") for k, v in outcome[part].items() if isinstance(v, int | float)}
+    known = {**outcome["timed"], **outcome["results"]}
+    numbers = {key: value for key, value in known.items() if value is None or isinstance(value, int | float)}
     if name not in numbers:
         raise UsageError(str(unknown("objective", name, numbers)))
+    if numbers[name] is None:
+        raise NoValue(f"{record['problem']} {record['method']}, seed {record['seed']}, has no {name}")
     return float(numbers[name])

@@ -27,6 +27,7 @@ import optuna
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.harness.presentation.cells import StoreError, UsageError
@@ -34,6 +35,7 @@ from experiments.sweeps.space import Axis, Point, points
 
 SEED = "seed"
 _PLAN = "plan"
+_FORMAT = 2  # of the plan and of what trials hold of their cells: one more whenever either changes
 ERROR = "error"
 Storage: TypeAlias = optuna.storages.RDBStorage
 AWAY = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -57,7 +59,8 @@ class Plan:
 
     def text(self) -> str:
         axes = [[axis.name, list(axis.values), axis.is_range] for axis in self.axes]
-        return json.dumps({**vars(self), "axes": axes, "seeds": list(self.seeds)}, sort_keys=True)
+        whole = {**vars(self), "axes": axes, "seeds": list(self.seeds), "format": _FORMAT}
+        return json.dumps(whole, sort_keys=True)
 
     def tasks(self) -> list[Point]:
         """The grid's points with their seeds, seed by seed, so that an early stop leaves whole grids."""
@@ -90,10 +93,13 @@ class Count:
 
 @contextlib.contextmanager
 def connected(url: str, heartbeat: int) -> Iterator[Storage]:
-    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached."""
+    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached; where it goes away
+    inside, unless the inside waits for it."""
     storage = _storage(url, heartbeat)
     try:
         yield storage
+    except AWAY as error:
+        raise StoreError(f"cannot use the storage {shown(url)}: {line(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -116,13 +122,14 @@ def _storage(url: str, heartbeat: int) -> Storage:
             )
         except Exception as error:  # SQLAlchemy's and every driver's own
             if not _met(error) or attempt + 1 == _MEETINGS:
-                raise StoreError(f"cannot use the storage {shown(url)}: {_line(error)}") from error
+                raise StoreError(f"cannot use the storage {shown(url)}: {line(error)}") from error
             time.sleep(0.5)
     raise AssertionError
 
 
 def study_of(storage: Storage, name: str, plan: Plan, maximise: bool, pruner: str) -> optuna.Study:
-    """The study of this name, made where there is none. Errors: UsageError where it is about something else."""
+    """The study of this name, made where there is none. Errors: UsageError where it is about something else, or of
+    another version; those of the storage."""
     search: optuna.samplers.BaseSampler
     search = optuna.samplers.TPESampler() if plan.search == "tpe" else optuna.samplers.RandomSampler()
     pruners = {
@@ -138,12 +145,26 @@ def study_of(storage: Storage, name: str, plan: Plan, maximise: bool, pruner: st
         direction="maximize" if maximise else "minimize",
         load_if_exists=True,
     )
-    known = study.user_attrs.get(_PLAN)
+    known, wanted = study.user_attrs.get(_PLAN), StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE
+    if study.directions != [wanted]:
+        there = ", ".join(direction.name.lower() for direction in study.directions)
+        raise UsageError(f"the study {name!r} is to {there}, --minimise says otherwise: give another --name")
     if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_PLAN, plan.text())
     elif known != plan.text():
-        raise UsageError(f"the study {name!r} is of another sweep: {_difference(known, plan)}; give another --name")
+        raise UsageError(f"the study {name!r} {_difference(known, plan)}; give another --name")
     return study
+
+
+def same_code(study: optuna.Study, code: str, any_code: bool) -> None:
+    """Remembers the code that works on the study. Errors: UsageError where another did; those of a storage that cannot
+    be written."""
+    if not any_code and study.user_attrs.get("code", code) != code:
+        raise UsageError(
+            f"the study {study.study_name!r} was begun by another version of the code: give another --name, or "
+            "--any-code to go on with this one"
+        )
+    study.set_user_attr("code", code)
 
 
 def _met(error: Exception) -> bool:
@@ -237,6 +258,12 @@ def others(study: optuna.Study, trial: optuna.Trial) -> Others:
     return Others(next(ahead, None), sum(other.state == TrialState.WAITING for other in open_))
 
 
+def surplus(study: optuna.Study, trial: optuna.Trial, plan: Plan) -> bool:
+    """Whether a search has all its trials without this one: workers that ask at once can draw one too many."""
+    begun = [*study.get_trials(deepcopy=False, states=_OPEN), *broken(study)]
+    return sum(other.number < trial.number for other in begun) >= plan.trials
+
+
 def count(study: optuna.Study, plan: Plan) -> Count:
     trials = study.get_trials(deepcopy=False)
     by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
@@ -296,10 +323,19 @@ def _key(task: Point) -> str:
 
 def _difference(known: str | None, plan: Plan) -> str:
     if known is None:
-        return "it was not made by this command"
+        return "was not made by this command"
     old, new = json.loads(known), json.loads(plan.text())
-    differing = [name for name in new if old.get(name) != new[name]]
-    return ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in differing)
+    if old.keys() != new.keys() or old["format"] != new["format"]:
+        return "is of another version of qjax, which cannot be gone on with"
+    differing = (
+        f"{name} {_brief(old[name])} there, {_brief(new[name])} here" for name in new if old[name] != new[name]
+    )
+    return f"is of another sweep: {', '.join(differing)}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def shown(url: str) -> str:
@@ -308,5 +344,9 @@ def shown(url: str) -> str:
     return f"{head.rsplit(':', 1)[0]}:***@{tail}" if at and head.count(":") > 1 else url
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
+    """What the database says, in one line, without what Optuna and SQLAlchemy put around it."""
+    while isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    error = getattr(error, "orig", None) or error
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

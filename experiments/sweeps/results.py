@@ -16,29 +16,57 @@ from experiments.harness.presentation import environment
 from experiments.harness.presentation.cells import plain_errors, write_atomic
 from experiments.harness.presentation.intervals import mean_interval
 from experiments.harness.presentation.tables import Table
-from experiments.sweeps.queue import SEED, Plan
+from experiments.sweeps.queue import Plan, label
+from experiments.sweeps.space import Axis
+from qjax.ledger import PHASES
 
 Row = dict[str, Any]
+_NAMES = ("problem", "method", "sampler", "seed")
+_ORDER = ("problem", "method", "seed")
 
 
 def rows(study: optuna.Study, plan: Plan) -> list[Row]:
-    """One row per cell of every complete trial: the point's values, names, scalars of the results, seconds by phase."""
+    """One row per cell of every complete trial, all of the same columns in the same order, None where a cell lacks one:
+
+    the point's values, as they are labelled; problem, method, sampler, seed; the scalars of the results, `final` first;
+    seconds, other scalars of the timings, seconds_PHASE. Numbers are those of the cells' files. A column that has the
+    name of a field of the sweep is called cell_NAME.
+    """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        point = {name: value for name, value in trial.params.items() if name != SEED}
-        for cell in trial.user_attrs.get("cells", ()):
-            names = {name: cell[name] for name in ("problem", "method", "sampler", "seed")}
-            phases = {f"seconds_{phase}": seconds for phase, seconds in sorted(cell["phases"].items())}
-            found.append({**point, **names, **cell["results"], "seconds": cell["seconds"], **phases})
-    axes = [axis.name for axis in plan.axes]
-    return sorted(found, key=lambda row: [str(row[name]) for name in (*axes, "problem", "method", "seed")])
+        point = {axis.name: trial.params[axis.name] for axis in plan.axes}
+        found += [(point, cell) for cell in trial.user_attrs["cells"]]
+
+    def rank(entry: tuple[Row, Row]) -> list[Any]:
+        point, cell = entry
+        return [*(_rank(axis, point[axis.name]) for axis in plan.axes), *(cell[name] for name in _ORDER)]
+
+    def union(part: str) -> set[str]:
+        return {name for _, cell in found for name in cell[part]}
+
+    scalars = sorted(union("results"), key=lambda name: (name != "final", name))
+    timed = sorted(union("timed"), key=lambda name: (name != "seconds", name))
+    phases = [phase for phase in PHASES if phase in union("phases")]
+    made = []
+    for point, cell in sorted(found, key=rank):
+        row = {column(plan, name): cell[name] for name in _NAMES}
+        row |= {column(plan, name): cell["results"].get(name) for name in scalars}
+        row |= {column(plan, name): cell["timed"].get(name) for name in timed if name not in scalars}
+        row |= {column(plan, f"seconds_{phase}"): cell["phases"].get(phase) for phase in phases}
+        made.append({**point, **row})
+    return made
+
+
+def column(plan: Plan, name: str) -> str:
+    """The column of a name or a number of the cells."""
+    return f"cell_{name}" if any(axis.name == name for axis in plan.axes) else name
 
 
 def write(found: Sequence[Row], folder: Path) -> list[Path]:
-    """results.csv under the folder, and results.parquet where pyarrow is installed. Errors: StoreError."""
-    columns = list(dict.fromkeys(name for row in found for name in row))
+    """results.csv under the folder, and results.parquet where pyarrow is installed; who has one of them open keeps what
+    it was. Errors: StoreError."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     made = [folder / "results.csv"]
@@ -46,13 +74,25 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(made[0], text.getvalue())
         if importlib.util.find_spec("pyarrow"):
-            import pyarrow
-            from pyarrow import parquet
-
             made.append(folder / "results.parquet")
-            table = {name: pyarrow.array([row.get(name) for row in found]) for name in columns}
-            parquet.write_table(pyarrow.table(table), made[-1])
+            write_atomic(made[1], _parquet(found))
     return made
+
+
+def _parquet(found: Sequence[Row]) -> bytes:
+    """The same table; a column whose values are of several kinds (5 and none are of one, 5 and "auto" are not) as text."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def array(values: Sequence[Any]) -> Any:
+        try:
+            return pyarrow.array(values)
+        except pyarrow.ArrowException:
+            return pyarrow.array([None if value is None else str(value) for value in values])
+
+    whole = io.BytesIO()
+    parquet.write_table(pyarrow.table({name: array([row[name] for row in found]) for name in found[0]}), whole)
+    return whole.getvalue()
 
 
 def write_plan(plan: Plan, minimise: bool, folder: Path) -> None:
@@ -68,8 +108,8 @@ def table(found: Sequence[Row], plan: Plan) -> Table:
     axes = [axis.name for axis in plan.axes]
     groups: dict[tuple[str, ...], list[float]] = {}
     for row in found:
-        key = tuple(str(row[name]) for name in (*axes, "problem", "method"))
-        groups.setdefault(key, []).append(float(row[plan.objective]))
+        key = tuple(str(row[name]) for name in (*axes, column(plan, "problem"), column(plan, "method")))
+        groups.setdefault(key, []).append(float(row[column(plan, plan.objective)]))
     lines = [(*key, str(len(values)), _shown(values)) for key, values in groups.items()]
     return Table(f"{plan.objective} by point", (*axes, "problem", "method", "seeds", plan.objective), tuple(lines))
 
@@ -81,9 +121,14 @@ def effects(found: Iterable[Mapping[str, Any]], plan: Plan) -> Table:
     for axis in plan.axes:
         values: dict[str, list[float]] = {}
         for row in rows_:
-            values.setdefault(str(row[axis.name]), []).append(float(row[plan.objective]))
+            values.setdefault(str(row[axis.name]), []).append(float(row[column(plan, plan.objective)]))
         lines += [(axis.name, value, str(len(numbers)), _shown(numbers)) for value, numbers in values.items()]
     return Table("Main effects", ("field", "value", "runs", plan.objective), tuple(lines))
+
+
+def _rank(axis: Axis, value: Any) -> Any:
+    """Values as they were asked for, drawn ones by size."""
+    return value if axis.is_range else [label(known) for known in axis.values].index(value)
 
 
 def _shown(values: Sequence[float]) -> str:

@@ -34,6 +34,8 @@ def axes(texts: Sequence[str], config: Any, search: str) -> tuple[Axis, ...]:
         if dots and search == "grid":
             raise UsageError(f"--grid {text}: a range needs --search random or tpe; a grid needs values")
         parts = [low, high] if dots else _split(rest)
+        if "" in parts:
+            raise UsageError(f"--grid {text}: a value is empty")
         values = tuple(fields.parsed(config, name, part) for part in parts)
         if dots and (not all(_is_number(value) for value in values) or values[0] >= values[1]):
             raise UsageError(f"--grid {text}: a range is low..high, of numbers")
@@ -52,6 +54,12 @@ def points(chosen: Sequence[Axis]) -> list[Point]:
         dict(zip((axis.name for axis in chosen), values, strict=True))
         for values in itertools.product(*(axis.values for axis in chosen))
     ]
+
+
+def corners(chosen: Sequence[Axis]) -> list[Point]:
+    """Each value, and each end of a range, with the first of all other axes: what a search may draw, tried."""
+    first = {axis.name: axis.values[0] for axis in chosen}
+    return [{**first, axis.name: value} for axis in chosen for value in axis.values]
 
 
 def _split(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from experiments.harness.presentation.cells import Cell, Store, StoreError, UsageError, run_cells
 from experiments.sweeps import fields, queue
-from experiments.sweeps.pruning import Judge, Record, objective
+from experiments.sweeps.pruning import Judge, NoValue, Record, objective
 from experiments.sweeps.queue import SEED, Plan
 from experiments.sweeps.space import Point
 
@@ -100,6 +100,8 @@ class Worker:
             self._more = others.waiting > 0
             if "task" not in trial.user_attrs or others.ahead is not None:
                 raise _Surplus
+        elif self._patiently(lambda: queue.surplus(self.study, trial, self.plan)):
+            raise _Surplus
         params = trial.params
         seeds = [params.pop(SEED)] if self.plan.search == "grid" else list(self.plan.seeds)
         point = self.plan.point(params)
@@ -113,7 +115,8 @@ class Worker:
             for cell in cells:
                 with _breaking():
                     run_cells([cell], self.store, None, records, judge)
-                values.append(objective(records[-1], self.plan.objective))
+                with _breaking(NoValue):
+                    values.append(objective(records[-1], self.plan.objective))
             if judge is not None and seed != seeds[-1]:
                 judge.seed_done()
         self._patiently(lambda: trial.set_user_attr("cells", [_row(record) for record in records]))
@@ -129,7 +132,7 @@ class Worker:
                 now = time.monotonic()
                 if since is None:
                     since = now
-                    self.say(f"the storage is away; trying again for {self.patience:.0f} s")
+                    self.say(f"the storage is away ({queue.line(error)}); trying again for {self.patience:.0f} s")
                 if now - since > self.patience:
                     raise StoreError(f"the storage stayed away for {self.patience:.0f} s") from error
                 time.sleep(_IDLE_SECONDS)
@@ -159,13 +162,13 @@ class _Broken(Exception):
 
 
 @contextlib.contextmanager
-def _breaking() -> Iterator[None]:
+def _breaking(kind: type[Exception] = Exception) -> Iterator[None]:
     """Inside, what a cell or its configuration raises is `_Broken`."""
     try:
         yield
     except (StoreError, optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
         raise
-    except Exception as error:
+    except kind as error:
         raise _Broken(f"{type(error).__name__}: {error}") from error
 
 
@@ -197,6 +200,9 @@ def _varied(cell: Cell, point: Point, seed: int) -> Cell:
 def _row(record: Record) -> dict[str, Any]:
     """What the study keeps of a cell: names, scalars, seconds."""
     outcome = record["outcome"]
-    scalars = {k: v for k, v in outcome["results"].items() if isinstance(v, bool | int | float)}
     names = {name: record[name] for name in ("problem", "method", "sampler", "seed")}
-    return {**names, "results": scalars, "seconds": outcome["timed"]["seconds"], "phases": outcome["timed"]["phases"]}
+    numbers = {
+        part: {k: v for k, v in outcome[part].items() if isinstance(v, bool | int | float)}
+        for part in ("results", "timed")
+    }
+    return {**names, **numbers, "phases": outcome["timed"]["phases"]}

@@ -251,12 +251,12 @@ def check_outcome(cell: Cell, outcome: Mapping[str, Any]) -> None:
         )
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """The file holds `text` whole, or what it held before. Errors: OSError."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """The file holds `content` whole, or what it held before. Errors: OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

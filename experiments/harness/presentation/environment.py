@@ -30,7 +30,10 @@ RECORDED_PACKAGES = (
 )
 # What only prints, stores or times stands apart by folder: no file of these, nor one directly under experiments/, can
 # change a number of a cell.
-PRESENTATION = ("experiments/harness/presentation", "experiments/bench")
+PRESENTATION = (
+    *("experiments/harness/presentation", "experiments/bench", "experiments/sweeps"),
+    *("experiments/commandline", "experiments/report"),
+)
 
 
 def versions(packages: Iterable[str] = RECORDED_PACKAGES) -> dict[str, str | None]:
