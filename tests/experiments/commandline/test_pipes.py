@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.commandline.parsing import PROGRAM
+
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
     "bench-bqm": (),
@@ -21,7 +23,7 @@ SMALL = {
 
 
 def start(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments", *map(str, arguments)]
+    command = [sys.executable, *PROGRAM.split()[1:], *map(str, arguments)]
     environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
