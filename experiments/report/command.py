@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.harness.presentation.cells import UsageError, plain_errors, write_atomic
+from experiments.harness.presentation.terminal import written
 from experiments.report import against_part, run_part, sweep_part
 from experiments.report.charts import styles_of
 from experiments.report.collect import Run, Swept, collected
@@ -33,7 +34,8 @@ def run(config: Report, console: Console) -> Path:
     with plain_errors(config.out.parent):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(config.out, text)
-    say(f"written to {config.out} ({len(text.encode()) / 1e6:.1f} MB)")
+    written(console, config.out)
+    say(f"{len(text.encode()) / 1e6:.1f} MB")
     return config.out
 
 

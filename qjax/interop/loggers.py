@@ -44,7 +44,7 @@ class Logger:
                 self.write("step", first + place, _numbers({name: rows[place] for name, rows in metrics.items()}))
 
     def rounds(self, rounds: Iterable[Any]) -> None:
-        """Logs the single numbers of each `qjax.Round`, from round 0 on: round/loss, round/seconds/anneal, round/info/..."""
+        """Logs the single numbers of each `qjax.Round`, from round 0 on: round/loss, round/seconds/anneal, ..."""
         for number, outcome in enumerate(rounds):
             self.write("round", number, _singles(outcome.to_dict(), "round/"))
 
