@@ -63,9 +63,9 @@ def _sides(header: tuple[str, ...], old: Side, new: Side, facts: list[Fact]) -> 
     for (name, quantity), after in new.items():
         if before := old.get((name, quantity)):
             shares = quantity == "final" and {*before.values(), *after.values()} <= {0.0, 100.0}
-            middles = (statistics.fmean(side.values()) for side in (before, after))
+            old_mean, new_mean = (statistics.fmean(side.values()) for side in (before, after))
             found = difference(before, after, shares, quantity != "seconds")
-            changes.append(Change(name, quantity, *middles, found))
+            changes.append(Change(name, quantity, old_mean, new_mean, found))
     gone = tuple(name for name in rows[0] if name not in rows[1])
     return Sides(header, tuple(changes), gone, tuple(name for name in rows[1] if name not in rows[0]), tuple(facts))
 

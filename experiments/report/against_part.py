@@ -37,8 +37,8 @@ def part(before: Run | Swept, after: Run | Swept) -> Part | None:
 
 
 _NOTE = (
-    "After minus before. Paired: by seed, where both have the same; unpaired: Welch's interval; seconds are never paired, "
-    "because a seed does not decide them, and those of two machines or loads differ for reasons that no interval knows."
+    "After minus before. Paired: by seed, where both have the same; unpaired: Welch's interval. Seconds are never "
+    "paired: a seed does not decide them, and those of two machines or loads differ for reasons that no interval knows."
 )
 
 
@@ -46,7 +46,8 @@ def _outcome(sides: Sides, known: int) -> str:
     finals = [change for change in sides.changes if change.quantity != "seconds"]
     same = sum(change.difference.verdict == "the same" for change in finals)
     said = f"Of {counted(len(finals), 'row')} that both have, {same} are the same, {known} changed beyond noise, "
-    return f"{said}{len(finals) - same - known} changed without such a claim; {len(sides.gone)} are gone, {len(sides.new)} new."
+    unclaimed = len(finals) - same - known
+    return f"{said}{unclaimed} changed without such a claim; {len(sides.gone)} are gone, {len(sides.new)} new."
 
 
 def _targets(before: Run, after: Run) -> list[Answer]:

@@ -4,10 +4,10 @@ With y(p, s) at point p = (a, b, ...) and seed s, every subset S of the fields a
 
     f_S = sum over T in S of (-1)^(|S| - |T|) m_T,      m_T the mean of y over everything outside of T
 
-and the variances of the components add up to that of all y (Hoeffding 1948; Hooker 2007). Components of fields alone are
-main effects and interactions; that of the seed alone is common to all points; those of the seed with fields are noise.
-Noise leaves something in the other components too: of k points and n seeds, with s^2 the mean square of the noise and d_S
-the degrees of freedom of S, it leaves d_S s^2 / (k n) in f_S on average.
+and the variances of the components add up to that of all y (Hoeffding 1948; Hooker 2007). Components of fields alone
+are main effects and interactions; that of the seed alone is common to all points; those of the seed with fields are
+noise. Noise leaves something in the other components too: of k points and n seeds, with s^2 the mean square of the
+noise and d_S the degrees of freedom of S, it leaves d_S s^2 / (k n) in f_S on average.
 """
 
 import itertools

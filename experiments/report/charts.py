@@ -1,6 +1,6 @@
 """What all charts share. A chart is a Vega-Lite specification with its data inside, drawn as SVG in the page.
 
-Colours: Okabe and Ito's of `presentation.figures`, a method's the same in every chart. Black is "currentColor" here, the
+Colours are those of `presentation.figures`, a method's the same in every chart. Black is "currentColor" here, the
 colour of the page's text, so that a dark page shows it; the same holds for axes, grids and legends.
 """
 

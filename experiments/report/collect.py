@@ -165,13 +165,13 @@ def _read_sweep(folder: Path) -> Swept:
 
 
 def _value(text: str | None) -> Any:
-    if text in (None, ""):
+    if not text:
         return None
     if text in ("True", "False"):
         return text == "True"
     for kind in (int, float):
         try:
-            return kind(text)  # type: ignore[arg-type]
+            return kind(text)
         except ValueError:
             continue
     return text

@@ -12,7 +12,8 @@ from experiments.report.charts import styles_of
 from experiments.report.collect import Run, Swept, collected
 from experiments.report.options import Report
 from experiments.report.page import page
-from experiments.report.parts import Part
+from experiments.report.parts import Part, joined
+from experiments.report.run_charts import is_drawn
 
 DEFAULT = Path("results")
 Found = list[Run | Swept]
@@ -26,10 +27,12 @@ def run(config: Report, console: Console) -> Path:
 
     found = collected(config.results or (DEFAULT,), say)
     parts = _compared(collected((config.against,), say), found, say) if config.against is not None else []
-    methods = dict.fromkeys(record["method"] for one in found if isinstance(one, Run) for record in one.records)
-    styles = styles_of(methods)
+    records = [record for one in found if isinstance(one, Run) for record in one.records]
+    # Those that charts draw in their colours come first: colours are few.
+    drawn = sorted(records, key=lambda record: not is_drawn(record))
+    styles = styles_of(dict.fromkeys(record["method"] for record in drawn))
     parts += [run_part.part(one, styles) if isinstance(one, Run) else sweep_part.part(one) for one in found]
-    title = ", ".join(part.name for part in parts)
+    title = f"Results: {joined([part.name for part in parts])}"
     text = page(title, parts, " ".join(["python -m experiments report", *map(str, config.results)]))
     with plain_errors(config.out.parent):
         config.out.parent.mkdir(parents=True, exist_ok=True)

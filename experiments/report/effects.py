@@ -1,7 +1,7 @@
 """What the fields of a sweep do to its objective: each value alone, and two values of a field against each other.
 
-The points of a grid are chosen, the seeds are drawn: what varies by chance is the seed. So every number is first averaged
-over the other fields within a seed, and its interval is one over seeds.
+The points of a grid are chosen, the seeds are drawn: what varies by chance is the seed. So every number is first
+averaged over the other fields within a seed, and its interval is one over seeds.
 """
 
 import itertools
@@ -102,7 +102,7 @@ def _pair(field: str, before: str, after: str, old: Matched, new: Matched) -> Pa
     ]
     # One pair a seed, of runs that succeed or do not: then the interval can be exact.
     shares = len(both) == len(seeds) and all(side[key] in (0.0, 100.0) for side in (old, new) for key in both)
-    return Pair(field, before, after, paired(*sides, shares), len(both))
+    return Pair(field, before, after, paired(sides[0], sides[1], shares), len(both))
 
 
 def _values(rows: Rows, field: str) -> list[str]:

@@ -1,5 +1,7 @@
-"""How much each field of a search explains of its objective: Optuna's functional ANOVA of a fitted forest (Hutter, Hoos,
-Leyton-Brown 2014). A grid needs no forest: see `anova`."""
+"""How much each field of a search explains of its objective: Optuna's functional ANOVA of a fitted forest.
+
+Hutter, Hoos, Leyton-Brown (2014). A grid needs no forest: see `anova`.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -83,7 +83,10 @@ def curves(problem: str, records: Sequence[Record], styles: Styles) -> Chart | N
             },
         ],
     }
-    note = f"Quartiles and 95 % intervals from {INTERVALS_FROM} seeds on, minimum to maximum below. A click on the legend picks methods."
+    note = (
+        f"Quartiles and 95 % intervals from {INTERVALS_FROM} seeds on, minimum to maximum below. "
+        "A click on the legend picks methods."
+    )
     return Chart(_heading(problem, mine), charts.whole(spec, values), note)
 
 
@@ -115,6 +118,11 @@ def _band_rows(method: str, kind: str, count: int, *columns: np.ndarray) -> list
     return found
 
 
+def is_drawn(record: Record) -> bool:
+    """Whether a chart shows this record in its method's colour."""
+    return bool(record["outcome"]["timed"]["curve"] or record["outcome"]["results"].get("sampled_energies"))
+
+
 def phases(problem: str, rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """Where the seconds went: one bar per method, the phases in the order of the method (the paper's Fig. 1)."""
     mine = [row for row in rows if row["problem"] == problem and row["timed"]["phases"]]
@@ -133,6 +141,8 @@ def phases(problem: str, rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     longest = max(sum(row["timed"]["phases"].values()) for row in mine)
     digits = ".1f" if longest >= 10 else ".2f"
     y = {"field": "method", "type": "nominal", "sort": methods, "title": None}
+    phase_colour: Spec = {"field": "phase", "type": "nominal", "scale": charts.phases_scale(used), "title": None}
+    phase_colour["legend"] = {"symbolStrokeWidth": 0}
     x = {"field": "seconds", "type": "quantitative", "stack": "zero", "title": "seconds, median over seeds"}
     charged = f"charged || indexof({list(CHARGES)}, datum.phase) < 0"
     charges = charts.checkbox("charged", "data and compilation ", True)
@@ -152,7 +162,7 @@ def phases(problem: str, rows: Sequence[Mapping[str, Any]]) -> Chart | None:
                 "encoding": {
                     "x": x,
                     "order": {"field": "order"},
-                    "color": {"field": "phase", "type": "nominal", "scale": charts.phases_scale(used), "title": None},
+                    "color": phase_colour,
                     "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.15},
                     "tooltip": [{"field": "method"}, {"field": "phase"}, {"field": "seconds", "format": ".3~f"}],
                 },

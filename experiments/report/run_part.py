@@ -60,7 +60,8 @@ def gains(summary: Mapping[str, Any]) -> list[Answer]:
         gain = one["annealer_gain"]
         if not gain["n"] or one["problem"] in found:
             continue
-        entry = Difference(gain["mean"], *gain["interval"], gain["kind"], gain["n"], True)
+        low, high = gain["interval"]
+        entry = Difference(gain["mean"], low, high, gain["kind"], gain["n"], True)
         kind: Kind = "open" if not entry.is_known else "met" if entry.mean > 0 else "missed"
         over = f"{one['problem']}: {one['method']} over {gain['best_control']}, its best control"
         value = f"{difference(entry)} points, {counted(entry.seeds, 'paired seed')}: {entry.verdict}"

@@ -9,7 +9,7 @@ from experiments.report.charts import Chart, Spec
 from experiments.report.effects import Level, Pair
 
 ACCENT = "#D55E00"
-QUIET = "#0072B2"
+QUIET = "#4A90C2"
 
 
 def main_effects(levels: Sequence[Level], objective: str, short: Mapping[str, str]) -> Chart:
@@ -37,7 +37,7 @@ def method_gains(named: Sequence[tuple[str, Pair]], objective: str) -> Chart:
     """The same for two methods at each point."""
     several = len({pair.before for _, pair in named}) > 1
     values = [_difference(f"{name}: {pair.before}" if several else name, pair) for name, pair in named]
-    label = f"difference in {objective}, by seed: {named[0][1].after} − {'control' if several else named[0][1].before}"
+    label = f"{named[0][1].after} − {'control' if several else named[0][1].before}: {objective}"
     return _with_zero("Point by point", values, label)
 
 
@@ -53,7 +53,7 @@ def shares(found: Decomposition, short: Mapping[str, str]) -> Chart:
     ]
     values += [
         {"row": "seeds", "share": 100 * found.seeds},
-        {"row": "seeds × points (noise)", "share": 100 * found.noise},
+        {"row": "noise (seeds × points)", "share": 100 * found.noise},
     ]
     note = (
         "The exact decomposition over the grid's points and seeds. The tick: what noise alone leaves there on average."
@@ -200,7 +200,8 @@ def _difference(row: str, pair: Pair) -> dict[str, Any]:
 
 def _with_zero(title: str, values: Sequence[Mapping[str, Any]], label: str) -> Chart:
     chart = _intervals(title, values, label)
-    zero = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 0}}}
+    nothing = {"y": None, "color": None, "tooltip": None}
+    zero = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 0}, **nothing}}
     return Chart(title, {**chart.spec, "layer": [zero, *chart.spec["layer"]]}, chart.note)
 
 
@@ -213,7 +214,7 @@ def _intervals(title: str, values: Sequence[Mapping[str, Any]], label: str) -> C
     tips: list[Spec] = [{"field": "row", "title": " "}]
     tips += [{"field": name, "format": ".4~g"} for name in ("mean", "low", "high")]
     tips += [{"field": "runs"}] + ([{"field": "verdict"}] if "verdict" in values[0] else [])
-    wide = {"type": "rule", "strokeWidth": 3, "opacity": 0.6}
+    wide = {"type": "rule", "strokeWidth": 3, "opacity": 0.75}
     spec: Spec = {
         "height": charts.ROW * len(values),
         "encoding": {

@@ -99,8 +99,10 @@ def _explained(
         return [], []
     first = shares.components[0]
     fields = " × ".join(short[field] for field in first.fields)
-    text = f"{name}: of the variance, {fields} explains most"
-    value = f"{100 * first.share:.0f} %; seeds {100 * shares.seeds:.0f} %, noise {100 * shares.noise:.0f} %"
+    explained = 100 * (1 - shares.seeds - shares.noise)
+    most = f" (most: {fields}, {100 * first.share:.0f} %)" if len(shares.components) > 1 else ""
+    value = f"{explained:.0f} %{most}; seeds {100 * shares.seeds:.0f} %, noise {100 * shares.noise:.0f} %"
+    text = f"{name}: of the variance, the fields explain"
     return [sweep_charts.shares(shares, short)], [Answer("plain", text, value)]
 
 

@@ -24,7 +24,8 @@ for (const head of document.querySelectorAll("th[aria-sort]")) {
 function draw(holder) {
   const spec = JSON.parse(holder.nextElementSibling.textContent);
   spec.config.legend.columns = Math.max(2, Math.floor(holder.clientWidth / 140));
-  spec.config.axis.labelLimit = Math.max(110, holder.clientWidth * 0.35);
+  spec.config.axis.labelLimit = Math.max(150, holder.clientWidth * 0.35);
+  spec.config.axis.titleLimit = holder.clientWidth - 70;
   window
     .vegaEmbed(holder, spec, { renderer: "svg", actions: false, tooltip: { theme: "custom" } })
     .then(() => holder.setAttribute("data-drawn", ""))
