@@ -1,6 +1,6 @@
 """Finished results as one HTML page that needs no network.
 
-collect      folders, and what is stored in them
+collect      folders, and what is stored in them;  shapes  what that must hold
 differences  before and after, with an interval and a verdict in words
 effects      what the fields of a sweep do: alone, in pairs
 anova        what explains the differences in a complete grid, exactly

@@ -8,7 +8,7 @@ from experiments.report.collect import Run, Swept
 from experiments.report.parts import Answer, Kind, Part, Section, counted, difference, number
 from experiments.report.run_part import targets
 
-MOST_ANSWERS = 12
+MOST_ANSWERS = 8
 
 
 def part(before: Run | Swept, after: Run | Swept) -> Part | None:
@@ -19,9 +19,9 @@ def part(before: Run | Swept, after: Run | Swept) -> Part | None:
         sides, judged = sides_of_sweeps(before, after), []
     else:
         return None
-    known = [change for change in sides.changes if change.difference.is_known and change.quantity != "seconds"]
-    known.sort(key=lambda change: -abs(change.difference.mean))
-    answers = [*judged, *(_answer(change) for change in known[:MOST_ANSWERS])]
+    finals = [change for change in sides.changes if change.quantity != "seconds" and change.difference.mean != 0]
+    finals.sort(key=lambda change: (not change.difference.is_known, -abs(change.difference.mean)))
+    answers = [*judged, *map(_answer, finals[:MOST_ANSWERS])]
     sections = [
         Section("What changed", [_changes(sides)], _NOTE),
         Section("Rows that only one has", _missing(sides), ""),
@@ -30,7 +30,7 @@ def part(before: Run | Swept, after: Run | Swept) -> Part | None:
     return Part(
         f"{after.name} against {before.name}" if after.name != before.name else f"{after.name}, before and after",
         f"What changed from {before.folder} to {after.folder}?",
-        _outcome(sides, len(known)),
+        _outcome(sides),
         answers,
         sections=[section for section in sections if section.blocks],
     )
@@ -42,12 +42,15 @@ _NOTE = (
 )
 
 
-def _outcome(sides: Sides, known: int) -> str:
+def _outcome(sides: Sides) -> str:
     finals = [change for change in sides.changes if change.quantity != "seconds"]
     same = sum(change.difference.verdict == "the same" for change in finals)
-    said = f"Of {counted(len(finals), 'row')} that both have, {same} are the same, {known} changed beyond noise, "
+    known = sum(change.difference.is_known for change in finals)
     unclaimed = len(finals) - same - known
-    return f"{said}{unclaimed} changed without such a claim; {len(sides.gone)} are gone, {len(sides.new)} new."
+    return (
+        f"Of {counted(len(finals), 'row')} that both have, {same} are the same, {known} changed beyond noise, "
+        f"{unclaimed} changed without such a claim; {len(sides.gone)} are gone, {len(sides.new)} new."
+    )
 
 
 def _targets(before: Run, after: Run) -> list[Answer]:
@@ -64,9 +67,11 @@ def _targets(before: Run, after: Run) -> list[Answer]:
 
 
 def _answer(change: Change) -> Answer:
-    kind: Kind = "plain"
+    found = change.difference
+    kind: Kind = "plain" if found.is_known else "open"
     text = f"{' '.join(change.row)}: {change.quantity} {number(change.before)} → {number(change.after)}"
-    return Answer(kind, text, f"{difference(change.difference)}, {counted(change.difference.seeds, 'seed')}")
+    seeds = counted(found.seeds, "paired seed" if found.paired else "seed")
+    return Answer(kind, text, f"{difference(found)}, {seeds}: {found.verdict}")
 
 
 def _changes(sides: Sides) -> Table:

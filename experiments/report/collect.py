@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.presentation.cells import Cell, StoreError, UsageError
+from experiments.report.shapes import AGAIN, CONFIG, RECORD, SUMMARY, SWEEP, checked
 
 Row = dict[str, Any]
-AGAIN = "written by another version, or by hand: run its command again"
 
 
 @dataclass(frozen=True)
@@ -106,19 +106,11 @@ def _read_run(folder: Path) -> Run:
     summary, config = _json(folder / "summary.json"), _json(folder / "config.json")
     if isinstance(summary, dict) and "against_peers" in summary:
         raise UsageError(f"{folder} is about peers at equal wall-clock: its summary.md has the tables")
-    _need(folder / "summary.json", summary, "environment", "rows", "comparisons", "results_digest")
-    _need(folder / "config.json", config, "options", "cells")
-    for row in summary["rows"]:
-        _need(folder / "summary.json", row, "problem", "method", "sampler", "seeds", "results", "timed", within="rows")
-        _need(folder / "summary.json", row["timed"], "seconds", "phases", "seconds_to_target", within="rows/timed")
-        _need(folder / "summary.json", row["results"], "final", within="rows/results")
-    for one in summary["comparisons"]:
-        names = ("problem", "method", "baseline", "time_ratio", "gain", "final_gain", "annealer_gain", "targets")
-        _need(folder / "summary.json", one, *names, within="comparisons")
+    checked(folder / "summary.json", summary, SUMMARY)
+    checked(folder / "config.json", config, CONFIG)
     rows = {(row["problem"], row["method"]) for row in summary["rows"]}
     records = []
     for identity in config["cells"]:
-        _need(folder / "config.json", identity, "problem", "method", "seed", "config", within="cells")
         path = folder / "cells" / f"{_cell(identity).key()}.json"
         if (identity["problem"], identity["method"]) in rows and path.exists():
             records.append(_record(path))
@@ -134,9 +126,7 @@ def _cell(identity: Mapping[str, Any]) -> Cell:
 
 def _record(path: Path) -> Mapping[str, Any]:
     record = _json(path)
-    _need(path, record, "problem", "method", "seed", "data", "tags", "outcome")
-    _need(path, record["outcome"], "results", "timed", within="outcome")
-    _need(path, record["outcome"]["timed"], "seconds", "phases", "curve", within="outcome/timed")
+    checked(path, record, RECORD)
     return record
 
 
@@ -147,9 +137,8 @@ def _read_sweep(folder: Path) -> Swept:
     if not about.exists():
         raise StoreError(f"{folder} has no sweep.json beside results.csv: {AGAIN}, with --status")
     content = _json(about)
-    _need(about, content, "plan", "environment")
+    checked(about, content, SWEEP)
     plan = content["plan"]
-    _need(about, plan, "experiment", "axes", "seeds", "search", "trials", "objective", "direction", within="plan")
     try:
         with table.open(newline="") as file:
             rows: list[Row] = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
@@ -157,7 +146,7 @@ def _read_sweep(folder: Path) -> Swept:
         raise StoreError(f"cannot read {table}: {error}") from None
     axes = [name for name, _, _ in plan["axes"]]
     for row in rows:
-        _need(table, row, *axes, "problem", "method", "seed", plan["objective"])
+        checked(table, row, dict.fromkeys([*axes, "problem", "method", "seed", "seconds", plan["objective"]]))
         row.update({name: "none" if row[name] is None else str(row[name]) for name in axes})
     if not rows:
         raise UsageError(f"{table} has no rows: no trial is complete")
@@ -184,11 +173,3 @@ def _json(path: Path) -> Any:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}") from None
-
-
-def _need(path: Path, content: Any, *names: str, within: str = "") -> None:
-    """Errors: StoreError naming what the file lacks."""
-    missing = [name for name in names if not isinstance(content, Mapping) or name not in content]
-    if missing:
-        where = f" in {within}" if within else ""
-        raise StoreError(f"{path} lacks {', '.join(missing)}{where}: {AGAIN}")

@@ -32,8 +32,8 @@ def run(config: Report, console: Console) -> Path:
     drawn = sorted(records, key=lambda record: not is_drawn(record))
     styles = styles_of(dict.fromkeys(record["method"] for record in drawn))
     parts += [run_part.part(one, styles) if isinstance(one, Run) else sweep_part.part(one) for one in found]
-    title = f"Results: {joined([part.name for part in parts])}"
-    text = page(title, parts, " ".join(["python -m experiments report", *map(str, config.results)]))
+    title = joined([one.name for one in found]) + (f", against {config.against}" if config.against is not None else "")
+    text = page(f"Results: {title}", parts, " ".join(["python -m experiments report", *map(str, config.results)]))
     with plain_errors(config.out.parent):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(config.out, text)

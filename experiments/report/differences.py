@@ -29,7 +29,7 @@ BySeed = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """kind: as in `intervals`; seeds: of the smaller side; paired: by seed."""
+    """kind: as in `intervals`; seeds: of the smaller side; paired: by seed; is_same: no seed changed at all."""
 
     mean: float
     low: float
@@ -37,6 +37,7 @@ class Difference:
     kind: str
     seeds: int
     paired: bool
+    is_same: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -54,7 +55,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        if self.is_flat and self.mean == 0:
+        if self.is_same:
             return "the same"
         if self.seeds < 2:
             return "one seed: its noise is not known"
@@ -80,12 +81,12 @@ def paired(before: BySeed, after: BySeed, shares: bool = False) -> Difference:
     """Over the seeds that both have, of which there must be one."""
     seeds = sorted(before.keys() & after.keys())
     values = [after[seed] - before[seed] for seed in seeds]
-    mean = statistics.fmean(values)
+    mean, same = statistics.fmean(values), not any(values)
     if shares:
         found = share_gain_interval(sum(v > 0 for v in values), sum(v < 0 for v in values), len(seeds))
-        return Difference(mean, 100 * found.low, 100 * found.high, found.kind, len(seeds), True)
+        return Difference(mean, 100 * found.low, 100 * found.high, found.kind, len(seeds), True, same)
     found = mean_interval(values)
-    return Difference(mean, found.low, found.high, found.kind, len(seeds), True)
+    return Difference(mean, found.low, found.high, found.kind, len(seeds), True, same)
 
 
 def _unpaired(before: BySeed, after: BySeed) -> Difference:
