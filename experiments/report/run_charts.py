@@ -31,8 +31,13 @@ def curves(problem: str, records: Sequence[Record], styles: Styles) -> Chart | N
     named = {"field": "method", "type": "nominal", "title": None, "legend": lines}
     colour = {**named, "scale": charts.methods_scale(methods, styles)}
     dash = {**named, "scale": charts.dashes_scale(methods, styles)}
-    x = {"field": "second", "type": "quantitative", "title": "seconds, data and compilation included"}
-    y = {"field": "value", "type": "quantitative", "title": "accuracy (%)", "scale": {"zero": False}}
+    # Of everything, so that switches do not move the axes.
+    wide = [value["second"] for value in values]
+    high = [value[name] for value in values for name in ("value", "low", "high") if name in value]
+    x: Spec = {"field": "second", "type": "quantitative", "title": "seconds, data and compilation included"}
+    x["scale"] = {"domain": [min(wide), max(wide)], "nice": True, "zero": False}
+    y: Spec = {"field": "value", "type": "quantitative", "title": "accuracy (%)"}
+    y["scale"] = {"domain": [min(high), max(high)], "nice": True, "zero": False}
     shown = {"condition": {"param": "picked", "value": 1}, "value": 0.08}
     faint = {"condition": {"param": "picked", "value": 0.45}, "value": 0.05}
     in_band = {"condition": {"param": "picked", "value": 0.2}, "value": 0.03}
