@@ -63,6 +63,6 @@ def objective(record: Record, name: str) -> float:
     numbers = {key: value for key, value in known.items() if value is None or isinstance(value, int | float)}
     if name not in numbers:
         raise UsageError(str(unknown("objective", name, numbers)))
-    if numbers[name] is None:
+    if (value := numbers[name]) is None:
         raise NoValue(f"{record['problem']} {record['method']}, seed {record['seed']}, has no {name}")
-    return float(numbers[name])
+    return float(value)

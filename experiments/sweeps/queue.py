@@ -93,8 +93,8 @@ class Count:
 
 @contextlib.contextmanager
 def connected(url: str, heartbeat: int) -> Iterator[Storage]:
-    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached; where it goes away
-    inside, unless the inside waits for it."""
+    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached, or where it goes
+    away inside, unless the inside waits for it."""
     storage = _storage(url, heartbeat)
     try:
         yield storage

@@ -80,7 +80,7 @@ def write(found: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _parquet(found: Sequence[Row]) -> bytes:
-    """The same table; a column whose values are of several kinds (5 and none are of one, 5 and "auto" are not) as text."""
+    """The same table; a column whose values are of several kinds (5 and none are one, 5 and "auto" are two) as text."""
     import pyarrow
     from pyarrow import parquet
 

@@ -60,8 +60,8 @@ class Refine(Descent):
         key               jax.random.key, for batches, augmentation and a stochastic loss
         data              pytree of arrays (N, ...), or None for loss(params, None); put NumPy data on the device once
                           (jax.device_put) if several runs share them
-        callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...); for a
-                          run with a state, callback(step, metrics, params, state). Returning True ends the run. Both
+        callback          callback(step, metrics, params) after every chunk, with the chunk's metrics (steps, ...); for
+                          a run with a state, callback(step, metrics, params, state). Returning True ends the run. Both
                           are valid until it returns: copy what is to be kept. Those of qjax.interop.loggers hand
                           metrics to TensorBoard or Weights & Biases
         checkpoint        folder of checkpoints. Where it holds one of this run, the run is resumed from there, with the
