@@ -93,8 +93,8 @@ class Count:
 
 @contextlib.contextmanager
 def connected(url: str, heartbeat: int) -> Iterator[Storage]:
-    """The storage. Errors: StoreError, one line, within some ten seconds, where it cannot be reached, or where it goes
-    away inside, unless the inside waits for it."""
+    """The storage. Errors: StoreError, one line: within some ten seconds, where it cannot be reached; inside, where it
+    goes away and nothing waits for it."""
     storage = _storage(url, heartbeat)
     try:
         yield storage
@@ -113,6 +113,7 @@ def _storage(url: str, heartbeat: int) -> Storage:
         arguments["connect_args"] = {"timeout": 60}
     for attempt in range(_MEETINGS):
         try:
+            _reached(url, arguments)
             return optuna.storages.RDBStorage(
                 url,
                 engine_kwargs=arguments,
@@ -125,6 +126,15 @@ def _storage(url: str, heartbeat: int) -> Storage:
                 raise StoreError(f"cannot use the storage {shown(url)}: {line(error)}") from error
             time.sleep(0.5)
     raise AssertionError
+
+
+def _reached(url: str, arguments: dict[str, Any]) -> None:
+    """Asks the database what it has, and leaves it: a storage that fails while it is made leaves connections open."""
+    engine = sqlalchemy.create_engine(url, **arguments)
+    try:
+        sqlalchemy.inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
 
 
 def study_of(storage: Storage, name: str, plan: Plan, maximise: bool, pruner: str) -> optuna.Study:

@@ -134,7 +134,8 @@ class Worker:
                     since = now
                     self.say(f"the storage is away ({queue.line(error)}); trying again for {self.patience:.0f} s")
                 if now - since > self.patience:
-                    raise StoreError(f"the storage stayed away for {self.patience:.0f} s") from error
+                    reason = queue.line(error)
+                    raise StoreError(f"the storage stayed away for {self.patience:.0f} s: {reason}") from error
                 time.sleep(_IDLE_SECONDS)
 
     @contextlib.contextmanager
@@ -202,7 +203,7 @@ def _row(record: Record) -> dict[str, Any]:
     outcome = record["outcome"]
     names = {name: record[name] for name in ("problem", "method", "sampler", "seed")}
     numbers = {
-        part: {k: v for k, v in outcome[part].items() if isinstance(v, bool | int | float)}
+        part: {k: v for k, v in outcome[part].items() if v is None or isinstance(v, bool | int | float)}
         for part in ("results", "timed")
     }
     return {**names, **numbers, "phases": outcome["timed"]["phases"]}

@@ -168,12 +168,12 @@ def test_bad_trials_are_pruned_inside_training(pruner: Any, tmp_path: Path) -> N
     """What is given up takes fewer steps, is stored nowhere, and counts as done; what is kept is stored."""
     toy.STEPS.clear()
     grid = ("toy.inner.rate=0.1..0.9", "toy.kind=trained")
-    options: dict[str, Any] = {"search": "random", "trials": 30, "seeds": 1, "methods": ("hybrid",)}
+    options: dict[str, Any] = {"search": "random", "trials": 16, "seeds": 1, "methods": ("hybrid",)}
     fine, said, rows = swept(tmp_path, *grid, pruner=pruner, **options)
     pruned = int(re.findall(r"trials complete, (\d+) pruned", said)[-1])
     steps = Counter(toy.STEPS)
     kept = {float(row["toy.inner.rate"]) for row in rows}
-    assert fine and 0 < pruned < 30 and len(rows) == 30 - pruned == len(list((tmp_path / "toy/cells").glob("*.json")))
+    assert fine and 0 < pruned < 16 and len(rows) == 16 - pruned == len(list((tmp_path / "toy/cells").glob("*.json")))
     assert {rate for rate, count in steps.items() if count == 4} == kept
     assert max(kept) == max(steps)
     again = swept(tmp_path, *grid, pruner=pruner, **options)

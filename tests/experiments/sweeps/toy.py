@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -33,6 +33,7 @@ class Toy:
     sampler: samplers.Sampler = field(default_factory=samplers.Anneal)
     kind: str = "plain"
     limit: int | None = None
+    mode: Literal["fast", "slow"] = "fast"
 
     def __post_init__(self) -> None:
         if self.inner.steps < 1:
@@ -58,6 +59,7 @@ def outcome(toy: Toy, method: str, seed: int, progress: Any) -> dict[str, Any]:
             STEPS.append(toy.inner.rate)
     final = 100 * toy.inner.rate + toy.inner.steps + seed + (method == "hybrid")
     results = {"final": final, "length": samplers_length(toy.sampler), "list": [1, 2]}
+    results["level"] = None if toy.kind == "trained" else final
     return {"results": results, "timed": {"seconds": 0.001, "phases": {"anneal": 0.001}, "curve": []}}
 
 
