@@ -8,6 +8,7 @@ importance   the same of a search, fitted
 against      two runs side by side
 charts       what all figures share: Vega-Lite specifications, colours, switches
 run_charts   curves, seconds, energies;  sweep_charts  effects, differences, shares, parallel coordinates
+wording      numbers and intervals as the page writes them
 parts        a run, a sweep, two sides: verdicts, tables, charts
 page         the templates filled in
 options      of python -m experiments report

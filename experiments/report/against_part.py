@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from experiments.harness.presentation.tables import Table
 from experiments.report.against import Change, Fact, Name, Sides, sides_of_runs, sides_of_sweeps
 from experiments.report.collect import Run, Swept
-from experiments.report.parts import Answer, Kind, Part, Section, counted, difference, number
+from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.run_part import targets
+from experiments.report.wording import counted, difference, number
 
 MOST_ANSWERS = 8
 

@@ -12,8 +12,9 @@ from experiments.report.charts import styles_of
 from experiments.report.collect import Run, Swept, collected
 from experiments.report.options import Report
 from experiments.report.page import page
-from experiments.report.parts import Part, joined
+from experiments.report.parts import Part
 from experiments.report.run_charts import is_drawn
+from experiments.report.wording import joined
 
 DEFAULT = Path("results")
 Found = list[Run | Swept]

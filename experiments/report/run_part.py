@@ -8,7 +8,8 @@ from experiments.report import facts, run_charts
 from experiments.report.charts import Chart
 from experiments.report.collect import Run
 from experiments.report.differences import Difference
-from experiments.report.parts import Answer, Kind, Part, Section, counted, difference, joined
+from experiments.report.parts import Answer, Kind, Part, Section
+from experiments.report.wording import counted, difference, joined, number
 
 Styles = Mapping[str, tuple[str, str]]
 TARGETS = "Targets"
@@ -29,7 +30,7 @@ def part(run: Run, styles: Styles) -> Part:
         Section("Energies of the sampled states", _known(energies)),
         Section("Everything measured", _quantities(rows), "Means over seeds, with their intervals.", folded=True),
     ]
-    answers = targets(run.summary)
+    answers = targets(run.summary) or _ranked(rows)
     return Part(
         run.name,
         _asked(run.summary, problems),
@@ -88,10 +89,22 @@ def _asked(summary: Mapping[str, Any], problems: Sequence[str]) -> str:
     return f"Is {joined(methods)} better {joined(asked)}? And is it the annealer that makes it so?"
 
 
+def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """Without comparisons: each problem's methods by their final."""
+    found = []
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        mine = sorted(
+            (row for row in rows if row["problem"] == problem), key=lambda row: -row["results"]["final"]["mean"]
+        )
+        said = [f"{row['method']} {number(row['results']['final']['mean'])}" for row in mine]
+        found.append(Answer("plain", f"{problem}: final %, the highest first", ", ".join(said)))
+    return found
+
+
 def _outcome(run: Run, answers: Sequence[Answer]) -> str:
     planned, done = len(run.config["cells"]), len(run.records)
     runs = f"All {done} runs are finished" if done == planned else f"Only {done} of {planned} runs are finished"
-    if not answers:
+    if not run.summary["comparisons"]:
         return f"{runs}."
     count = {kind: sum(answer.kind == kind for answer in answers) for kind in ("met", "missed", "open")}
     said = f"{runs}. {count['met']} of {counted(len(answers), 'target')} met, {count['missed'] or 'none'} missed"

@@ -1,12 +1,14 @@
 """Charts of a sweep: main effects, paired differences, what explains the objective, points in parallel coordinates."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.report import charts
 from experiments.report.anova import Decomposition
 from experiments.report.charts import Chart, Spec
 from experiments.report.effects import Level, Pair
+from experiments.report.wording import shown
 
 ACCENT = "#D55E00"
 QUIET = "#4A90C2"
@@ -79,13 +81,15 @@ def slices(
         for point, mean in points
         for name in fields
     ]
+    by_logarithm = all(_spans(float(point[name]) for point, _ in points) for name in fields)
+    scale = {"type": "log"} if by_logarithm else {"zero": False}
     spec: Spec = {
         "height": charts.HEIGHT,
         "params": [charts.choice("chosen", "field ", [short[name] for name in fields])],
         "transform": [{"filter": "datum.field == chosen"}],
         "mark": {"type": "point", "filled": True, "size": 50, "color": QUIET, "opacity": 0.7},
         "encoding": {
-            "x": {"field": "at", "type": "quantitative", "scale": {"zero": False}, "title": "value of the field"},
+            "x": {"field": "at", "type": "quantitative", "scale": scale, "title": "value of the field"},
             "y": {"field": "mean", "type": "quantitative", "scale": {"zero": False}, "title": objective},
             "tooltip": [{"field": "point"}, {"field": "mean", "format": ".4~g", "title": objective}],
         },
@@ -109,7 +113,9 @@ def parallel(
         values += [{**about, "axis": short[name], "at": heights[name][point[name]]} for name in names]
         values.append({**about, "axis": objective, "at": (mean - low) / (high - low) if high > low else 0.5})
     ticks = [
-        {"axis": short[name], "at": at, "text": text} for name in names for text, at in _labelled(heights[name]).items()
+        {"axis": short[name], "at": at, "text": shown(text)}
+        for name in names
+        for text, at in _labelled(heights[name]).items()
     ]
     ticks += [{"axis": objective, "at": 0, "text": f"{low:.4g}"}, {"axis": objective, "at": 1, "text": f"{high:.4g}"}]
     order = [*(short[name] for name in names), objective]
@@ -154,6 +160,7 @@ def parallel(
                 },
             },
             {
+                "name": "ticks",
                 "data": {"values": ticks},
                 "mark": {"type": "text", "align": "left", "dx": 5, "dy": -6, "fontWeight": "bold"},
                 "encoding": {"x": x, "y": y, "text": {"field": "text"}},
@@ -165,20 +172,28 @@ def parallel(
 
 
 def _heights(texts: Sequence[str]) -> dict[str, float]:
-    """Where a field's values stand on its axis: numbers of a range by size, few of them and names evenly."""
+    """Where a field's values stand on its axis: many numbers by size, or its logarithm where they span decades; few of
+    them, and names, evenly."""
     known = list(dict.fromkeys(texts))
     numbers = {text: number for text in known if (number := _number(text)) is not None}
     if len(numbers) == len(known):
         known.sort(key=lambda text: numbers[text])
         if len(known) > 8:
-            low, high = numbers[known[0]], numbers[known[-1]]
-            return {text: (numbers[text] - low) / (high - low) for text in known}
+            scaled = {text: math.log(numbers[text]) if _spans(numbers.values()) else numbers[text] for text in known}
+            low, high = scaled[known[0]], scaled[known[-1]]
+            return {text: (scaled[text] - low) / (high - low) for text in known}
     return {text: number / (len(known) - 1) if len(known) > 1 else 0.5 for number, text in enumerate(known)}
 
 
 def _labelled(heights: Mapping[str, float]) -> dict[str, float]:
     """Of many numbers only the ends are written."""
     return dict(heights) if len(heights) <= 8 else {text: at for text, at in heights.items() if at in (0.0, 1.0)}
+
+
+def _spans(numbers: Iterable[float]) -> bool:
+    """Whether these numbers are drawn by their logarithm."""
+    known = list(numbers)
+    return min(known) > 0 and max(known) > 30 * min(known)
 
 
 def _number(text: str) -> float | None:
@@ -189,7 +204,7 @@ def _number(text: str) -> float | None:
 
 
 def _said(point: Mapping[str, str], short: Mapping[str, str]) -> str:
-    return ", ".join(f"{short[name]} {value}" for name, value in point.items())
+    return ", ".join(f"{short[name]} {shown(value)}" for name, value in point.items())
 
 
 def _difference(row: str, pair: Pair) -> dict[str, Any]:
@@ -236,19 +251,21 @@ def _intervals(title: str, values: Sequence[Mapping[str, Any]], label: str) -> C
 def _bars(title: str, values: Sequence[Mapping[str, Any]], label: str, note: str) -> Chart:
     values = [{**value, "end": max(value["share"], value.get("noise", 0.0))} for value in values]
     tips: list[Spec] = [{"field": "row", "title": " "}, {"field": "share", "format": ".1f", "title": "%"}]
-    tips += [{"field": "noise", "format": ".1f", "title": "by noise %"}]
+    if any("noise" in value for value in values):
+        tips.append({"field": "noise", "format": ".1f", "title": "by noise %"})
     y = {"field": "row", "type": "nominal", "sort": [value["row"] for value in values], "title": None}
     x = {"field": "share", "type": "quantitative", "title": label}
+    marked: Spec = {
+        "transform": [{"filter": "isValid(datum.noise)"}],
+        "mark": {"type": "tick", "color": ACCENT, "thickness": 3},
+        "encoding": {"x": {"field": "noise", "type": "quantitative"}},
+    }
     spec: Spec = {
         "height": charts.ROW * len(values),
         "encoding": {"y": y, "x": x, "tooltip": tips},
         "layer": [
             {"mark": {"type": "bar", "color": QUIET, "opacity": 0.75}},
-            {
-                "transform": [{"filter": "isValid(datum.noise)"}],
-                "mark": {"type": "tick", "color": ACCENT, "thickness": 3},
-                "encoding": {"x": {"field": "noise", "type": "quantitative"}},
-            },
+            *([marked] if any("noise" in value for value in values) else []),
             {
                 "mark": {"type": "text", "align": "left", "dx": 4},
                 "encoding": {

@@ -10,7 +10,8 @@ from experiments.report import anova, effects, facts, importance, sweep_charts
 from experiments.report.charts import Chart
 from experiments.report.collect import Row, Swept
 from experiments.report.effects import Pair
-from experiments.report.parts import Answer, Kind, Part, Section, between, counted, difference, joined, number
+from experiments.report.parts import Answer, Kind, Part, Section
+from experiments.report.wording import between, counted, difference, joined, number, shown
 
 MOST_BARS = 40
 MOST_LINES = 300
@@ -81,7 +82,9 @@ def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -
     if pairs:
         blocks.append(_pairs_table(pairs, objective, short))
     note = "Every number is averaged over the other fields within a seed; its interval is one over seeds."
-    best = ", ".join(f"{short[axis]} {value}" for axis, value in points[0][0].items())
+    if ranges:
+        note += " Of a search, over the points that it drew, which are others for every value."
+    best = ", ".join(f"{short[axis]} {shown(value)}" for axis, value in points[0][0].items())
     answers = [Answer("plain", f"{name}: best point, {best}", f"{objective} {number(points[0][1])}"), *said]
     answers += [_largest(name, field, pairs, short) for field in listed if any(pair.field == field for pair in pairs)]
     return [Section(name, blocks, note)], answers
@@ -124,12 +127,15 @@ def _methods(
             gains.append(Answer(kind, f"{problem}: {last} over {other}", value))
         for point, group in effects.by_point(both, sweep.axes).items():
             named += [
-                (", ".join(point), pair) for pair in effects.paired_differences(group, "method", [], sweep.objective)
+                (", ".join(map(shown, point)), pair)
+                for pair in effects.paired_differences(group, "method", [], sweep.objective)
             ]
     lines = tuple((at, f"{pair.after} − {pair.before}", *_shown(pair)) for at, pair in named)
     fields = ", ".join(short[axis] for axis in sweep.axes)
     table = Table("Method against method", (fields, "methods", *SHOWN_HEAD), lines)
-    blocks: list[Chart | Table] = [sweep_charts.method_gains(named[:MOST_BARS], sweep.objective), table]
+    blocks: list[Chart | Table] = [table]
+    if len(named) <= MOST_BARS:
+        blocks.insert(0, sweep_charts.method_gains(named, sweep.objective))
     return [Section(f"{problem}: {last} against the others", blocks, f"By seed, at each point: {fields}.")], gains
 
 
@@ -155,8 +161,8 @@ def _points(sweep: Swept, short: Mapping[str, str]) -> Table:
         mean, interval = statistics.fmean(values), mean_interval(values)
         ends = f" {between(interval.low, interval.high)}" if len(values) > 1 else ""
         seconds = statistics.median(float(row["seconds"]) for row in group)
-        shown = (*point[:-2], *point[-2:], str(len(values)), f"{number(mean)}{ends}", f"{seconds:.2f}")
-        lines.append((-sweep.sign * mean, shown))
+        texts = (*map(shown, point), str(len(values)), f"{number(mean)}{ends}", f"{seconds:.2f}")
+        lines.append((-sweep.sign * mean, texts))
     header = (*(short[axis] for axis in sweep.axes), "problem", "method", "seeds", sweep.objective, "seconds")
     return Table("Points, the best first", header, tuple(line for _, line in sorted(lines, key=lambda line: line[0])))
 
