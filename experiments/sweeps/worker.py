@@ -195,7 +195,11 @@ def _varied(cell: Cell, point: Point, seed: int) -> Cell:
     for name, value in point.items():
         if name in fields.names(config):
             config = fields.changed(config, name, value)
-    return cell.varied(config, seed)
+    try:
+        return cell.varied(config, seed)
+    except (ValueError, TypeError) as error:
+        values = ", ".join(f"{name}={value!r}" for name, value in point.items())
+        raise UsageError(f"{cell.problem} {cell.method} at {values}: {error}") from None
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from importlib import import_module
 from pathlib import Path
@@ -176,6 +177,34 @@ def test_blocks_are_given_where_there_are_some() -> None:
         *((with_groups.name, name) for name in config.names),
         *((without.name, name) for name in ("tabu", "dwave-sa")),
     ]
+
+
+def test_a_sweep_over_samplers_and_their_fields(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its cells are those of the experiment: what is stored is not computed again. Bad grids are one line."""
+    pytest.importorskip("optuna")
+    problems = ["--generate", "sk-8", "one-hot-3x2", "--methods", "anneal", "--smoke", "--out", str(tmp_path)]
+    sweep = ["sweep", "solvers", *problems, "--seeds", "1"]
+    assert cli.main([*sweep, "--grid", "sampler=anneal,tabu", "sampler.length=5,9", "seconds=0.1"]) == 0
+    with (tmp_path / "sweeps/solvers/results.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 2 * 2 * 2 and {row["method"] for row in found} == {"anneal", "tabu"}
+    assert all(row["sampler"] == row["cell_sampler"] and float(row["cell_seconds"]) > 0.1 for row in found)
+    assert len({row["final"] for row in found if row["problem"] == "sk-8"}) == 1  # eight spins: all find the minimum
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "solvers/cells").iterdir()}
+    assert cli.main([*sweep, "--grid", "sampler.length=5,9", "seconds=0.1", "--name", "again"]) == 0
+    assert stored == {path: path.stat().st_mtime_ns for path in (tmp_path / "solvers/cells").iterdir()}
+    for grid, message in (
+        (
+            ["sampler=anneal,qaoa", "sampler.num_sweeps=5"],
+            "--grid sampler.num_sweeps: no cell has it where sampler=qaoa",
+        ),
+        (["instance=x"], "problems are chosen by --only"),
+        (["way=given"], "sk-8 has no blocks that could be given"),
+        (["reads=0"], "reads must be positive, got 0"),
+    ):
+        capsys.readouterr()
+        assert cli.main([*sweep, "--name", "bad", "--grid", *grid]) == 2
+        assert message in capsys.readouterr().err
 
 
 def options(name: str, reads: int, num_sweeps: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_values_of_the_wrong_type(name: str, text: str, message: str) -> None:
         (("toy.kind=a,",), {}, "a value is empty"),
         (("seed=1,2",), {}, "--grid seed: seeds are given by --seeds"),
         (("toy.sampler=anneal,bifurcation", "toy.sampler.num_sweeps=5"), {}, "no cell has it where toy.sampler=bifurc"),
+        (("toy.kind=nowhere",), {}, "toy hybrid at toy.kind='nowhere': unknown data set 'nowhere'"),
         (("toy.sampler.beta_range=5",), {}, "toy.sampler.beta_range=5: "),
         (("toy.inner.steps=0..5",), {"search": "tpe"}, "steps must be at least 1, got 0"),
         ((POINT,), {"generate": ("sk-5",)}, "--instances and --generate are options of solvers"),

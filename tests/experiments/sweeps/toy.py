@@ -45,6 +45,8 @@ def cells(scale: Scale) -> list[Cell]:
 
 
 def cell(config: dict[str, Any], seed: int) -> Cell:
+    if config["toy"].kind == "nowhere":
+        raise ValueError("unknown data set 'nowhere'")
     run: Callable[..., dict[str, Any]] = functools.partial(outcome, config["toy"], config["method"], seed)
     return Cell("toy", config["method"], seed, config, run, type(config["toy"].sampler).__name__, 1.0, varied=cell)
 
