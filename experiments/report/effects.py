@@ -52,14 +52,14 @@ def main_effects(rows: Rows, fields: Sequence[str], objective: str) -> list[Leve
     return found
 
 
-def paired_differences(rows: Rows, field: str, others: Sequence[str], objective: str) -> list[Pair]:
-    """Every value of the field against every earlier one; of more than MOST_VALUES only against the one with the
-    highest mean. Values that share no point and seed are left out."""
+def paired_differences(rows: Rows, field: str, others: Sequence[str], objective: str, sign: int = 1) -> list[Pair]:
+    """Every value of the field against every earlier one; of more than MOST_VALUES only against the best, whose mean is
+    the highest (sign 1) or the lowest (-1). Values that share no point and seed are left out."""
     values = _values(rows, field)
     at = {value: _matched([row for row in rows if row[field] == value], others, objective) for value in values}
     chosen = list(itertools.combinations(values, 2))
     if len(values) > MOST_VALUES:
-        best = max(values, key=lambda value: statistics.fmean(at[value].values()))
+        best = max(values, key=lambda value: sign * statistics.fmean(at[value].values()))
         chosen = [(value, best) for value in values if value != best]
     return [pair for pair in (_pair(field, a, b, at[a], at[b]) for a, b in chosen) if pair is not None]
 

@@ -5,6 +5,7 @@ Vega (0.9 MB with Vega-Lite and its embedding, from vl-convert) instead of Bokeh
 A policy in the page's head forbids every request, so that a report cannot depend on a network by mistake.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def _key(text: str) -> str:
     return found[1].replace("−", "-") if found else ""
 
 
+@functools.cache
 def _vega() -> Markup:
     bundle: Any = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version="6.4")
     return Markup(bundle.replace("</script", r"<\/script"))

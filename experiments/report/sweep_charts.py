@@ -126,7 +126,7 @@ def parallel(
         "field": "mean",
         "type": "quantitative",
         "title": objective,
-        "scale": {"scheme": {"name": "viridis", "extent": [0.12, 0.86]}},
+        "scale": {"scheme": {"name": "viridis", "extent": [0.25, 0.85]}},
     }
     pointed = {
         "name": "pointed",

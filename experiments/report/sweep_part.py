@@ -13,6 +13,7 @@ from experiments.report.effects import Pair
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.wording import between, counted, difference, joined, number, shown
 
+CHANCE = "Of twenty 95 % intervals of no difference, one leaves out 0 by chance."
 MOST_BARS = 40
 MOST_LINES = 300
 
@@ -63,11 +64,10 @@ def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -
     ]
     points.sort(key=lambda point: -sweep.sign * point[1])
     levels = effects.main_effects(rows, listed, objective)
-    pairs = [
-        pair
-        for field in listed
-        for pair in effects.paired_differences(rows, field, [axis for axis in axes if axis != field], objective)
-    ]
+    pairs = []
+    for field in listed:
+        others = [axis for axis in axes if axis != field]
+        pairs += effects.paired_differences(rows, field, others, objective, sweep.sign)
     blocks: list[Chart | Table] = []
     if levels:
         blocks += [sweep_charts.main_effects(levels, objective, short)]
@@ -81,7 +81,7 @@ def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -
         blocks.append(sweep_charts.parallel(points[:MOST_LINES], objective, sweep.sign, short))
     if pairs:
         blocks.append(_pairs_table(pairs, objective, short))
-    note = "Every number is averaged over the other fields within a seed; its interval is one over seeds."
+    note = f"Every number is averaged over the other fields within a seed; its interval is one over seeds. {CHANCE}"
     if ranges:
         note += " Of a search, over the points that it drew, which are others for every value."
     best = ", ".join(f"{short[axis]} {shown(value)}" for axis, value in points[0][0].items())
@@ -121,7 +121,9 @@ def _methods(
     for other in (method for method in methods if method != last):
         both = [row for method in (other, last) for row in rows if row["method"] == method]
         for pair in effects.paired_differences(both, "method", sweep.axes, sweep.objective):
-            kind: Kind = "open" if not pair.difference.is_known else "met" if pair.difference.mean > 0 else "missed"
+            kind: Kind = (
+                "open" if not pair.difference.is_known else "met" if sweep.sign * pair.difference.mean > 0 else "missed"
+            )
             seeds = counted(pair.difference.seeds, "paired seed")
             value = f"{difference(pair.difference)}, {seeds}: {pair.difference.verdict}"
             gains.append(Answer(kind, f"{problem}: {last} over {other}", value))

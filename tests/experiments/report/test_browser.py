@@ -1,5 +1,6 @@
 """The page in a real browser: Debian's Chromium through Playwright. Skipped where either is missing."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from rich.console import Console
 
 from experiments.report import command
 from experiments.report.options import Report
+from experiments.sweeps.space import Axis
 from tests.experiments.report import stored
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: make extras installs it")
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium") or ""
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium"),
 ]
 SIZES = {1280: 800, 390: 844}
 DRAWN = "document.querySelectorAll('.chart[data-drawn] svg').length === document.querySelectorAll('.chart').length"
@@ -48,7 +50,7 @@ MISPLACED = """() => {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a run of two problems against an earlier one, and of a sweep over a grid."""
+    """Of a run of two problems against an earlier one, of a sweep over a grid, and of a search."""
     folder = tmp_path_factory.mktemp("report")
 
     def value(point: dict[str, Any], method: str, seed: int) -> float:
@@ -58,6 +60,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stored.run(folder / "results" / "table1", stored.records(10))
     stored.run(folder / "earlier" / "table1", stored.records(10, gain=2.0))
     stored.sweep(folder / "results" / "sweeps" / "toy", value, seeds=10)
+    axes = (Axis("toy.rate", (0.01, 1.0), True), Axis("toy.sampler", ("anneal", "tabu")))
+    points = [{"toy.rate": 0.01 * 1.3**n, "toy.sampler": ("anneal", "tabu")[n % 2]} for n in range(16)]
+    searched = folder / "results" / "sweeps" / "toy-searched"
+    stored.sweep(searched, lambda p, m, s: p["toy.rate"] * (m == "hybrid") + s, 2, "tpe", axes, points)
     config = Report((folder / "results",), folder / "earlier", folder / "report.html")
     return command.run(config, Console(quiet=True))
 
@@ -65,7 +71,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as tools:
-        found = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        found = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
 

@@ -44,6 +44,7 @@ def test_many_values_are_compared_with_the_best_alone() -> None:
     pairs = effects.paired_differences(rows, "a", [], "y")
     assert [pair.before for pair in pairs] == ["0", "1", "2", "4", "5"]
     assert {pair.after for pair in pairs} == {"3"}
+    assert {pair.after for pair in effects.paired_differences(rows, "a", [], "y", -1)} == {"0"}
 
 
 def test_runs_that_succeed_or_not_get_exact_intervals() -> None:
