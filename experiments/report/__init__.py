@@ -7,7 +7,7 @@ anova        what explains the differences in a complete grid, exactly
 importance   the same of a search, fitted
 against      two runs side by side
 charts       what all figures share: Vega-Lite specifications, colours, switches
-run_charts   curves, seconds, energies;  sweep_charts  effects, differences, shares, parallel coordinates
+curves, phases, energies of a run;  sweep_charts, parallel of a sweep
 wording      numbers and intervals as the page writes them
 parts        a run, a sweep, two sides: verdicts, tables, charts
 page         the templates filled in

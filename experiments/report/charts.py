@@ -11,6 +11,8 @@ from typing import Any
 from experiments.harness.presentation.figures import PHASE_COLOURS, method_styles
 
 Spec = dict[str, Any]
+Record = Mapping[str, Any]
+Styles = Mapping[str, tuple[str, str]]
 INK = "currentColor"
 DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2]}
 # Those of the png figures that a dark page would swallow.
@@ -55,12 +57,12 @@ def whole(spec: Mapping[str, Any], values: Iterable[Mapping[str, Any]] = ()) -> 
     }
 
 
-def methods_scale(methods: Sequence[str], styles: Mapping[str, tuple[str, str]]) -> Spec:
+def methods_scale(methods: Sequence[str], styles: Styles) -> Spec:
     """A scale of colours for these methods."""
     return {"domain": list(methods), "range": [_ink(styles[method][0]) for method in methods]}
 
 
-def dashes_scale(methods: Sequence[str], styles: Mapping[str, tuple[str, str]]) -> Spec:
+def dashes_scale(methods: Sequence[str], styles: Styles) -> Spec:
     """A scale of line styles for these methods."""
     return {"domain": list(methods), "range": [DASHES[styles[method][1]] for method in methods]}
 
@@ -89,6 +91,19 @@ def choice(name: str, label: str, options: Sequence[Any]) -> Spec:
 def legend_pick(name: str, field: str) -> Spec:
     """A parameter that clicks on the legend set: what is picked stands out."""
     return {"name": name, "select": {"type": "point", "fields": [field], "toggle": "true"}, "bind": "legend"}
+
+
+def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each method."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record["method"], []).append(record)
+    return groups
+
+
+def heading(problem: str, rows: Sequence[Record]) -> str:
+    """A chart's title: the problem, and its data where it has any."""
+    return f"{problem}: {rows[0]['data']}" if rows[0]["data"] else problem
 
 
 def _ink(colour: str) -> str:

@@ -10,10 +10,10 @@ from experiments.harness.presentation.terminal import written
 from experiments.report import against_part, run_part, sweep_part
 from experiments.report.charts import styles_of
 from experiments.report.collect import Run, Swept, collected
+from experiments.report.energies import is_drawn
 from experiments.report.options import Report
 from experiments.report.page import page
 from experiments.report.parts import Part
-from experiments.report.run_charts import is_drawn
 from experiments.report.wording import joined
 
 DEFAULT = Path("results")

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.harness.presentation.tables import Table, tables, with_interval
-from experiments.report import facts, run_charts
-from experiments.report.charts import Chart
+from experiments.report import facts
+from experiments.report.charts import Chart, Styles
 from experiments.report.collect import Run
+from experiments.report.curves import curves
 from experiments.report.differences import Difference
+from experiments.report.energies import energies
 from experiments.report.parts import Answer, Kind, Part, Section
+from experiments.report.phases import phases
 from experiments.report.wording import counted, difference, joined, number
 
-Styles = Mapping[str, tuple[str, str]]
 TARGETS = "Targets"
 
 
@@ -19,15 +21,16 @@ def part(run: Run, styles: Styles) -> Part:
     """Everything of a run."""
     rows, records = run.summary["rows"], run.records
     problems = list(dict.fromkeys(row["problem"] for row in rows))
-    curves = [run_charts.curves(problem, records, styles) for problem in problems]
-    seconds = [run_charts.phases(problem, rows) for problem in problems]
-    energies = [run_charts.energies(problem, records, styles) for problem in problems]
+    seconds = [phases(problem, rows) for problem in problems]
+    curved = [p for p in problems if any(r["problem"] == p and r["outcome"]["timed"]["curve"] for r in records)]
+    learned = [curves(problem, records, styles, len(curved)) for problem in curved]
+    sampled = [energies(problem, records, styles, len(problems)) for problem in problems]
     made = [table for table in tables(run.summary) if table.title != TARGETS]
     sections = [
         Section("Tables", made, "A click on a column's head sorts by it."),
-        Section("Learning curves", _known(curves)),
+        Section("Learning curves", _known(learned)),
         Section("Where the seconds went", _known(seconds), "Phases in the order in which a run goes through them."),
-        Section("Energies of the sampled states", _known(energies)),
+        Section("Energies of the sampled states", _known(sampled)),
         Section("Everything measured", _quantities(rows), "Means over seeds, with their intervals.", folded=True),
     ]
     answers = targets(run.summary) or _ranked(rows)

@@ -10,12 +10,14 @@ from experiments.report import anova, effects, facts, importance, sweep_charts
 from experiments.report.charts import Chart
 from experiments.report.collect import Row, Swept
 from experiments.report.effects import Pair
+from experiments.report.parallel import parallel
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.wording import between, counted, difference, joined, number, shown
 
 CHANCE = "Of twenty 95 % intervals of no difference, one leaves out 0 by chance."
 MOST_BARS = 40
-MOST_LINES = 300
+MOST_LINES = 1200  # of all charts of a sweep: points, some 200 bytes a field
+MOST_POINTS = 1000  # of a table
 
 
 def part(sweep: Swept) -> Part:
@@ -26,8 +28,9 @@ def part(sweep: Swept) -> Part:
         groups.setdefault((row["problem"], row["method"]), []).append(row)
     touched = {name: rows for name, rows in groups.items() if effects.is_touched(rows, sweep.axes, sweep.objective)}
     answers, sections = [_complete(sweep)], []
+    most = max(min(MOST_LINES // len(touched or groups), MOST_LINES // 4), 20)
     for (problem, method), rows in (touched or groups).items():
-        found, said = _alone(sweep, f"{problem}, {method}", rows, short)
+        found, said = _alone(sweep, f"{problem}, {method}", rows, short, most)
         sections += found
         answers += said
     gains: list[Answer] = []
@@ -53,8 +56,10 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -> tuple[list[Section], list[Answer]]:
-    """Sections and answers of one problem and method."""
+def _alone(
+    sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str], most: int
+) -> tuple[list[Section], list[Answer]]:
+    """Sections and answers of one problem and method; most: lines of its charts, the best points."""
     axes, objective = sweep.axes, sweep.objective
     ranges = [axis for axis, _, is_range in sweep.plan["axes"] if is_range]
     listed = [axis for axis in axes if axis not in ranges]
@@ -76,9 +81,9 @@ def _alone(sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]) -
     explained, said = _explained(sweep, name, rows, short)
     blocks += explained
     if ranges:
-        blocks.append(sweep_charts.slices(points[:MOST_LINES], ranges, objective, short))
+        blocks.append(sweep_charts.slices(points[:most], ranges, objective, short))
     if len(points) > 1:
-        blocks.append(sweep_charts.parallel(points[:MOST_LINES], objective, sweep.sign, short))
+        blocks.append(parallel(points[:most], objective, sweep.sign, short))
     if pairs:
         blocks.append(_pairs_table(pairs, objective, short))
     note = f"Every number is averaged over the other fields within a seed; its interval is one over seeds. {CHANCE}"
@@ -132,7 +137,7 @@ def _methods(
                 (", ".join(map(shown, point)), pair)
                 for pair in effects.paired_differences(group, "method", [], sweep.objective)
             ]
-    lines = tuple((at, f"{pair.after} − {pair.before}", *_shown(pair)) for at, pair in named)
+    lines = tuple((at, f"{pair.after} − {pair.before}", *_shown(pair)) for at, pair in named[:MOST_POINTS])
     fields = ", ".join(short[axis] for axis in sweep.axes)
     table = Table("Method against method", (fields, "methods", *SHOWN_HEAD), lines)
     blocks: list[Chart | Table] = [table]
@@ -166,7 +171,11 @@ def _points(sweep: Swept, short: Mapping[str, str]) -> Table:
         texts = (*map(shown, point), str(len(values)), f"{number(mean)}{ends}", f"{seconds:.2f}")
         lines.append((-sweep.sign * mean, texts))
     header = (*(short[axis] for axis in sweep.axes), "problem", "method", "seeds", sweep.objective, "seconds")
-    return Table("Points, the best first", header, tuple(line for _, line in sorted(lines, key=lambda line: line[0])))
+    ordered = [line for _, line in sorted(lines, key=lambda line: line[0])]
+    title = "Points, the best first"
+    if len(ordered) > MOST_POINTS:
+        title += f": {MOST_POINTS} of {len(ordered)}; results.csv has them all"
+    return Table(title, header, tuple(ordered[:MOST_POINTS]))
 
 
 def _largest(name: str, field: str, pairs: Sequence[Pair], short: Mapping[str, str]) -> Answer:

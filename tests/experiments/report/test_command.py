@@ -1,5 +1,6 @@
 """What is read, what is refused in one line, and what the page holds."""
 
+import html
 import io
 import json
 import re
@@ -14,8 +15,12 @@ from experiments.harness.presentation.tables import Table
 from experiments.report import command, page, sweep_part
 from experiments.report.collect import Run, collected
 from experiments.report.options import Report
+from experiments.sweeps import command as sweeps
+from experiments.sweeps.options import Sweep
 from experiments.sweeps.space import Axis
+from tests.experiments.harness.presentation.records import record
 from tests.experiments.report import stored
+from tests.experiments.sweeps import toy
 
 MOST_BYTES = 6_000_000
 
@@ -185,3 +190,28 @@ def test_columns_of_numbers_are_sorted_as_numbers() -> None:
 def test_short_names_tell_fields_apart() -> None:
     names = ["lowbit.sampler", "images.sampler", "lowbit.sampler.length", "method"]
     assert list(sweep_part.short_names(names).values()) == ["lowbit.sampler", "images.sampler", "length", "method"]
+
+
+@pytest.mark.slow
+def test_what_a_sweep_leaves_behind_is_read(tmp_path: Path) -> None:
+    config = Sweep("toy", grid=("toy.inner.steps=1,2", "toy.sampler=anneal,greedy"), out=tmp_path, seeds=2, heartbeat=1)
+    assert sweeps.run(config, {"toy": toy.cells}, Console(quiet=True))
+    text, _ = reported(tmp_path, tmp_path)
+    assert "What do toy.sampler (anneal, greedy) and toy.inner.steps (1, 2) do to final" in html.unescape(text)
+    assert "8 of 8" in text and "Paired differences of final" in text
+
+
+@pytest.mark.slow
+def test_long_runs_are_thinned_to_fit_a_page(tmp_path: Path) -> None:
+    curve = [(float(second), 50.0 + second) for second in range(1, 301)]
+    found = [
+        record(f"problem {number}", method, seed, 70.0, curve, energies=[float(n % 97) for n in range(500)])
+        for number in range(12)
+        for method in ("hybrid", "adam", "greedy", "rounded", "shuffled")
+        for seed in range(10)
+    ]
+    text, _ = reported(tmp_path, stored.run(tmp_path / "table1", found))
+    first = next(spec for spec in specs(text) if spec["params"][0]["name"] == "band")
+    seed = [row for row in first["data"]["values"] if row["what"] == "seed 3" and row["method"] == "adam"]
+    assert 6 <= len(seed) <= 50
+    assert (seed[0]["second"], seed[-1]["second"]) == (1.0, 300.0)
