@@ -72,7 +72,7 @@ def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, sa
     say(progress_line(queue.count(study, plan)))
     found, failed = results.rows(study, plan), failures(study, plan)
     if found:
-        shown = [results.table(found, plan), results.effects(found, plan)]
+        shown = [table for table in (results.table(found, plan), results.effects(found, plan)) if table.lines]
         paths = results.write(found, config.folder)
         results.write_plan(plan, config.minimise, config.folder)
         with plain_errors(config.folder):
@@ -80,6 +80,9 @@ def _finish(config: Sweep, study: optuna.Study, plan: Plan, console: Console, sa
         for table in shown:
             table.print(console)
         terminal.written(console, *paths)
+    if found and plan.search != "grid":
+        best = study.best_trial
+        say(f"best {plan.objective} {best.value:.4g}: {', '.join(f'{k}={v}' for k, v in best.params.items())}")
     for task, error in failed.items():
         say(f"failed: {task}: {error}")
     return not failed

@@ -41,7 +41,7 @@ Storage: TypeAlias = optuna.storages.RDBStorage
 AWAY = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 ATTEMPTS = 2  # of a task whose cells raise
 _OPEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 4  # for each address of the host, of which it may have two
 _MEETINGS = 5
 
 

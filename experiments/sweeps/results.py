@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +106,29 @@ def write_plan(plan: Plan, minimise: bool, folder: Path) -> None:
 def table(found: Sequence[Row], plan: Plan) -> Table:
     """The objective by point, problem and method, over seeds."""
     axes = [axis.name for axis in plan.axes]
-    groups: dict[tuple[str, ...], list[float]] = {}
+    groups: dict[tuple[Any, ...], list[float]] = {}
     for row in found:
-        key = tuple(str(row[name]) for name in (*axes, column(plan, "problem"), column(plan, "method")))
+        key = tuple(row[name] for name in (*axes, column(plan, "problem"), column(plan, "method")))
         groups.setdefault(key, []).append(float(row[column(plan, plan.objective)]))
-    lines = [(*key, str(len(values)), _shown(values)) for key, values in groups.items()]
+    ranges = [axis.is_range for axis in plan.axes]
+    lines = []
+    for key, values in groups.items():
+        point = (f"{value:.4g}" if drawn else str(value) for value, drawn in zip(key, ranges, strict=False))
+        lines.append((*point, *key[len(ranges) :], str(len(values)), _shown(values)))
     return Table(f"{plan.objective} by point", (*axes, "problem", "method", "seeds", plan.objective), tuple(lines))
 
 
-def effects(found: Iterable[Mapping[str, Any]], plan: Plan) -> Table:
-    """Each axis alone: the objective's mean at each value, over everything else."""
+def effects(found: Sequence[Row], plan: Plan) -> Table:
+    """Each listed field alone: the objective's mean at each value, over everything else but the problem, whose levels
+    have nothing to do with each other. A drawn field has no value twice."""
     lines = []
-    rows_ = list(found)
     for axis in plan.axes:
-        values: dict[str, list[float]] = {}
-        for row in rows_:
-            values.setdefault(str(row[axis.name]), []).append(float(row[column(plan, plan.objective)]))
-        lines += [(axis.name, value, str(len(numbers)), _shown(numbers)) for value, numbers in values.items()]
-    return Table("Main effects", ("field", "value", "runs", plan.objective), tuple(lines))
+        values: dict[tuple[str, str], list[float]] = {}
+        for row in found if not axis.is_range else ():
+            key = str(row[axis.name]), row[column(plan, "problem")]
+            values.setdefault(key, []).append(float(row[column(plan, plan.objective)]))
+        lines += [(axis.name, *key, str(len(numbers)), _shown(numbers)) for key, numbers in values.items()]
+    return Table("Main effects", ("field", "value", "problem", "runs", plan.objective), tuple(lines))
 
 
 def _rank(axis: Axis, value: Any) -> Any:

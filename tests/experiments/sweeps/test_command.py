@@ -182,7 +182,9 @@ def test_bad_trials_are_pruned_inside_training(pruner: Any, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("search", ["random", "tpe"])
 def test_a_search_draws_points_inside_its_ranges_and_takes_all_seeds(search: Any, tmp_path: Path) -> None:
-    fine, _, rows = swept(tmp_path, "toy.inner.rate=0.1..0.9", "toy.inner.steps=1..9", search=search, trials=5)
+    fine, said, rows = swept(tmp_path, "toy.inner.rate=0.1..0.9", "toy.inner.steps=1..9", search=search, trials=5)
+    best = max(rows, key=lambda row: float(row["final"]))
+    assert f"toy.inner.rate={best['toy.inner.rate']}" in said and "Main effects" not in said
     assert fine and len(rows) == 5 * 2 * 2
     assert all(0.1 <= float(row["toy.inner.rate"]) <= 0.9 and 1 <= int(row["toy.inner.steps"]) <= 9 for row in rows)
     assert len({row["toy.inner.rate"] for row in rows}) == 5
