@@ -152,7 +152,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "table1",
             "does quantum-assisted training beat Adam, and is it the annealer that does it?",
             "12 minutes; --smoke 30 seconds, --full hours",
-            "--only digits --methods adam hybrid",
+            "--only digits-patch --methods adam hybrid",
             _table1,
         ),
         Experiment(

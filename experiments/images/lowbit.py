@@ -272,4 +272,4 @@ def _cross_entropy(logits: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _problem_name(config: LowBit) -> str:
-    return f"{config.dataset}-1bit"
+    return f"{config.dataset}-patch-1bit"

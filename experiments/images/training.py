@@ -1,7 +1,7 @@
 """Does a start made of annealed bits beat Adam from scratch? One small network on CIFAR-10, for Table I.
 
-    python -m experiments table1 --only cifar10            3 paired seeds, about 30 s per run on 2 cores
-    python -m experiments table1 --full --only cifar10     10 paired seeds, about 120 s per run, every control
+    python -m experiments table1 --only cifar10-patch          3 paired seeds, about 30 s per run on 2 cores
+    python -m experiments table1 --full --only cifar10-patch   10 paired seeds, about 120 s per run, every control
 
     adam              He initialisation, AdamW with a one-cycle schedule, tuned
     adam-data-start   the same descent from `images.start` with random filters and the continuous head
@@ -76,7 +76,7 @@ class Images:
 
 def configuration(scale: Scale, method: str) -> Images:
     """The tuned settings; digits where CIFAR-10 is not prepared. All starts from data train by the same settings."""
-    name = "cifar10" if is_prepared("cifar10") else "digits"
+    name = data_name()
     settings = json.loads((TUNED / f"{name}.json").read_text())["settings"]
     length = "full" if scale == "full" else "default"
     kind = "adam" if method == "adam" else "start"
@@ -134,6 +134,10 @@ def comparisons(scale: Scale) -> list[Comparison]:
 
 
 def problem_name() -> str:
+    return f"{data_name()}-patch"
+
+
+def data_name() -> str:
     return "cifar10" if is_prepared("cifar10") else "digits"
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from experiments.images.training import TUNED, Images, Training, configuration, problem_name, run
+from experiments.images.training import TUNED, Images, Training, configuration, data_name, run
 
 SEED = 100
 
@@ -53,7 +53,7 @@ def search(config: Images, method: str, trials: int) -> tuple[Training, list[dic
 
 def tune(options: Tune) -> None:
     """Writes the best settings of both families beside the command and the number of trials."""
-    path = TUNED / f"{problem_name()}.json"
+    path = TUNED / f"{data_name()}.json"
     content = json.loads(path.read_text())
     scale: Literal["default", "full"] = options.length
     for kind, method in (("adam", "adam"), ("start", "adam-data-start")):

@@ -13,7 +13,7 @@ from experiments.harness.presentation.cells import UsageError
 class Sweep:
     """Cells of an experiment over values of their configurations' fields, by any number of workers.
 
-    python -m experiments sweep table1 --only digits-1bit --methods hybrid greedy --seeds 3
+    python -m experiments sweep table1 --only digits-patch-1bit --methods hybrid greedy --seeds 3
     --grid lowbit.sampler=anneal,bifurcation lowbit.sampler.length=100,1000
 
     One worker is one command; more of them, on this machine or others, are the same command with the same --storage.

@@ -175,11 +175,11 @@ def test_cells_are_paired_and_named_by_their_data(monkeypatch):
     cells = lowbit.cells("default")
     assert {cell.seed for cell in cells if cell.method == "hybrid"} == {0, 1, 2}
     assert {(cell.method, cell.seed) for cell in cells} == {(m, s) for m in METHODS for s in range(3)}
-    assert {cell.problem for cell in cells} == {"digits-1bit"} and "digits" in cells[0].data
+    assert {cell.problem for cell in cells} == {"digits-patch-1bit"} and "digits" in cells[0].data
     assert len({cell.key() for cell in cells}) == len(cells)
     monkeypatch.setattr(prepare, "is_prepared", lambda name: True)
     monkeypatch.setattr(sources, "title", lambda name: f"a copy of {name}")
-    assert {(cell.problem, cell.data) for cell in lowbit.cells("full")} == {("cifar10-1bit", "a copy of cifar10")}
+    assert {(cell.problem, cell.data) for cell in lowbit.cells("full")} == {("cifar10-patch-1bit", "a copy of cifar10")}
     assert len(lowbit.cells("full")) == 10 * len(METHODS)
     assert lowbit.comparisons("full")[0].controls == CONTROLS
 

@@ -112,7 +112,7 @@ def test_mirroring_flips_whole_images_left_to_right() -> None:
 
 def test_cells_are_paired_and_named_after_their_copy() -> None:
     cells = training.cells("full")
-    assert {cell.data for cell in cells} == {"digits (scikit-learn)"} and {cell.problem for cell in cells} == {"digits"}
+    assert {(cell.problem, cell.data) for cell in cells} == {("digits-patch", "digits (scikit-learn)")}
     for method in training.METHODS:
         assert sorted(cell.seed for cell in cells if cell.method == method) == list(range(10))
     assert len({cell.key() for cell in cells}) == len(cells)

@@ -24,7 +24,7 @@ GRID = (
     "lowbit.num_reads=4,8",
     "lowbit.num_rounds=1,2",
 )
-COMMAND = [sys.executable, "-m", "experiments", "sweep", "table1", "--only", "digits-1bit", "--methods", "hybrid"]
+COMMAND = [sys.executable, "-m", "experiments", "sweep", "table1", "--only", "digits-patch-1bit", "--methods", "hybrid"]
 KILLS = 10
 
 
