@@ -46,6 +46,7 @@ def whole(spec: Mapping[str, Any], values: Iterable[Mapping[str, Any]] = ()) -> 
         **spec,
         "config": {
             "font": "system-ui, sans-serif",
+            "customFormatTypes": True,
             "view": {"stroke": None},
             "axis": {**text, **axis, "titleFontWeight": "normal", "labelLimit": 200},
             "axisX": {"tickCount": 6},

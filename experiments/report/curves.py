@@ -46,12 +46,15 @@ def curves(problem: str, records: Sequence[Record], styles: Styles, panels: int 
     middle = [{"filter": "datum.kind == band"}]
     seeds = [{"filter": "seeds && datum.kind == 'seed'"}]
     point = {"type": "point", "filled": True, "size": 45}
+    # What a nearest-point selection shows comes from a wrapper of the row, which Vega-Lite 6.4 opens only for fields with
+    # a format; that of the page's `asText` changes nothing.
+    text = {"formatType": "asText", "format": "as it is"}
     tips = [
-        {"field": "method"},
-        {"field": "what", "title": "of"},
+        {"field": "method", **text},
+        {"field": "what", **text, "title": "of"},
         {"field": "second", "format": ".1f", "title": "seconds"},
         {"field": "value", "format": ".2f", "title": "%"},
-        {"field": "range", "title": "band"},
+        {"field": "range", **text, "title": "band"},
     ]
     nearest = {"type": "point", "nearest": True, "on": "pointermove", "clear": "pointerout", "fields": ["id"]}
     under = {"condition": {"param": "pointed", "empty": False, "value": 1}, "value": 0}
@@ -85,7 +88,7 @@ def curves(problem: str, records: Sequence[Record], styles: Styles, panels: int 
             {
                 "params": [{"name": "pointed", "select": nearest}],
                 "transform": [{"filter": "datum.kind == band || (seeds && datum.kind == 'seed')"}],
-                "mark": {**point, "size": 80, "stroke": charts.INK},
+                "mark": {**point, "size": 80, "stroke": charts.INK, "aria": False},
                 "encoding": {"y": y, "opacity": under, "tooltip": tips},
             },
         ],

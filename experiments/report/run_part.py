@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.harness.presentation.tables import Table, tables, with_interval
+from experiments.harness.presentation.tables import Table, tables
 from experiments.report import facts
 from experiments.report.charts import Chart, Styles
 from experiments.report.collect import Run
@@ -12,7 +12,7 @@ from experiments.report.differences import Difference
 from experiments.report.energies import energies
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.phases import phases
-from experiments.report.wording import counted, difference, joined, number
+from experiments.report.wording import counted, difference, joined, mean, number
 
 TARGETS = "Targets"
 
@@ -122,14 +122,9 @@ def _quantities(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         groups.setdefault(names, []).append(row)
     made = []
     for names, mine in groups.items():
-        lines = tuple(
-            (row["problem"], row["method"], *(with_interval(row["results"][name], "mean", 4) for name in names))
-            for row in mine
-        )
-        problems = joined(list(dict.fromkeys(row["problem"] for row in mine)))
-        made.append(
-            Table(f"{problems}: {joined([row['method'] for row in mine])}", ("problem", "method", *names), lines)
-        )
+        lines = tuple((row["problem"], row["method"], *(mean(row["results"][name]) for name in names)) for row in mine)
+        title = joined(list(dict.fromkeys(row["problem"] for row in mine)))
+        made.append(Table(title, ("problem", "method", *names), lines))
     return made
 
 

@@ -1,7 +1,8 @@
 """Numbers, intervals and lists as the page writes them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments.report.differences import Difference
 
@@ -12,23 +13,32 @@ def number(value: float) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """An interval in brackets, both ends with as many decimals."""
-    digits = _decimals(low, high)
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+    """An interval in brackets."""
+    return f"[{', '.join(_alike((low, high)))}]"
+
+
+def mean(entry: Mapping[str, Any]) -> str:
+    """What `intervals` summarises, as "mean [low, high]"; of a single value that alone."""
+    ends = f" {between(*entry['interval'])}" if entry["n"] > 1 else ""
+    return f"{number(entry['mean'])}{ends}"
 
 
 def difference(found: Difference) -> str:
     """A difference with its interval, all with as many decimals, and with the sign that printers use."""
+    if found.is_same:
+        return "0"
     numbers = (found.mean,) if found.seeds < 2 else (found.mean, found.low, found.high)
-    digits = _decimals(*numbers)
-    mean, *ends = (f"{value:+.{digits}f}".replace("-", "−") for value in numbers)
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+    middle, *ends = (text.replace("-", "−", 1) for text in _alike(numbers, "+"))
+    return f"{middle} [{', '.join(ends)}]" if ends else middle
 
 
-def _decimals(*values: float) -> int:
-    """Those that leave the largest three digits."""
+def _alike(values: Sequence[float], sign: str = "-") -> list[str]:
+    """All with as many decimals, which leave the largest three digits; tiny ones with exponents."""
     largest = max(map(abs, values))
-    return 0 if largest == 0 else min(max(2 - math.floor(math.log10(largest)), 0), 12)
+    if 0 < largest < 1e-3:
+        return [f"{value:{sign}.3g}" for value in values]
+    digits = max(2 - math.floor(math.log10(largest)), 0) if largest else 0
+    return [f"{value:{sign}.{digits}f}" for value in values]
 
 
 def shown(text: str) -> str:

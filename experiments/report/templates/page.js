@@ -26,8 +26,9 @@ function draw(holder) {
   spec.config.legend.columns = Math.max(2, Math.floor(holder.clientWidth / 140));
   spec.config.axis.labelLimit = Math.max(150, holder.clientWidth * 0.35);
   spec.config.axis.titleLimit = holder.clientWidth - 70;
+  const expressionFunctions = { asText: (value) => value };
   window
-    .vegaEmbed(holder, spec, { renderer: "svg", actions: false, tooltip: { theme: "custom" } })
+    .vegaEmbed(holder, spec, { renderer: "svg", actions: false, tooltip: { theme: "custom" }, expressionFunctions })
     .then(() => holder.setAttribute("data-drawn", ""))
     .catch((error) => {
       holder.textContent = `This chart could not be drawn: ${error.message}`;

@@ -173,7 +173,10 @@ def test_values_stand_under_the_pointer(page: Any) -> None:
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"])
     tip = page.locator("#vg-tooltip-element.visible")
     tip.wait_for(timeout=5_000)
-    assert {"method", "seconds", "%"} <= {text.strip(":") for text in tip.locator("td.key").all_inner_texts()}
+    keys, values = (tip.locator(f"td.{kind}").all_inner_texts() for kind in ("key", "value"))
+    shown = dict(zip((key.strip(": ") for key in keys), values, strict=True))
+    assert shown["method"] in ("adam", "hybrid", "greedy", "random-bits")
+    assert "seed" in shown["of"] and float(shown["seconds"]) > 0 and 20 <= float(shown["%"]) <= 100
 
 
 def test_switches_of_the_other_charts(page: Any) -> None:
