@@ -46,8 +46,8 @@ def curves(problem: str, records: Sequence[Record], styles: Styles, panels: int 
     middle = [{"filter": "datum.kind == band"}]
     seeds = [{"filter": "seeds && datum.kind == 'seed'"}]
     point = {"type": "point", "filled": True, "size": 45}
-    # What a nearest-point selection shows comes from a wrapper of the row, which Vega-Lite 6.4 opens only for fields with
-    # a format; that of the page's `asText` changes nothing.
+    # What a nearest-point selection shows comes from a wrapper of the row, which Vega-Lite 6.4 opens for fields with a
+    # format alone; that of the page's `asText` changes nothing.
     text = {"formatType": "asText", "format": "as it is"}
     tips = [
         {"field": "method", **text},
