@@ -35,7 +35,7 @@ help:
 	@echo "make bench                          bench-build, bench-bqm and bench-refine, with the peers they compare with"
 	@echo "make data [DATA=cifar10]            prepare a data set once, in an environment of its own"
 	@echo "make install [ACCELERATOR=cuda|tpu] the environment alone"
-	@echo "make extras                         peers, Qiskit and tensorboardX, for some benchmarks and tests"
+	@echo "make extras                         peers, Qiskit, tensorboardX and Playwright, for some benchmarks and tests"
 	@echo "make clean, make clean-results      environments and caches; what experiments have computed"
 	@echo "PYTHON=python3.11 VENV=.venv-py311  another Python, another environment (now: $(PYTHON))"
 
