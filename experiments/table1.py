@@ -5,7 +5,8 @@
     python -m experiments table1 --full       10 paired seeds, all controls, the whole grid: hours; resumes cell by cell
 
 Problems: the planted double-well glass and rotated test functions (`landscapes.synthetic`), CIFAR-10 or the embedded
-digits (`images.training`), and the one-bit head (`images.lowbit`). The annealer is simulated.
+digits on one wide layer (`images.training`), the one-bit head (`images.lowbit`), and CIFAR-10 on several convolutions
+(`images.deep`: one epoch of one pair; to the end with --full). The annealer is simulated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ def reported(comparisons: Sequence[Comparison], records: Sequence[Mapping[str, A
 
 def _parts() -> tuple[ModuleType, ...]:
     from experiments.images import lowbit, training
+    from experiments.images.deep import rows
     from experiments.landscapes import synthetic
 
-    return synthetic, training, lowbit
+    return synthetic, training, lowbit, rows

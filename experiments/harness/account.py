@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -36,9 +37,16 @@ class Account:
         self._charged: dict[int, tuple[Any, float]] = {}  # by id: of a program that lives no longer, another has it
 
     def run(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
-        """function(*args), its seconds booked under `phase`."""
-        value, self.ledger = self.ledger.run(phase, function, *args)
+        """function(*args), its seconds booked under `phase`, those `aside` in it left out."""
+        waited = self._waited
+        value, spent = Ledger().run(phase, function, *args)
+        self.ledger = self.ledger.add(phase, spent.total - (self._waited - waited))
         return value
+
+    @property
+    def seconds(self) -> float:
+        """Those of the run until now, booked or not: what a watch beside it would show."""
+        return max(self.ledger.total, self.ledger.total + self._unbooked())
 
     def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
         """The same, jitted; function must be hashable and equal where it computes the same."""
@@ -60,16 +68,17 @@ class Account:
         num_steps: int,
         callback: Any = None,
         phase: str = "refine",
+        state: Any = None,
     ) -> Any:
         """The training loop's `Refined`; equal loops on equal shapes share one program."""
-        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((params, data)))
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((params, data, state)))
         start = time.perf_counter()
         if (refine, shapes) not in _refiners:
-            program = refine.compile(params, data)
+            program = refine.compile(params, data, state)
             _refiners[refine, shapes] = program, time.perf_counter() - start
         program, seconds = _refiners[refine, shapes]
         self._charge(program, seconds, time.perf_counter() - start)
-        return self.run(phase, program, key, params, data, num_steps, callback)
+        return self.run(phase, partial(program, state=state), key, params, data, num_steps, callback)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -80,10 +89,12 @@ class Account:
 
     def close(self) -> Ledger:
         """The ledger, with what passed between the booked calls as "other"."""
-        booked = self.ledger.total - self._before - sum(seconds for _, seconds in self._charged.values())
-        passed = time.perf_counter() - self._start - self._waited
-        self.ledger = self.ledger.add("other", max(passed - booked, 0.0))
+        self.ledger = self.ledger.add("other", max(self._unbooked(), 0.0))
         return self.ledger
+
+    def _unbooked(self) -> float:
+        booked = self.ledger.total - self._before - sum(seconds for _, seconds in self._charged.values())
+        return time.perf_counter() - self._start - self._waited - booked
 
     def _charge(self, program: Any, seconds: float, waited: float) -> None:
         self._waited += waited

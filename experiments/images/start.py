@@ -191,7 +191,7 @@ def compiled(stages: Stages, key: jax.Array, images: jax.Array, labels: jax.Arra
             built[function.__name__] = pool.submit(lowered.compile, options)
             return lowered.out_info
 
-        keys, order = _drawn(key, images.shape[0])
+        keys, order = drawn(key, images.shape[0])
         if stages.method not in SAMPLERS:
             layers = add(stages.unchosen, keys[0], order, images)
             add(stages.fit, order, layers, images, labels)
@@ -207,7 +207,7 @@ def compiled(stages: Stages, key: jax.Array, images: jax.Array, labels: jax.Arra
 
 def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: jax.Array) -> Started:
     """A network's parameters by its compiled stages. images (N, H, W, C) uint8, labels (N,): the training split."""
-    ledger, (keys, order) = Ledger(), _drawn(key, images.shape[0])
+    ledger, (keys, order) = Ledger(), drawn(key, images.shape[0])
     if "fit" in programs:
         layers, ledger = ledger.run("formulate", programs["unchosen"], keys[0], order, images)
         (params, _), ledger = ledger.run("formulate", programs["fit"], order, layers, images, labels)
@@ -233,7 +233,7 @@ def _compiler_options() -> Any:
     }
 
 
-def _drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Keys of the four drawing steps, and an order of the images, made on the host: sorts take long to compile."""
     seed = np.asarray(jax.random.key_data(key))
     return jax.random.split(key, 4), jnp.asarray(np.random.default_rng(seed).permutation(count), jnp.int32)

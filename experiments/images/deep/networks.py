@@ -1,0 +1,171 @@
+"""Networks of several convolutions by name, for images (N, H, W, 3) in uint8; a new one is one entry of `NETWORKS`.
+
+    network = get("conv", num_classes=10)
+    variables = network.init(key, images, train=False)        {"params": ..., "batch_stats": ...}
+
+    conv             for two cores: 50 million multiplications an image forward
+    conv-residual    the same with the two pairs of equal widths bridged
+    conv-narrow      windows of 2 x 2 at stride 1, as `airbench` has it, at a third of its widths
+    airbench         94 % on CIFAR-10 in ten epochs on a GPU (Jordan 2024, arXiv:2404.00498)
+    resnet           ResNet-18 for images of 32 x 32 (He et al. 2016)
+
+Every network has its first convolution under the name "first": a start from data may fill it. `dtype` is that of the
+activations (bfloat16 on accelerators); parameters and statistics stay in float32, and so do logits.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.images.models import scaled
+from qjax.spelling import unknown
+
+# BatchNorm's statistics follow quickly: runs last a few thousand steps.
+_MOMENTUM = 0.9
+_he = nn.initializers.he_normal()
+
+
+def _convolution(features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
+    options = dict[str, Any](padding="SAME", use_bias=False, kernel_init=_he) | options
+    return nn.Conv(features, (size, size), (stride, stride), **options)
+
+
+def _maxima(x: jax.Array, size: int) -> jax.Array:
+    """Of blocks of size x size: (N, H, W, C) to (N, H // size, W // size, C), what is left over at the end dropped."""
+    n, h, w, c = x.shape
+    rows, columns = h // size, w // size
+    blocks = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, c)
+    return blocks.max((2, 4))
+
+
+class Normalised(nn.Module):
+    """A convolution of 3 x 3, a pool where asked for, BatchNorm, then the nonlinearity."""
+
+    features: int
+    pool: int = 1
+    stride: int = 1
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu
+    dtype: Any = jnp.float32
+    initial: Callable[..., jax.Array] = _he
+    scaled: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = _convolution(self.features, stride=self.stride, dtype=self.dtype, kernel_init=self.initial, name="conv")(x)
+        if self.pool > 1:
+            x = _maxima(x, self.pool)
+        options = {"momentum": _MOMENTUM, "dtype": self.dtype, "use_scale": self.scaled, "name": "norm"}
+        return self.activation(nn.BatchNorm(use_running_average=not train, **options)(x))
+
+
+class ConvNetwork(nn.Module):
+    """A first layer of both signs, then convolutions of 3 x 3, the mean of what the last one sees, and a linear head.
+
+        a = first(x),   h = relu([a, -a])          both signs of a filter: Shang et al. 2016 (arXiv:1603.05201)
+
+    widths, pools: of each convolution after the first; bridged: where two convolutions of equal width follow one
+    another without a pool, the second one's output is added to its input.
+    """
+
+    num_classes: int = 10
+    filters: int = 24
+    size: int = 4
+    stride: int = 2
+    widths: tuple[int, ...] = (64, 128, 128, 256, 256)
+    pools: tuple[int, ...] = (2, 1, 1, 2, 1)
+    bridged: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits (N, num_classes) in float32."""
+        x = scaled(images).astype(self.dtype)
+        x = _convolution(self.filters, self.size, self.stride, use_bias=True, dtype=self.dtype, name="first")(x)
+        x = jax.nn.relu(jnp.concatenate([x, -x], axis=-1))
+        for number, (width, pool) in enumerate(zip(self.widths, self.pools, strict=True)):
+            y = Normalised(width, pool, dtype=self.dtype, name=f"block{number}")(x, train)
+            x = x + y if self.bridged and x.shape == y.shape else y
+        x = x.astype(jnp.float32).mean((1, 2))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+class AirBench(nn.Module):
+    """Windows of 2 x 2 at both signs, three groups of two convolutions with GELU, a maximum, a scaled linear head.
+
+    Jordan 2024 (arXiv:2404.00498): without biases or BatchNorm's scales, later convolutions begin as the identity on
+    as many channels as they can.
+    """
+
+    num_classes: int = 10
+    filters: int = 12
+    widths: tuple[int, ...] = (64, 256, 256)
+    scale: float = 1 / 9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits (N, num_classes) in float32."""
+        options = {"padding": "VALID", "use_bias": True, "dtype": self.dtype, "name": "first"}
+        x = _convolution(self.filters, 2, **options)(scaled(images).astype(self.dtype))
+        x = jax.nn.gelu(jnp.concatenate([x, -x], axis=-1))
+        layer = partial(Normalised, activation=jax.nn.gelu, dtype=self.dtype, initial=_identity, scaled=False)
+        for number, width in enumerate(self.widths):
+            x = layer(width, pool=2, name=f"block{2 * number}")(x, train)
+            x = layer(width, name=f"block{2 * number + 1}")(x, train)
+        x = x.astype(jnp.float32).max((1, 2))
+        return self.scale * nn.Dense(self.num_classes, use_bias=False, name="head")(x)
+
+
+class ResNet(nn.Module):
+    """ResNet-18 with a first layer of 3 x 3 and no first pool, as it is usual for images of 32 x 32."""
+
+    num_classes: int = 10
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    depth: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Logits (N, num_classes) in float32."""
+        normed = partial(nn.BatchNorm, use_running_average=not train, momentum=_MOMENTUM, dtype=self.dtype)
+        x = _convolution(self.widths[0], use_bias=True, dtype=self.dtype, name="first")(scaled(images))
+        x = jax.nn.relu(normed(name="norm")(x))
+        for number, width in enumerate(self.widths):
+            for place in range(self.depth):
+                stride, name = (2 if number and not place else 1), f"block{number}{place}"
+                y = Normalised(width, stride=stride, dtype=self.dtype, name=f"{name}a")(x, train)
+                y = Normalised(width, activation=lambda x: x, dtype=self.dtype, name=f"{name}b")(y, train)
+                if x.shape != y.shape:
+                    x = _convolution(width, 1, stride, dtype=self.dtype, name=f"{name}conv")(x)
+                    x = normed(name=f"{name}norm")(x)
+                x = jax.nn.relu(x + y)
+        x = x.astype(jnp.float32).mean((1, 2))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """He's draw, its first outputs replaced by the identity (Dirac) on the inputs, as many as there are of both."""
+    drawn = _he(key, shape, dtype)
+    same = min(shape[2:])
+    return drawn.at[..., :same].set(0.0).at[shape[0] // 2, shape[1] // 2, jnp.arange(same), jnp.arange(same)].set(1.0)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "conv": ConvNetwork,
+    "conv-residual": partial(ConvNetwork, bridged=True),
+    "conv-narrow": partial(AirBench, widths=(24, 80, 80)),
+    "conv-small": partial(ConvNetwork, filters=8, widths=(16, 16), pools=(2, 1)),
+    "airbench": AirBench,
+    "resnet": ResNet,
+}
+
+
+def get(name: str, **options: Any) -> nn.Module:
+    """The network of this name. Errors: ValueError for an unknown name (suggests the nearest)."""
+    if name not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    return NETWORKS[name](**options)

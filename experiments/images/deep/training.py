@@ -1,0 +1,159 @@
+"""Does quantum-assisted training beat Adam on the network that serves Adam best? Several convolutions, for Table I.
+
+    adam, muon                       He initialisation, the tuned recipe
+    adam-data-start, muon-...        the same descent from a first layer of whitened windows at random
+    hybrid, hybrid-muon              the same, the windows chosen by the annealer
+    random-bits, greedy, ...         the controls of `hybrid`, which differ from it in the sampler alone
+
+A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training images kept apart,
+of copies made during training and evaluated after it; the test images are looked at once, at the end. Decoding is
+charged to every run, and so are compile seconds.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.harness.account import Account
+from experiments.harness.presentation.cells import Progress, unheard
+from experiments.images.deep import networks
+from experiments.images.deep import recipe as recipes
+from experiments.images.deep.recipe import Recipe
+from experiments.images.deep.start import first_layer
+from experiments.images.start import Start
+from experiments.images.training import splits
+from qjax import Ledger
+from qjax.descend.refine import Refine
+
+CONTROLS = ("random-bits", "greedy", "rounded", "shuffled")
+# The sampler of each method's start; "data": windows at random; "": drawn, as the layers above.
+STARTS: Mapping[str, str] = {
+    "adam": "",
+    "adam-data-start": "data",
+    "hybrid": "hybrid",
+    **{control: control for control in CONTROLS},
+    "muon": "",
+    "muon-data-start": "data",
+    "hybrid-muon": "hybrid",
+}
+EVALUATED = 500  # images at a time
+
+
+@dataclass(frozen=True)
+class Deep:
+    """What decides the numbers of one run, method and seed apart; training_images, test_images: None for all."""
+
+    recipe: Recipe
+    start: Start | None = None
+    dataset: str = "cifar10"
+    network: str = "conv"
+    training_images: int | None = None
+    test_images: int | None = None
+    validation: int = 5000
+    points: int = 16
+
+
+def run(config: Deep, method: str, seed: int, progress: Progress = unheard) -> dict[str, Any]:
+    """One cell. results: final (test accuracy, percent), validation, started, steps, training_loss; where the start was
+    chosen by a sampler also fidelity, feasible, energy and sampled_energies.
+
+    Errors: ValueError for an unknown method, or one whose start the configuration lacks.
+    """
+    if method not in STARTS:
+        raise ValueError(f"unknown method {method!r}; there are {', '.join(STARTS)}")
+    progress(0.0, "data")
+    pixels = splits(config.dataset, config.validation, config.training_images, config.test_images)
+    images, labels = pixels.train
+    network = networks.get(config.network, num_classes=pixels.data.num_classes)
+    account, keys = Account(Ledger().add("data", pixels.seconds)), jax.random.split(jax.random.key(seed), 4)
+    progress(0.01, "start")
+    variables = account.call("other", Initial(network), keys[0], images[:1])
+    params, outcome = variables["params"], None
+    if sampler := STARTS[method]:
+        if config.start is None:
+            raise ValueError(f"method {method} needs a configuration with a start")
+        first, outcome = first_layer(account, config.start, network, sampler, keys[2], images, labels)
+        params = {**params, "first": first}
+    side = jax.random.bernoulli(keys[3], 0.5, labels.shape).astype(jnp.int32)
+    state = recipes.first_state({**variables, "params": params}, config.recipe)
+    steps = config.recipe.steps(len(labels))
+    evaluate = functools.partial(accuracy, account.program(Classes(network), variables, images[:EVALUATED]))
+    snapshots = [(account.seconds, recipes.evaluated(params, state))]
+
+    def watch(step: int, metrics: Any, params: Any, state: Any) -> None:
+        reached = account.seconds
+        with account.aside():
+            snapshots.append((reached, jax.tree.map(jnp.copy, recipes.evaluated(params, state))))
+            progress(0.05 + 0.9 * step / steps, "refine", standing)
+
+    def standing() -> dict[str, float]:
+        """The validation images stand for those of the test, which are looked at once, at the end."""
+        reached = evaluate(snapshots[-1][1], *pixels.validation)
+        return {"final": reached, "validation": reached}
+
+    refine = descent(config, network, params, len(labels), steps)
+    refined = account.refine(refine, keys[1], params, (images, labels, side), steps, watch, state=state)
+    final = account.run("evaluate", evaluate, recipes.evaluated(refined.params, refined.state), *pixels.test)
+    ledger = account.close()
+    # Every point as if the run had ended there: nothing is known before a last evaluation.
+    last = ledger["evaluate"]
+    curve = [[second + last, evaluate(variables, *pixels.validation)] for second, variables in snapshots]
+    results: dict[str, Any] = {
+        "final": final,
+        "validation": curve[-1][1],
+        "started": curve[0][1],
+        "steps": refined.step,
+        "training_loss": float(np.mean(refined.metrics["loss"][-refine.chunk_size :])),
+    }
+    if outcome is not None:
+        results |= {"fidelity": float(outcome.fidelity), "feasible": float(outcome.feasible)}
+        results |= {"energy": float(outcome.energies[0])}
+        results["sampled_energies"] = [float(energy) for energy in outcome.energies_read]
+    return {"results": results, "timed": {"seconds": ledger.total, "curve": curve, "phases": ledger.phases}}
+
+
+def descent(config: Deep, network: nn.Module, params: Any, images: int, steps: int) -> Refine:
+    """The training loop, its callbacks at as many points as the curve has."""
+    recipe = config.recipe
+    return Refine(
+        functools.partial(recipes.loss, network, recipe, images // recipe.batch_size),
+        recipes.optimizer(recipe, steps),
+        batch_size=recipe.batch_size,
+        augment=functools.partial(recipes.augment, recipe),
+        trainable=tuple(name for name in params if name != "first") if recipe.frozen else None,
+        chunk_size=max(1, steps // config.points),
+    )
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Parameters and statistics as they are drawn."""
+
+    network: nn.Module
+
+    def __call__(self, key: jax.Array, images: jax.Array) -> Any:
+        return self.network.init(key, images, train=False)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes that the network gives to images, with the statistics of training."""
+
+    network: nn.Module
+
+    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
+        logits: Any = self.network.apply(variables, images, train=False)
+        return jnp.argmax(logits, -1)
+
+
+def accuracy(classes: Any, variables: Any, images: jax.Array, labels: np.ndarray[Any, Any]) -> float:
+    """Percent classified correctly, by a program compiled for EVALUATED images."""
+    filled = jnp.pad(images, ((0, -len(labels) % EVALUATED), (0, 0), (0, 0), (0, 0)))
+    found = [np.asarray(classes(variables, filled[i : i + EVALUATED])) for i in range(0, len(filled), EVALUATED)]
+    return 100.0 * float(np.mean(np.concatenate(found)[: len(labels)] == labels))

@@ -1,0 +1,59 @@
+"""Networks of several convolutions: their sizes as published, their precision, what a start from data fills."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.images.deep import networks
+
+IMAGES = jax.random.randint(jax.random.key(0), (4, 32, 32, 3), 0, 256).astype(jnp.uint8)
+
+
+def variables_of(name: str, **options: Any) -> tuple[Any, Any]:
+    network = networks.get(name, **options)
+    return network, jax.eval_shape(lambda key: network.init(key, IMAGES, train=False), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # airbench: Jordan 2024 has 1.97 million; resnet: 11.17 million, its first layer's 64 biases more here.
+    [("conv", 1_138_978), ("airbench", 1_971_484), ("resnet", 11_173_962 + 64), ("conv-small", 5_234)],
+)
+def test_sizes(name: str, count: int) -> None:
+    _, variables = variables_of(name)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_logits_and_parameters_stay_in_float32_and_the_first_layer_has_its_name(name: str, dtype: Any) -> None:
+    network, variables = variables_of(name, dtype=dtype, num_classes=7)
+    logits, new = jax.eval_shape(lambda v: network.apply(v, IMAGES, train=True, mutable=["batch_stats"]), variables)
+    assert logits.shape == (4, 7) and logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, new))} == {jnp.dtype(jnp.float32)}
+    assert set(variables["params"]["first"]) == {"kernel", "bias"}
+
+
+def test_an_unknown_network_is_named_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown network 'airbensh'; did you mean 'airbench'"):
+        networks.get("airbensh")
+
+
+def test_airbench_begins_as_the_identity_on_the_channels_that_both_sides_have() -> None:
+    kernel = networks._identity(jax.random.key(0), (3, 3, 2, 5))
+    image = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(np.float32)
+    out = jax.lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(out[..., :2], image, rtol=1e-6)
+    assert float(jnp.std(kernel[..., 2:])) > 0.1
+
+
+def test_training_moves_the_statistics_and_evaluation_uses_them() -> None:
+    network = networks.get("conv-small")
+    variables = network.init(jax.random.key(0), IMAGES, train=False)
+    _, new = network.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    moved = {**variables, "batch_stats": new["batch_stats"]}
+    before, after = (network.apply(v, IMAGES, train=False) for v in (variables, moved))
+    assert float(jnp.max(jnp.abs(before - after))) > 1e-3

@@ -1,0 +1,67 @@
+"""Runs of a network of several convolutions: every method's cell, its start, its curve, its seconds."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.data.prepare import is_prepared
+from experiments.harness.presentation.cells import check_outcome
+from experiments.images.deep import rows, training
+
+needs_images = pytest.mark.skipif(not is_prepared("cifar10"), reason="CIFAR-10 is not prepared")
+
+
+@needs_images
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["adam", "adam-data-start", "hybrid", "greedy", "hybrid-muon"])
+def test_a_run_of_each_kind(method: str) -> None:
+    config = rows.configuration("smoke", method)
+    seen: list[float] = []
+
+    def progress(fraction: float, text: str = "", standing: Any = None) -> None:
+        if standing is not None:
+            seen.append(standing()["validation"])
+
+    outcome = training.run(config, method, 0, progress)
+    cell = next(cell for cell in rows.cells("full") if cell.method == method)
+    check_outcome(cell, outcome)
+    results, timed = outcome["results"], outcome["timed"]
+    assert results["steps"] == 5 and len(timed["curve"]) == 1 + len(seen)
+    assert [accuracy for _, accuracy in timed["curve"]][1:] == seen and seen[-1] == results["validation"]
+    seconds = [second for second, _ in timed["curve"]]
+    assert seconds == sorted(seconds) and seconds[-1] <= timed["seconds"] + 0.1
+    assert ("sampled_energies" in results) == (method in ("hybrid", "greedy", "hybrid-muon"))
+    if method == "hybrid":
+        assert results["feasible"] > 0 and timed["phases"]["anneal"] > 0
+    again = training.run(config, method, 0)
+    assert again["results"] == results
+
+
+@needs_images
+def test_rows_share_their_settings_and_differ_in_the_start() -> None:
+    full = rows.cells("full")
+    assert {cell.problem for cell in full} == {"cifar10-conv"} and {cell.method for cell in full} == set(training.STARTS)
+    count = {method: sum(cell.method == method for cell in full) for method in training.STARTS}
+    assert count == rows.SEEDS
+    adam, hybrid, greedy = (rows.configuration("full", method) for method in ("adam", "hybrid", "greedy"))
+    assert adam.start is None and hybrid == greedy and replace(hybrid, start=None, recipe=adam.recipe) == adam
+    short = rows.cells("default")
+    assert [(cell.problem, cell.method, cell.seed) for cell in short] == [
+        ("cifar10-conv-short", "adam", 0),
+        ("cifar10-conv-short", "hybrid", 0),
+    ]
+    assert short[0].config["deep"].recipe.epochs == 1
+
+
+def test_accuracy_counts_whole_and_partial_batches() -> None:
+    labels = np.arange(750) % 10
+    images = np.zeros((750, 2, 2, 1), np.uint8)
+    images[:, 0, 0, 0] = np.where(np.arange(750) < 600, labels, (labels + 1) % 10)
+    assert training.accuracy(lambda variables, some: some[:, 0, 0, 0], {}, images, labels) == 80.0
+
+
+def test_mistakes_are_said() -> None:
+    with pytest.raises(ValueError, match="unknown method 'adm'; there are adam"):
+        training.run(training.Deep(training.Recipe()), "adm", 0)
