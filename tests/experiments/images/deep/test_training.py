@@ -42,7 +42,9 @@ def test_a_run_of_each_kind(method: str) -> None:
 @needs_images
 def test_rows_share_their_settings_and_differ_in_the_start() -> None:
     full = rows.cells("full")
-    assert {cell.problem for cell in full} == {"cifar10-conv"} and {cell.method for cell in full} == set(training.STARTS)
+    assert {cell.problem for cell in full} == {"cifar10-conv"} and {cell.method for cell in full} == set(
+        training.STARTS
+    )
     count = {method: sum(cell.method == method for cell in full) for method in training.STARTS}
     assert count == rows.SEEDS
     adam, hybrid, greedy = (rows.configuration("full", method) for method in ("adam", "hybrid", "greedy"))
