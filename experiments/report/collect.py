@@ -144,6 +144,7 @@ def _read_sweep(folder: Path) -> Swept:
             rows: list[Row] = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {table}: {error}") from None
+    plan, rows = _apart(plan, rows)
     axes = [name for name, _, _ in plan["axes"]]
     for row in rows:
         checked(table, row, dict.fromkeys([*axes, "problem", "method", "seed", "seconds", plan["objective"]]))
@@ -151,6 +152,16 @@ def _read_sweep(folder: Path) -> Swept:
     if not rows:
         raise UsageError(f"{table} has no rows: no trial is complete")
     return Swept(folder, plan, content["environment"], rows)
+
+
+def _apart(plan: Row, rows: list[Row]) -> tuple[Row, list[Row]]:
+    """A field that has the name of what every row has is called "NAME (field)", so that the latter keeps its name."""
+    common = ("problem", "method", "seed", "seconds", plan["objective"])
+    names = {name: f"{name} (field)" for name, _, _ in plan["axes"] if name in common}
+    axes = [[names.get(name, name), values, is_range] for name, values, is_range in plan["axes"]]
+    cells = {f"cell_{name}": name for name in names}
+    renamed = names | cells
+    return {**plan, "axes": axes}, [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
 
 
 def _value(text: str | None) -> Any:

@@ -85,6 +85,18 @@ def is_touched(rows: Rows, fields: Sequence[str], objective: str) -> bool:
     return len({tuple(by_seed(group, objective).items()) for group in by_point(rows, fields).values()}) > 1
 
 
+def unnamed(rows: Rows, fields: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """Those of `kinds` that the fields do not decide: a sampler that is swept names the methods of `solvers`, say, and
+    then a method has no points to compare. A kind with one value is among them."""
+    found = []
+    for kind in kinds:
+        others = [name for name in kinds if name != kind]
+        most = max(len({row[kind] for row in group}) for group in by_point(rows, [*fields, *others]).values())
+        if most > 1 or len({row[kind] for row in rows}) == 1:
+            found.append(kind)
+    return found
+
+
 Matched = Mapping[tuple[tuple[str, ...], int], float]
 
 

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from experiments.harness.presentation.intervals import mean_interval
 from experiments.harness.presentation.tables import Table
@@ -21,29 +20,30 @@ MOST_POINTS = 1000  # of a table
 
 
 def part(sweep: Swept) -> Part:
-    """Everything of a sweep. Each problem and method is looked at alone, if the fields touch it."""
+    """Everything of a sweep. Each problem and method is looked at alone, if the fields touch it and do not name it."""
     short = short_names([*sweep.axes, "method"])
     groups: dict[tuple[str, str], list[Row]] = {}
+    kinds = effects.unnamed(sweep.rows, sweep.axes, ("problem", "method"))
     for row in sweep.rows:
-        groups.setdefault((row["problem"], row["method"]), []).append(row)
+        problem, method = (row[kind] if kind in kinds else "" for kind in ("problem", "method"))
+        groups.setdefault((problem, method), []).append(row)
     touched = {name: rows for name, rows in groups.items() if effects.is_touched(rows, sweep.axes, sweep.objective)}
     answers, sections = [_complete(sweep)], []
     most = max(min(MOST_LINES // len(touched or groups), MOST_LINES // 4), 20)
     for (problem, method), rows in (touched or groups).items():
-        found, said = _alone(sweep, f"{problem}, {method}", rows, short, most)
+        name = ", ".join(filter(None, (problem, method))) or sweep.objective
+        found, said = _alone(sweep, name, rows, short, most)
         sections += found
         answers += said
     gains: list[Answer] = []
-    for problem in dict.fromkeys(problem for problem, _ in groups):
+    for problem in dict.fromkeys(row["problem"] for row in sweep.rows if "method" in kinds):
         mine = [row for row in sweep.rows if row["problem"] == problem]
         found, said = _methods(sweep, problem, mine, short)
         sections += found
         gains += said
     sections.append(Section("All points", [_points(sweep, short)], "Means over seeds, with their intervals."))
     title = "Method against method, over all points" if gains else ""
-    return Part(
-        sweep.name, _asked(sweep, groups), _outcome(sweep), answers, gains, title, sections, facts.of_sweep(sweep)
-    )
+    return Part(sweep.name, _asked(sweep), _outcome(sweep), answers, gains, title, sections, facts.of_sweep(sweep))
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -198,13 +198,12 @@ def _complete(sweep: Swept) -> Answer:
     return Answer("plain", f"points that {sweep.plan['search']} drew, complete", str(points))
 
 
-def _asked(sweep: Swept, groups: Mapping[tuple[str, str], Any]) -> str:
+def _asked(sweep: Swept) -> str:
     axes = [
         f"{name} ({values[0]} to {values[1]})" if is_range else f"{name} ({', '.join(map(str, values))})"
         for name, values, is_range in sweep.plan["axes"]
     ]
-    problems = joined(list(dict.fromkeys(problem for problem, _ in groups)))
-    methods = joined(list(dict.fromkeys(method for _, method in groups)))
+    problems, methods = (joined(list(dict.fromkeys(row[k] for row in sweep.rows))) for k in ("problem", "method"))
     verb = "do" if len(axes) > 1 else "does"
     better = "more" if sweep.sign > 0 else "less"
     return f"What {verb} {joined(axes)} do to {sweep.objective} ({better} is better) on {problems}, with {methods}?"

@@ -72,6 +72,18 @@ def test_everything_drawn_is_valid(tmp_path: Path) -> None:
         assert vl_convert.vegalite_to_vega(spec, vl_version="6.4")["marks"]
 
 
+def test_a_field_may_name_the_methods_and_bear_their_name(tmp_path: Path) -> None:
+    axes = (Axis("method", ("a", "b")), Axis("method.length", (1, 2, 3)))
+    folder = stored.sweep(tmp_path / "toy", value, 2, axes=axes)
+    lines = ["method,method.length,problem,cell_method,sampler,seed,final,seconds"]
+    lines += [f"{a},{b},toy,sampler-{a},-,{seed},{b + seed},1.0" for a in "ab" for b in (1, 2, 3) for seed in (0, 1)]
+    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+    text, _ = reported(tmp_path, folder)
+    assert "What do method (field) (a, b) and method.length (1, 2, 3) do to final" in text
+    assert "with sampler-a and sampler-b?" in text and "12 of 12" in text
+    assert "Paired differences of final" in text and "Method against method" not in text
+
+
 def test_text_from_results_stays_text(tmp_path: Path) -> None:
     bad = "</script><script>alert(1)</script>"
     records = [{**one, "problem": bad if one["problem"] == "glass" else one["problem"]} for one in stored.records()]

@@ -58,6 +58,18 @@ def test_a_method_without_the_fields_is_not_touched_by_them() -> None:
     assert effects.is_touched(grid(lambda a, b, seed: float(a * seed)), FIELDS, "y")
 
 
+def test_methods_that_a_field_names_are_not_told_apart() -> None:
+    rows = grid(lambda a, b, seed: float(a))
+    alone = [{**row, "problem": "p", "method": f"sampler {row['a']}"} for row in rows]
+    assert effects.unnamed(alone, FIELDS, ("problem", "method")) == ["problem"]
+    both = [{**row, "method": method} for row in alone for method in ("hybrid", "greedy")]
+    assert effects.unnamed(both, FIELDS, ("problem", "method")) == ["problem", "method"]
+    two = [{**row, "problem": problem} for row in alone for problem in "pq"]
+    assert effects.unnamed(two, FIELDS, ("problem", "method")) == ["problem"]
+    sizes = [{**row, "problem": f"size {row['b']}", "method": "hybrid"} for row in alone]
+    assert effects.unnamed(sizes, FIELDS, ("problem", "method")) == ["method"]
+
+
 def shares(found: anova.Decomposition) -> dict[tuple[str, ...], tuple[float, float]]:
     return {part.fields: (part.share, part.by_noise) for part in found.components}
 
