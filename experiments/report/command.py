@@ -34,13 +34,18 @@ def run(config: Report, console: Console) -> Path:
     styles = styles_of(dict.fromkeys(record["method"] for record in drawn))
     parts += [run_part.part(one, styles) if isinstance(one, Run) else sweep_part.part(one) for one in found]
     title = joined([one.name for one in found]) + (f", against {config.against}" if config.against is not None else "")
-    text = page(f"Results: {title}", parts, " ".join(["python -m experiments report", *map(str, config.results)]))
+    text = page(f"Results: {title}", parts, _command(config))
     with plain_errors(config.out.parent):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(config.out, text)
     written(console, config.out)
     say(f"{len(text.encode()) / 1e6:.1f} MB")
     return config.out
+
+
+def _command(config: Report) -> str:
+    against = [] if config.against is None else ["--against", config.against]
+    return " ".join(map(str, ["python -m experiments report", *config.results, *against, "--out", config.out]))
 
 
 def _compared(earlier: Found, found: Found, say: Callable[[str], None]) -> list[Part]:

@@ -28,7 +28,7 @@ def _table(title: str, content: Mapping[str, Any]) -> Table:
 
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_said(one)}" for name, one in value.items() if one is not None)
+        return ", ".join(f"{name} {said}" for name, one in value.items() if (said := _said(one)))
     if isinstance(value, list | tuple):
         return ", ".join(map(_said, value))
     return "" if value is None else str(value)

@@ -10,9 +10,7 @@ import tyro
 class Report:
     """Finished results as one HTML page: targets, tables, curves, seconds, energies; of sweeps what the fields do.
 
-    python -m experiments report results/table1 results/sweeps/table1 --out report.html
-
-    Seconds; it reads what is stored and runs nothing. The page needs no network.
+    It reads what is stored and runs nothing; the page needs no network.
     """
 
     results: tyro.conf.Positional[tuple[Path, ...]] = ()

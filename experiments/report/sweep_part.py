@@ -183,7 +183,7 @@ def _largest(name: str, field: str, pairs: Sequence[Pair], short: Mapping[str, s
     text = f"{name}: {short[field]} {pair.after} − {pair.before}"
     seeds = counted(pair.difference.seeds, "paired seed")
     return Answer(
-        "open" if not pair.difference.is_known else "plain",
+        "plain" if pair.difference.is_known or pair.difference.is_same else "open",
         text,
         f"{difference(pair.difference)}, {seeds}: {pair.difference.verdict}",
     )
