@@ -15,8 +15,8 @@ Record = Mapping[str, Any]
 Styles = Mapping[str, tuple[str, str]]
 INK = "currentColor"
 DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2]}
-# Those of the png figures that a dark page would swallow.
-_PHASES = PHASE_COLOURS | {"other": "#7A7A7A", "wait": "#DDDDDD"}
+# Those of the png figures, but for what a dark page would swallow, and for two that are alike.
+_PHASES = PHASE_COLOURS | {"other": "#7A7A7A", "wait": "#DDDDDD", "program": "#999933"}
 HEIGHT = 300
 ROW = 26
 

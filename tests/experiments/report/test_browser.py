@@ -81,13 +81,14 @@ def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator
     """The opened page, all charts drawn; afterwards nothing may have been said or asked for."""
     width, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme)
+    context.set_default_timeout(120_000)  # of a machine that does much else
     found, heard = context.new_page(), []
     found.on("console", lambda message: heard.append(message.text))
     found.on("pageerror", lambda error: heard.append(str(error)))
     found.on("request", lambda asked: heard.append(asked.url) if asked.url != report.as_uri() else None)
     found.goto(report.as_uri())
     found.evaluate(WALK)
-    found.wait_for_function(DRAWN, timeout=30_000)
+    found.wait_for_function(DRAWN)
     yield found
     context.close()
     assert heard == []
@@ -172,7 +173,7 @@ def test_values_stand_under_the_pointer(page: Any) -> None:
     box = curves.locator("svg").bounding_box()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"])
     tip = page.locator("#vg-tooltip-element.visible")
-    tip.wait_for(timeout=5_000)
+    tip.wait_for()
     keys, values = (tip.locator(f"td.{kind}").all_inner_texts() for kind in ("key", "value"))
     shown = dict(zip((key.strip(": ") for key in keys), values, strict=True))
     assert shown["method"] in ("adam", "hybrid", "greedy", "random-bits")
