@@ -1,5 +1,6 @@
 """Through a pipe, whatever the environment says of colours: lines, and nothing that moves a cursor."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -55,8 +56,11 @@ def test_control_c_is_one_line_and_130(tmp_path: Path) -> None:
         while not (tmp_path / "hardware/config.json").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=120)
+        for _ in range(3):  # one that arrives inside a destructor is lost, in any program of Python
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, error = process.communicate(timeout=30)
+                break
     assert process.returncode == 130 and error == b"interrupted\n"
     assert b"the same command resumes" in out
 
