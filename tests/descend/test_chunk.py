@@ -40,7 +40,7 @@ def cross_entropy(params: Any, state: Any, batch: Any) -> Any:
     mean = x.mean((0, 1, 2))
     logits = (x - mean[None, None, None]).mean((1, 2)) @ params["head"]
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
-    return loss, ({"mean": 0.9 * state["mean"] + 0.1 * mean}, {"labels": batch["label"]})
+    return loss, ({"mean": 0.9 * state["mean"] + 0.1 * mean.astype(jnp.float32)}, {"labels": batch["label"]})
 
 
 PROGRAM = Refine(cross_entropy, optax.adam(1e-2), batch_size=4, chunk_size=7)
