@@ -17,7 +17,7 @@ KERNEL = "__gpu$xla.gpu.triton"  # what a Pallas kernel is in a program for CUDA
 
 
 def exported(function: Callable[..., Any], *args: Any, platform: str, **static: Any) -> str:
-    """The StableHLO of a function, jitted or not, lowered for "cuda" or "tpu". Fails where JAX cannot export it, and for
+    """The StableHLO of a function, jitted or not, lowered for "cuda" or "tpu". Fails where JAX cannot export it, and on
 
     - host callbacks, infeeds and outfeeds, and kernels of the CPU's LAPACK
     - arrays of float64, whether or not JAX has 64 bits switched on

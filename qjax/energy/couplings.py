@@ -6,7 +6,7 @@
     Implicit   a function x -> Mx; M keeps its diagonal, which may be unknown (None)
 
 Every form has `size` (n), `matvec(x)` (Mx for x (..., n)), `diagonal` (diag M, (n,)), `row(i)` (row i of M, (n,)) and
-`to_dense()` (M, (n, n)). The scale of a Qubo is not part of M.
+`to_dense(dtype)` (M, (n, n); None: in the dtype that it has, or JAX's default). The scale of a Qubo is not part of M.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Dense:
     def row(self, index: jax.Array | int) -> jax.Array:
         return self.matrix[index]
 
-    def to_dense(self) -> jax.Array:
-        return self.matrix
+    def to_dense(self, dtype: Any = None) -> jax.Array:
+        return self.matrix if dtype is None else self.matrix.astype(dtype)
 
 
 @partial(
@@ -210,8 +210,8 @@ class Sparse:
         once = (edges[0] < edges[1]) & (edges[2] != 0)
         return edges[0][once], edges[1][once], edges[2][once]
 
-    def to_dense(self) -> jax.Array:
-        return self.matvec(jnp.eye(self.size))
+    def to_dense(self, dtype: Any = None) -> jax.Array:
+        return self.matvec(jnp.eye(self.size, dtype=dtype))
 
 
 @partial(register_dataclass, data_fields=["factor"], meta_fields=[])
@@ -244,8 +244,9 @@ class Gram:
     def row(self, index: jax.Array | int) -> jax.Array:
         return jnp.matmul(self.factor[:, index], self.factor, precision="highest").at[index].set(0.0)
 
-    def to_dense(self) -> jax.Array:
-        return zero_diagonal(jnp.matmul(self.factor.T, self.factor, precision="highest"))
+    def to_dense(self, dtype: Any = None) -> jax.Array:
+        matrix = zero_diagonal(jnp.matmul(self.factor.T, self.factor, precision="highest"))
+        return matrix if dtype is None else matrix.astype(dtype)
 
 
 @partial(register_dataclass, data_fields=["apply", "diagonal"], meta_fields=["size"])
@@ -278,11 +279,11 @@ class Implicit:
     def row(self, index: jax.Array | int) -> jax.Array:
         return self.matvec(jnp.zeros(self.size).at[index].set(1.0))
 
-    def to_dense(self) -> jax.Array:
+    def to_dense(self, dtype: Any = None) -> jax.Array:
         """M with its diagonal, (n, n), by n calls of `apply`, so many at once as `qjax.energy.products` says."""
         if self.size <= 1:
-            return self.matvec(jnp.eye(self.size))
-        return products.columns(self.apply, self.size)
+            return self.matvec(jnp.eye(self.size, dtype=dtype))
+        return products.columns(self.apply, self.size, dtype)
 
 
 Couplings: TypeAlias = Dense | Sparse | Gram | Implicit

@@ -23,9 +23,10 @@ from qjax.rewriting import channels_last
 _MOST_PRODUCTS, _MOST_BYTES = 64, 2**28
 
 
-def columns(apply: Partial, n: int) -> jax.Array:
-    """M e_i for every unit vector e_i, as rows (n, n), n > 1. apply(x) = Mx for one vector x (n,)."""
-    units = jnp.eye(n)
+def columns(apply: Partial, n: int, dtype: Any = None) -> jax.Array:
+    """M e_i for every unit vector e_i, as rows (n, n), n > 1. apply(x) = Mx for one vector x (n,) of the dtype (None:
+    JAX's default)."""
+    units = jnp.eye(n, dtype=dtype)
     at_once = min(n, _MOST_PRODUCTS, max(1, _MOST_BYTES // max(1, _bytes_of_product(apply, units))))
     # A loop of the caller's may be around a traced call.
     traced = isinstance(units, jax.core.Tracer)

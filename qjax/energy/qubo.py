@@ -174,7 +174,7 @@ class Qubo:
         Errors: ValueError for a batch.
         """
         self._single("to_matrix")
-        half = 0.5 * self.couplings.to_dense().astype(self.linear.dtype)
+        half = 0.5 * self.couplings.to_dense(self.linear.dtype)
         return self.scale * self.offset, self.scale * (half + jnp.diag(self.linear))
 
     def fix(self, indices: Any, values: Any) -> Qubo:
@@ -241,7 +241,7 @@ class Qubo:
 
     def _states(self, bits: Any) -> jax.Array:
         """bits (*batch, ..., n) as an array of linear's dtype. ValueError for another shape."""
-        x = _as_floating(bits).astype(self.linear.dtype)
+        x = _as_floating(bits, self.linear.dtype).astype(self.linear.dtype)
         batch = self.batch_shape
         if x.shape[-1:] != (self.num_bits,) or x.shape[: len(batch)] != batch or x.ndim <= len(batch):
             raise ValueError(f"bits must have shape {(*batch, '...', self.num_bits)}, got {x.shape}")
@@ -266,12 +266,13 @@ def _floating(name: str, value: Any) -> jax.Array:
     return array
 
 
-def _as_floating(value: Any) -> jax.Array:
-    """A floating array; what is not one becomes one on the host, where JAX would wrap integers beyond 32 bits."""
+def _as_floating(value: Any, dtype: Any = None) -> jax.Array:
+    """A floating array; what is not one becomes one of the dtype (None: JAX's default), on the host if it lies there:
+    JAX would wrap integers beyond 32 bits."""
     on_device = any(isinstance(leaf, jax.Array) or hasattr(leaf, "__jax_array__") for leaf in jax.tree.leaves(value))
     array = jnp.asarray(value) if on_device else np.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.zeros(0).dtype)
+        array = array.astype(jnp.zeros(0).dtype if dtype is None else dtype)
     return jnp.asarray(array)
 
 

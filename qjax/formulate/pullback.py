@@ -94,7 +94,7 @@ def _pulled_back(quadratic: Quadratic, encoding: Encoding, form: Form, dense_lim
     if form == "implicit" or (form == "auto" and encoding.num_bits > dense_limit):
         implicit = Implicit(product, encoding.num_bits, _diagonal(encoding, curvature))
         return Qubo(offset, linear, implicit, scale, encoding.labels)
-    matrix = Implicit(product, encoding.num_bits).to_dense().astype(linear.dtype)
+    matrix = Implicit(product, encoding.num_bits).to_dense(linear.dtype)
     matrix = 0.5 * (matrix + matrix.T)
     linear = linear + 0.5 * jnp.diagonal(matrix)
     couplings: Couplings = Dense(zero_diagonal(matrix))

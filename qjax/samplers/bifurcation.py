@@ -91,7 +91,7 @@ class Bifurcation(Sampler):
         return min(self.readout_every, self.num_steps)
 
     def prepare(self, task: Task) -> _Prepared:
-        couplings = sweeps.for_products(task.qubo.couplings)
+        couplings = sweeps.for_products(task.qubo.couplings, task.qubo.linear.dtype)
         dtype = task.qubo.linear.dtype
         diagonal = columns.kept_diagonal(couplings, dtype)
         smallest, largest = ends_of_spins(couplings, diagonal, dtype)

@@ -156,7 +156,8 @@ class Decompose(Sampler):
         impact = (1 - 2 * state.x) * state.fields * jnp.sign(prepared.scale)[None, :]
         peak = jnp.max(jnp.abs(impact), axis=0, keepdims=True)
         # Between 0 and 1/2; visited bits come after all others.
-        score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1) + jnp.where(visited, 4.0 * _RADIUS, 0.0)
+        score = 0.25 + 0.25 * impact / jnp.where(peak > 0, peak, 1)
+        score = jnp.where(visited, score + 4.0 * _RADIUS, score)
         couplings = task.qubo.couplings
         if isinstance(couplings, Sparse) and piece.size < task.num_bits:
             # Step numbers that nothing else uses: the first bits have 0, the keys 1 .. num_rounds.

@@ -79,7 +79,7 @@ class Exact(Sampler):
         if n > self.max_bits:
             raise ValueError(f"qubo has {n} bits, enumeration is limited to max_bits={self.max_bits}")
         linear = task.qubo.linear
-        whole = task.qubo.couplings.to_dense().astype(linear.dtype)
+        whole = task.qubo.couplings.to_dense(linear.dtype)
         linear = linear + 0.5 * jnp.diagonal(whole)[None, :]
         matrix = jnp.where(jnp.eye(n, dtype=bool), jnp.zeros((), linear.dtype), whole)
         l = min(n, _LOW_BITS)

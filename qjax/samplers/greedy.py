@@ -88,7 +88,7 @@ class Greedy(Sampler):
                 raise ValueError("fixed_cardinality and blocks were both given: say it by qjax.blocks.choose")
             return block_sweeps.sweeper(task.qubo, task.per_column, task.blocks)
         linear, _ = columns.zero_diagonal_terms(task.qubo)
-        return _Prepared(Rows(task.qubo.couplings), linear)
+        return _Prepared(Rows(task.qubo.couplings, linear.dtype), linear)
 
     def init(self, task: Task, prepared: Any) -> _Steepest | _Exchanged | _Swept:
         bits = task.first_states()

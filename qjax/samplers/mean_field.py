@@ -82,7 +82,8 @@ class MeanField(Sampler):
         return min(self.readout_every, self.num_steps)
 
     def prepare(self, task: Task) -> _Prepared:
-        couplings, dtype = sweeps.for_products(task.qubo.couplings), task.qubo.linear.dtype
+        dtype = task.qubo.linear.dtype
+        couplings = sweeps.for_products(task.qubo.couplings, dtype)
         diagonal = columns.kept_diagonal(couplings, dtype)
         smallest, largest = ends_of_spins(couplings, diagonal, dtype)
         fields = task.qubo.ising().fields.T

@@ -39,7 +39,7 @@ class Cost(NamedTuple):
 def cost_of(qubo: Qubo) -> Cost:
     """The cost of a Qubo, any batch. In spins E/scale has the variance sum h^2 + sum_{i<j} J^2 over all states."""
     ising, n, dtype = qubo.ising(), qubo.num_bits, qubo.linear.dtype
-    whole = ising.factor * ising.couplings.to_dense().astype(dtype)
+    whole = ising.factor * ising.couplings.to_dense(dtype)
     couplings = jnp.where(jnp.eye(n, dtype=bool), jnp.zeros((), dtype), whole)
     # Divided by the largest before they are squared: squares of huge and tiny coefficients overflow or vanish.
     strongest = jnp.max(jnp.abs(couplings))

@@ -37,7 +37,7 @@ def couplings(form: str, n: int = 10, seed: int = 0) -> Any:
 
 
 def product(matrix: jax.Array, x: jax.Array) -> jax.Array:
-    return matrix.astype(x.dtype) @ x
+    return jnp.matmul(matrix.astype(x.dtype), x, precision="highest")
 
 
 def qubo(form: str, n: int = 10, batch: tuple[int, ...] = (), seed: int = 0) -> Qubo:

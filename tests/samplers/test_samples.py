@@ -246,7 +246,7 @@ def test_rows_beyond_the_size_of_a_matrix(form: str, monkeypatch: pytest.MonkeyP
     matrix = problems.matrix_of(held)
     np.fill_diagonal(matrix, 0)
     index, states = np.array([3, 0, 3, 9]), np.random.default_rng(0).integers(0, 2, (4, 10)).astype(np.float32)
-    view = rows.Rows(held)
+    view = rows.Rows(held, jnp.float32)
     np.testing.assert_allclose(view.rows(jnp.asarray(index), jnp.eye(10)[index]), matrix[index])
     np.testing.assert_allclose(view.image(jnp.asarray(states)), states @ matrix)
 

@@ -208,5 +208,5 @@ def _rows(couplings: Couplings, order: jax.Array, dtype: Any) -> sweeps.DenseRow
             f"blocks take {kind} couplings of {_DENSE_LIMIT} bits at most, qubo has {couplings.size}: solve it by "
             "pieces, samplers.Decompose(sampler)"
         )
-    matrix = jnp.pad(columns.dense_matrix(couplings).astype(dtype), ((0, 1), (0, 1)))
+    matrix = jnp.pad(columns.dense_matrix(couplings, dtype), ((0, 1), (0, 1)))
     return sweeps.DenseRows(matrix[order][:, order])

@@ -8,6 +8,7 @@ term, 1/2 M_ii x_i^2 = 1/2 M_ii x_i  (`zero_diagonal_terms`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def kept_diagonal(couplings: Couplings, dtype: jnp.dtype) -> jax.Array | None:
     # above the diagonal where n is large and the rank is small, while the mean over all bits is nearly free of noise.
     # So each entry is shrunk towards that mean by the noise's share of the variance: eight vectors of signs are then
     # enough (docs/samplers.md).
-    z = signs(jax.random.normal(jax.random.key(1), (couplings.size, _DIAGONAL_PROBES)).astype(dtype))
+    z = signs(jax.random.normal(jax.random.key(1), (couplings.size, _DIAGONAL_PROBES), dtype))
     drawn = z * apply(couplings, z)
     largest = jnp.max(jnp.abs(drawn))
     drawn = drawn / jnp.where(largest > 0, largest, 1)
@@ -149,9 +150,9 @@ def stack(blocks: Sequence[jax.Array]) -> jax.Array:
     return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=0)
 
 
-def dense_matrix(couplings: Couplings) -> jax.Array:
+def dense_matrix(couplings: Couplings, dtype: Any) -> jax.Array:
     """M (n, n) with a zero diagonal."""
-    return without_diagonal(couplings.to_dense())
+    return without_diagonal(couplings.to_dense(dtype))
 
 
 def merged(couplings: Sparse) -> Sparse:
@@ -178,7 +179,7 @@ def merged(couplings: Sparse) -> Sparse:
     neighbours, weights = [], []
     for group in groups:
         chosen = np.concatenate([np.arange(starts[b], starts[b + 1]) for b in group])
-        slot = jnp.arange(widths[group[-1]])[None, :]
+        slot = jnp.arange(widths[group[-1]], dtype=jnp.int32)[None, :]
         inside = slot < jnp.asarray(degree[chosen])[:, None]
         entry = jnp.where(inside, jnp.asarray(first[chosen])[:, None] + slot, flat.shape[0] - 1)
         neighbours.append(jnp.take(flat, entry, axis=0, mode="clip"))

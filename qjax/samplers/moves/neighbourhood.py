@@ -77,7 +77,7 @@ class SingleFlips:
 
     def __init__(self, qubo: Qubo, per_column: PerColumn) -> None:
         linear, _ = columns.zero_diagonal_terms(qubo)
-        self._rows = Rows(qubo.couplings)
+        self._rows = Rows(qubo.couplings, qubo.linear.dtype)
         self._linear = per_column(linear).T  # (C, n)
         self._sign = jnp.sign(per_column(qubo.scale))[:, None]
         self.count = self.marks = qubo.num_bits
@@ -164,7 +164,7 @@ class Groups:
         self._position = jnp.zeros(n, jnp.int32).at[self._order].set(jnp.arange(n, dtype=jnp.int32))
         self._linear = per_column(linear[self._order]).T
         self._sign = jnp.sign(per_column(qubo.scale))
-        matrix = columns.dense_matrix(qubo.couplings).astype(linear.dtype)[self._order][:, self._order]
+        matrix = columns.dense_matrix(qubo.couplings, linear.dtype)[self._order][:, self._order]
         self._matrix, self._places = matrix, list[_Place]()
         bit = self.count = self.marks = 0
         for part in parts:

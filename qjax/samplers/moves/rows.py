@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -15,9 +17,9 @@ class Rows:
     """M without its diagonal, by rows: a dense matrix up to 8192 bits; beyond, lists of neighbours where the couplings
     are sparse, and products with unit vectors elsewhere."""
 
-    def __init__(self, couplings: Couplings) -> None:
+    def __init__(self, couplings: Couplings, dtype: Any) -> None:
         if not isinstance(couplings, Dense) and couplings.size <= _DENSE_LIMIT:
-            couplings = Dense(columns.dense_matrix(couplings))
+            couplings = Dense(columns.dense_matrix(couplings, dtype))
         self._couplings = couplings
         self._diagonal = None if isinstance(couplings, Dense | Sparse) else couplings.diagonal
         if isinstance(couplings, Sparse):

@@ -42,7 +42,7 @@ def extreme_eigenvalues(
         after, coupling = _unit(image - own * v)
         return (v, after, coupling), (own, coupling)
 
-    start, _ = _unit(jax.random.normal(jax.random.key(0), (n,)).astype(dtype))
+    start, _ = _unit(jax.random.normal(jax.random.key(0), (n,), dtype))
     first = (jnp.zeros_like(start), start, jnp.zeros((), dtype))
     _, (own, couplings) = lax.scan(extend, first, length=products)
     inner = couplings[:-1]

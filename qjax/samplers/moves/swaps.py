@@ -52,7 +52,7 @@ class Swaps:
         if self._n > _DENSE_LIMIT:
             raise ValueError(f"fixed_cardinality takes {_DENSE_LIMIT} bits at most, qubo has {self._n}")
         pad = -self._n % _BLOCK
-        self._matrix = jnp.pad(columns.dense_matrix(qubo.couplings).astype(linear.dtype), ((0, pad), (0, pad)))
+        self._matrix = jnp.pad(columns.dense_matrix(qubo.couplings, linear.dtype), ((0, pad), (0, pad)))
         self._linear = jnp.pad(linear, ((0, pad), (0, 0)))
 
     def load(self, bits: jax.Array) -> Any:

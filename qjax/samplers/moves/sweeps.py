@@ -82,7 +82,7 @@ def sweeper(qubo: Qubo, per_column: PerColumn) -> Sweeper:
     elif isinstance(couplings, Implicit) and n > _DENSE_LIMIT:
         assert diagonal is not None
         return _Blocks(_ImplicitRows(couplings, diagonal), linear, per_column)
-    matrix = columns.dense_matrix(couplings).astype(linear.dtype)
+    matrix = columns.dense_matrix(couplings, linear.dtype)
     return _Blocks(DenseRows(_padded(_padded(matrix, n, 0), n, 1)), linear, per_column)
 
 
@@ -99,11 +99,11 @@ def by_factor(couplings: Gram) -> bool:
     return couplings.size > _DENSE_LIMIT or 2 * couplings.factor.shape[0] < couplings.size
 
 
-def for_products(couplings: Couplings) -> Couplings:
+def for_products(couplings: Couplings, dtype: Any) -> Couplings:
     """The couplings for one product after another: sparse ones in few buckets, or as their matrix where a sweep would
     not go by classes; others as they are."""
     if isinstance(couplings, Sparse):
-        return columns.merged(couplings) if by_classes(couplings) else Dense(columns.dense_matrix(couplings))
+        return columns.merged(couplings) if by_classes(couplings) else Dense(columns.dense_matrix(couplings, dtype))
     return couplings
 
 
