@@ -7,6 +7,7 @@ response w . x compares x and p_k after whitening both. Source: Coates and Ng 20
 with k-means.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -40,10 +41,11 @@ def whitened(
     windows = windows[jax.random.randint(draw, (used,), 0, total)]
     mean = windows.mean(0)
     centred = windows - mean[None, :]
-    covariance = centred.T @ centred / used
+    product = functools.partial(jnp.matmul, precision="highest")
+    covariance = product(centred.T, centred) / used
     width = covariance.shape[0]
     ridge = shrink * jnp.trace(covariance) / width * jnp.eye(width, dtype=covariance.dtype)
     chosen = centred[jax.random.choice(choose, used, (count,), replace=False)]
     kernel = jax.scipy.linalg.solve(covariance + ridge, chosen.T, assume_a="pos")
-    kernel = kernel / jnp.maximum((centred @ kernel).std(0), 1e-6)[None, :]
-    return Filters(kernel.reshape(size, size, inputs.shape[-1], count), -mean @ kernel)
+    kernel = kernel / jnp.maximum(product(centred, kernel).std(0), 1e-6)[None, :]
+    return Filters(kernel.reshape(size, size, inputs.shape[-1], count), -product(mean, kernel))
