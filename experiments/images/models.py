@@ -41,7 +41,8 @@ class Convolution(nn.Module):
     """A convolution without padding or bias, kernel (size, size, C, features).
 
     form "windows" gathers windows and multiplies once, which XLA on CPU runs 40 times faster than a convolution inside
-    a loop; "conv" is lax.conv, for accelerators; "auto" asks for the backend. Equal up to rounding.
+    a loop; "conv" is lax.conv, for accelerators; "auto" asks for the backend of the process that
+    traces, so name the form of a program that is exported for another. Equal up to rounding.
     """
 
     features: int

@@ -256,6 +256,7 @@ class Implicit:
 
     M keeps its diagonal. `diagonal` is diag M, (n,), which the energy of a flip needs; None where it is unknown. Inside
     jit the convolutions of `apply` run channels last (qjax.rewriting), since a sampler makes its products in a loop.
+    Products in `apply` should have precision="highest": GPUs and TPUs otherwise round their factors.
     """
 
     apply: Partial

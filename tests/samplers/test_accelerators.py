@@ -84,13 +84,17 @@ def test_the_kernel_is_in_programs_for_cuda_alone(name: str) -> None:
     assert counts["cuda"] > 0 or name not in WITH_KERNEL
 
 
-def test_starts_polish_and_noise_go_with_them() -> None:
+def test_starts_polish_noise_and_shards_go_with_them() -> None:
     qubo, states = problems.qubo("dense", 12, (2,)), jnp.zeros((2, 4, 12), jnp.int8)
     noisy = Noisy(make("anneal"), precision_bits=5, sigma_h=0.02, sigma_j=0.02, readout_error=0.01)
 
+    sharded = samplers.Sharded(
+        make("anneal"), jax.make_mesh((1,), ("reads",), axis_types=(jax.sharding.AxisType.Auto,))
+    )
+
     def run(key: jax.Array, states: jax.Array) -> Any:
         first = make("anneal")(key, qubo, 4, states)
-        return samplers.polish(qubo, first.bits), noisy(key, qubo, 4)
+        return samplers.polish(qubo, first.bits), noisy(key, qubo, 4), sharded(key, qubo, 4)
 
     for platform in PLATFORMS:
         assert not imprecise(exported(run, jax.random.key(0), states, platform=platform))
