@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jax
+from jax.sharding import AxisType
 
 from qjax.energy.blocks import Blocks
 from qjax.energy.qubo import Qubo
@@ -34,6 +35,10 @@ class Sharded:
             raise ValueError(f"sampler must be a JAX sampler to be sharded, got {type(self.sampler).__name__}")
         if self.axis not in self.mesh.shape:
             raise ValueError(f"axis {self.axis!r} is not an axis of the mesh {dict(self.mesh.shape)}")
+        # `jax.make_mesh` makes explicit axes, which take no array that was made without them.
+        automatic = (AxisType.Auto,) * len(self.mesh.axis_names)
+        mesh = jax.sharding.Mesh(self.mesh.devices, self.mesh.axis_names, axis_types=automatic)
+        object.__setattr__(self, "mesh", mesh)
 
     @property
     def blocks(self) -> tuple[str, ...]:

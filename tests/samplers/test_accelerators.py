@@ -88,9 +88,7 @@ def test_starts_polish_noise_and_shards_go_with_them() -> None:
     qubo, states = problems.qubo("dense", 12, (2,)), jnp.zeros((2, 4, 12), jnp.int8)
     noisy = Noisy(make("anneal"), precision_bits=5, sigma_h=0.02, sigma_j=0.02, readout_error=0.01)
 
-    sharded = samplers.Sharded(
-        make("anneal"), jax.make_mesh((1,), ("reads",), axis_types=(jax.sharding.AxisType.Auto,))
-    )
+    sharded = samplers.Sharded(make("anneal"), jax.make_mesh((1,), ("reads",)))
 
     def run(key: jax.Array, states: jax.Array) -> Any:
         first = make("anneal")(key, qubo, 4, states)

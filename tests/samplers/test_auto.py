@@ -87,7 +87,7 @@ def test_a_call_outside_a_trace_looks_before_it_chooses() -> None:
         length = "num_sweeps" if name == "anneal" else "num_steps"
         np.testing.assert_array_equal(samples.bits, samplers.get(name, **{length: 180})(key, qubo, 8).bits)
         chosen.add(name)
-    spread = samplers.Sharded(auto, jax.sharding.Mesh(np.array(jax.devices()[:1]), ("reads",)))(key, qubo, 8)
+    spread = samplers.Sharded(auto, jax.make_mesh((1,), ("reads",), devices=jax.devices()[:1]))(key, qubo, 8)
     np.testing.assert_array_equal(spread.bits, samples.bits)
     assert spread.info["tried"] == samples.info["tried"] and samples.info["choice"] == 3
     traced = jax.jit(lambda key: auto(key, qubo, 8))(key)
