@@ -121,6 +121,12 @@ def _bench_sweeps() -> Command:
     return _benchmark("bench-sweeps", BenchSweeps, bench_sweeps, table, SMOKE)
 
 
+def _bench_train() -> Command:
+    from experiments.bench.train import SMOKE, BenchTrain, bench_train, table
+
+    return _benchmark("bench-train", BenchTrain, bench_train, table, SMOKE)
+
+
 def _benchmark(
     name: str,
     options: Any,
@@ -211,6 +217,13 @@ EXPERIMENTS: dict[str, Experiment] = {
             "5 minutes; --smoke 5 seconds",
             "--networks mlp patches --repeats 7",
             _bench_refine,
+        ),
+        Experiment(
+            "bench-train",
+            "how fast does a network of several convolutions train beside PyTorch?",
+            "3 minutes; --smoke 20 seconds; with torch alone",
+            "--repeats 5",
+            _bench_train,
         ),
         Experiment(
             "bench-sweeps",
