@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from experiments.commandline import overview, parsing
-from experiments.commandline.registry import EXPERIMENTS
+from experiments.commandline.registry import EXPERIMENTS, Experiment
 from experiments.data.unavailable import DataUnavailable
+from experiments.harness.memory import keep_freed
 from experiments.harness.presentation.cells import Failed, StoreError, UsageError
 from experiments.harness.presentation.terminal import terminal
 
@@ -64,13 +65,24 @@ def quick_compilation(arguments: Sequence[str]) -> None:
 
 def one_device_per_core(arguments: Sequence[str]) -> None:
     """As `Experiment.device_per_core` says, before JAX is first used."""
-    names = [name for name in arguments[:2] if name in EXPERIMENTS]  # sweep solvers has the cells of solvers
-    experiment = EXPERIMENTS.get(names[-1]) if names else None
+    experiment = _asked(arguments)
     if experiment is not None and experiment.device_per_core:
         from experiments.harness.presentation.environment import cores
 
         flags = f"--xla_force_host_platform_device_count={cores()} --xla_cpu_multi_thread_eigen=false"
         os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+
+def keep_memory(arguments: Sequence[str]) -> None:
+    """As `Experiment.trains` says, before threads start."""
+    experiment = _asked(arguments)
+    if experiment is not None and experiment.trains:
+        keep_freed()
+
+
+def _asked(arguments: Sequence[str]) -> Experiment | None:
+    names = [name for name in arguments[:2] if name in EXPERIMENTS]  # sweep solvers has the cells of solvers
+    return EXPERIMENTS.get(names[-1]) if names else None
 
 
 def _told(line: str, code: int) -> int:
@@ -81,4 +93,5 @@ def _told(line: str, code: int) -> int:
 if __name__ == "__main__":
     quick_compilation(sys.argv[1:])
     one_device_per_core(sys.argv[1:])
+    keep_memory(sys.argv[1:])
     sys.exit(main())

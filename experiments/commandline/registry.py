@@ -27,6 +27,7 @@ class Experiment:
 
     device_per_core: reads are spread over one XLA device per core, in this process alone: one program on several
     threads is slower than several programs on one thread each, for operations as small as those of a sweep.
+    trains: freed memory is kept for the next step (`harness.memory`).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Experiment:
     example: str
     load: Callable[[], Command]
     device_per_core: bool = False
+    trains: bool = False
 
 
 def _table1() -> Command:
@@ -160,6 +162,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "12 minutes; --smoke 30 seconds, --full hours",
             "--only digits-patch --methods adam hybrid",
             _table1,
+            trains=True,
         ),
         Experiment(
             "hardware",
@@ -224,6 +227,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "3 minutes; --smoke 20 seconds; with torch alone",
             "--repeats 5",
             _bench_train,
+            trains=True,
         ),
         Experiment(
             "bench-sweeps",
