@@ -1,7 +1,8 @@
 """The network `conv` and its training step in PyTorch, as fast as it is on CPUs: what `bench-train` compares with.
 
 As `images.deep`: the same layers, loss, augmentation and AdamW with the same schedule. Convolutions are oneDNN's on
-channels-last tensors; the border of all images is mirrored once, so that a batch of shifted ones is one gather.
+channels-last tensors; the border of all images is mirrored once, so that a batch of shifted ones is one gather. Tried
+and slower: channels first, AdamW over lists, torch.compile, kept memory (`harness.memory`).
 """
 
 import time
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 
-class ConvNetwork(nn.Module):
+class ConvNetwork(nn.Module):  # type: ignore[misc]
     """`images.deep.networks.ConvNetwork` for images (N, 3, H, W) that are scaled already."""
 
     def __init__(

@@ -13,6 +13,7 @@ import operator
 import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -93,7 +94,10 @@ def bench_train(config: BenchTrain) -> dict[str, Any]:
         weights = jax.tree.map(np.asarray, params)
         given = (threads, shape(network), weights, images, labels, asdict(recipe), length)
         version = pool.submit(torch_worker.load, *given).result()
-        sides = {"ours": ours, "torch": lambda: pool.submit(torch_worker.run, config.steps).result()}
+        sides: dict[str, Callable[[], float]] = {
+            "ours": ours,
+            "torch": lambda: pool.submit(torch_worker.run, config.steps).result(),
+        }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for repeat in range(config.repeats + 1):
             for name in sorted(sides, reverse=repeat % 2 == 1):
