@@ -67,6 +67,7 @@ ARROWS: dict[str, set[str]] = {
     "experiments.hardware": {"qjax", "experiments.harness", "experiments.data", "experiments.landscapes.functions"},
     "experiments.bench": {
         "qjax",
+        "experiments.images.deep",
         "experiments.harness",
         "experiments.data",
         "experiments.images.models",
