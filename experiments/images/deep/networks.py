@@ -13,6 +13,7 @@ Every network has its first convolution under the name "first": a start from dat
 activations (bfloat16 on accelerators); parameters and statistics stay in float32, and so do logits.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -30,16 +31,31 @@ _he = nn.initializers.he_normal()
 
 
 def _convolution(features: int, size: int = 3, stride: int = 1, **options: Any) -> nn.Conv:
-    options = dict[str, Any](padding="SAME", use_bias=False, kernel_init=_he) | options
+    options = dict[str, Any](padding="SAME", use_bias=False, kernel_init=_he, conv_general_dilated=_apart) | options
     return nn.Conv(features, (size, size), (stride, stride), **options)
 
 
-def _maxima(x: jax.Array, size: int) -> jax.Array:
-    """Of blocks of size x size: (N, H, W, C) to (N, H // size, W // size, C), what is left over at the end dropped."""
-    n, h, w, c = x.shape
-    rows, columns = h // size, w // size
-    blocks = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, c)
-    return blocks.max((2, 4))
+def _apart(x: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
+    """A convolution whose input is an array of its own. XLA would else compute the layers before it once more, on one
+    thread, inside the transpose that the kernel's gradient begins with; on two cores that is a twentieth of a step."""
+    return jax.lax.conv_general_dilated(jax.lax.optimization_barrier(x), *arguments, **options)
+
+
+def max_pool(x: jax.Array, size: int) -> jax.Array:
+    """Of blocks of size x size: (N, H, W, C) to (N, H // size, W // size, C), what is left over at the end dropped.
+
+    Of equals the first gets the gradient. Values and gradients are those of `flax.linen.max_pool`, whose gradient is
+    XLA's select-and-scatter: on CPUs ten times as long.
+    """
+    for axis in (2, 1):  # so that the first of equals is so row by row
+        places = [jax.lax.slice_in_dim(x, place, x.shape[axis] // size * size, size, axis) for place in range(size)]
+        x = functools.reduce(_larger, places)
+    return x
+
+
+def _larger(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The first of equals, and what is not a number of either."""
+    return jnp.where((y > x) | jnp.isnan(y), y, x)
 
 
 class Normalised(nn.Module):
@@ -57,7 +73,7 @@ class Normalised(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = _convolution(self.features, stride=self.stride, dtype=self.dtype, kernel_init=self.initial, name="conv")(x)
         if self.pool > 1:
-            x = _maxima(x, self.pool)
+            x = max_pool(x, self.pool)
         options = {"momentum": _MOMENTUM, "dtype": self.dtype, "use_scale": self.scaled, "name": "norm"}
         return self.activation(nn.BatchNorm(use_running_average=not train, **options)(x))
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,3 +58,14 @@ def test_training_moves_the_statistics_and_evaluation_uses_them() -> None:
     moved = {**variables, "batch_stats": new["batch_stats"]}
     before, after = (network.apply(v, IMAGES, train=False) for v in (variables, moved))
     assert float(jnp.max(jnp.abs(before - after))) > 1e-3
+
+
+@pytest.mark.parametrize(("side", "size"), [(6, 2), (7, 2), (7, 3)])
+def test_maxima_and_their_gradients_are_those_of_flax_with_equals_too(side: int, size: int) -> None:
+    x = jnp.round(2 * jax.random.normal(jax.random.key(0), (5, side, side, 3)))
+    weights = jax.random.normal(jax.random.key(1), (5, side // size, side // size, 3))
+    pools = (lambda x: networks.max_pool(x, size)), (lambda x: nn.max_pool(x, (size, size), (size, size)))
+    (found, back), (expected, flax_back) = (jax.vjp(pool, x) for pool in pools)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(back(weights)[0], flax_back(weights)[0])
+    assert np.isnan(networks.max_pool(x.at[0, 1, 1, 0].set(jnp.nan), size)[0, 0, 0, 0])
