@@ -102,7 +102,7 @@ def _options(before: Run, after: Run) -> list[Fact]:
     """The command's options, and each row's configuration."""
     found = _differing("options", before.config["options"], after.config["options"])
     old, new = _configurations(before), _configurations(after)
-    for name in new.keys() & old.keys():
+    for name in (name for name in new if name in old):
         found += _differing(" ".join(name), old[name], new[name])
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.harness.presentation.intervals import Interval, mean_interval
 from experiments.report.differences import Difference, paired
+from experiments.sweeps.results import by_seed
 
 Rows = Sequence[Mapping[str, Any]]
 MOST_VALUES = 4
@@ -62,14 +63,6 @@ def paired_differences(rows: Rows, field: str, others: Sequence[str], objective:
         best = max(values, key=lambda value: sign * statistics.fmean(at[value].values()))
         chosen = [(value, best) for value in values if value != best]
     return [pair for pair in (_pair(field, a, b, at[a], at[b]) for a, b in chosen) if pair is not None]
-
-
-def by_seed(rows: Rows, objective: str) -> dict[int, float]:
-    """The mean over the rows of each seed."""
-    found: dict[int, list[float]] = {}
-    for row in rows:
-        found.setdefault(int(row["seed"]), []).append(float(row[objective]))
-    return {seed: statistics.fmean(values) for seed, values in sorted(found.items())}
 
 
 def by_point(rows: Rows, fields: Sequence[str]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:

@@ -12,6 +12,7 @@ from experiments.report.effects import Pair
 from experiments.report.parallel import parallel
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.wording import between, counted, difference, joined, number, shown
+from experiments.sweeps.results import by_seed
 
 CHANCE = "Of twenty 95 % intervals of no difference, one leaves out 0 by chance."
 MOST_BARS = 40
@@ -52,7 +53,8 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         parts = name.split(".")
         ends = (".".join(parts[-size:]) for size in range(1, len(parts) + 1))
-        found[name] = next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1)
+        alone = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1)
+        found[name] = next(alone, name)
     return found
 
 
@@ -64,7 +66,7 @@ def _alone(
     ranges = [axis for axis, _, is_range in sweep.plan["axes"] if is_range]
     listed = [axis for axis in axes if axis not in ranges]
     points = [
-        (dict(zip(axes, point, strict=True)), statistics.fmean(effects.by_seed(group, objective).values()))
+        (dict(zip(axes, point, strict=True)), statistics.fmean(by_seed(group, objective).values()))
         for point, group in effects.by_point(rows, axes).items()
     ]
     points.sort(key=lambda point: -sweep.sign * point[1])
@@ -109,7 +111,10 @@ def _explained(
     fields = " × ".join(short[field] for field in first.fields)
     explained = 100 * (1 - shares.seeds - shares.noise)
     most = f" (most: {fields}, {100 * first.share:.0f} %)" if len(shares.components) > 1 else ""
-    value = f"{explained:.0f} %{most}; seeds {100 * shares.seeds:.0f} %, noise {100 * shares.noise:.0f} %"
+    noise = f"seeds {100 * shares.seeds:.0f} %, noise {100 * shares.noise:.0f} %"
+    if len({row["seed"] for row in rows}) == 1:
+        noise = "with the noise in it, which one seed does not show"
+    value = f"{explained:.0f} %{most}; {noise}"
     text = f"{name}: of the variance, the fields explain"
     return [sweep_charts.shares(shares, short)], [Answer("plain", text, value)]
 
@@ -164,7 +169,7 @@ def _points(sweep: Swept, short: Mapping[str, str]) -> Table:
     fields = [*sweep.axes, "problem", "method"]
     lines: list[tuple[float, tuple[str, ...]]] = []
     for point, group in effects.by_point(sweep.rows, fields).items():
-        values = [float(row[sweep.objective]) for row in group]
+        values = list(by_seed(group, sweep.objective).values())
         mean, interval = statistics.fmean(values), mean_interval(values)
         ends = f" {between(interval.low, interval.high)}" if len(values) > 1 else ""
         seconds = statistics.median(float(row["seconds"]) for row in group)

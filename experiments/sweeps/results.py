@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,32 +103,42 @@ def write_plan(plan: Plan, minimise: bool, folder: Path) -> None:
         write_atomic(folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
 
+def by_seed(found: Sequence[Mapping[str, Any]], objective: str) -> dict[int, float]:
+    """The objective's mean over the rows of each seed: what varies by chance is the seed. A point that a search drew
+    twice has every seed twice, and tells no more."""
+    groups: dict[int, list[float]] = {}
+    for row in found:
+        groups.setdefault(int(row["seed"]), []).append(float(row[objective]))
+    return {seed: statistics.fmean(values) for seed, values in sorted(groups.items())}
+
+
 def table(found: Sequence[Row], plan: Plan) -> Table:
     """The objective by point, problem and method, over seeds."""
     axes = [axis.name for axis in plan.axes]
-    groups: dict[tuple[Any, ...], list[float]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in found:
         key = tuple(row[name] for name in (*axes, column(plan, "problem"), column(plan, "method")))
-        groups.setdefault(key, []).append(float(row[column(plan, plan.objective)]))
+        groups.setdefault(key, []).append(row)
     ranges = [axis.is_range for axis in plan.axes]
     lines = []
-    for key, values in groups.items():
+    for key, rows_of in groups.items():
         point = (f"{value:.4g}" if drawn else str(value) for value, drawn in zip(key, ranges, strict=False))
-        lines.append((*point, *key[len(ranges) :], str(len(values)), _shown(values)))
+        lines.append((*point, *key[len(ranges) :], *_shown(rows_of, plan)))
     return Table(f"{plan.objective} by point", (*axes, "problem", "method", "seeds", plan.objective), tuple(lines))
 
 
 def effects(found: Sequence[Row], plan: Plan) -> Table:
-    """Each listed field alone: the objective's mean at each value, over everything else but the problem, whose levels
-    have nothing to do with each other. A drawn field has no value twice."""
+    """Each listed field alone: the objective at each value, averaged over the other fields within a seed. Problems and
+    methods stay apart: levels of problems have nothing to do with each other, and a control may not have the field. A
+    drawn field has no value twice."""
     lines = []
     for axis in plan.axes:
-        values: dict[tuple[str, str], list[float]] = {}
+        groups: dict[tuple[str, str, str], list[Row]] = {}
         for row in found if not axis.is_range else ():
-            key = str(row[axis.name]), row[column(plan, "problem")]
-            values.setdefault(key, []).append(float(row[column(plan, plan.objective)]))
-        lines += [(axis.name, *key, str(len(numbers)), _shown(numbers)) for key, numbers in values.items()]
-    return Table("Main effects", ("field", "value", "problem", "runs", plan.objective), tuple(lines))
+            key = str(row[axis.name]), row[column(plan, "problem")], row[column(plan, "method")]
+            groups.setdefault(key, []).append(row)
+        lines += [(axis.name, *key, *_shown(rows_of, plan)) for key, rows_of in groups.items()]
+    return Table("Main effects", ("field", "value", "problem", "method", "seeds", plan.objective), tuple(lines))
 
 
 def _rank(axis: Axis, value: Any) -> Any:
@@ -136,9 +146,11 @@ def _rank(axis: Axis, value: Any) -> Any:
     return value if axis.is_range else [label(known) for known in axis.values].index(value)
 
 
-def _shown(values: Sequence[float]) -> str:
+def _shown(found: Sequence[Row], plan: Plan) -> tuple[str, str]:
+    """(how many seeds, the mean over them with its interval)."""
+    values = list(by_seed(found, column(plan, plan.objective)).values())
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return f"{mean:.4g}"
+        return str(len(values)), f"{mean:.4g}"
     interval = mean_interval(values)
-    return f"{mean:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+    return str(len(values)), f"{mean:.4g} [{interval.low:.4g}, {interval.high:.4g}]"

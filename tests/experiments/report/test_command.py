@@ -202,6 +202,7 @@ def test_columns_of_numbers_are_sorted_as_numbers() -> None:
 def test_short_names_tell_fields_apart() -> None:
     names = ["lowbit.sampler", "images.sampler", "lowbit.sampler.length", "method"]
     assert list(sweep_part.short_names(names).values()) == ["lowbit.sampler", "images.sampler", "length", "method"]
+    assert sweep_part.short_names(["sampler", "x.sampler"]) == {"sampler": "sampler", "x.sampler": "x.sampler"}
 
 
 @pytest.mark.slow

@@ -97,3 +97,36 @@ def test_every_line_of_the_csv_is_read_back(tmp_path: Path) -> None:
     with (tmp_path / "results.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (float(first["a"]), first["b"], float(second["a"]), second["b"]) == (0.1 + 0.2, "x,y", 1e-300, 'say "z"')
+
+
+def drawn(*points: tuple[str, int], value: Any) -> tuple[list[dict[str, Any]], Plan]:
+    """Rows of these points, as a search leaves them, of two methods and three seeds."""
+    rows = [
+        {"a": a, "b": b, "problem": "toy", "method": method, "seed": seed, "final": float(value(a, b, method, seed))}
+        for a, b in points
+        for method in ("greedy", "hybrid")
+        for seed in range(3)
+    ]
+    axes = (Axis("a", ("x", "y")), Axis("b", (1, 2)))
+    return rows, Plan("toy", axes, (0, 1, 2), "random", len(points), "final", {})
+
+
+def test_a_point_that_was_drawn_twice_has_no_more_seeds() -> None:
+    rows, plan = drawn(("x", 1), ("x", 1), ("x", 1), value=lambda a, b, method, seed: seed)
+    assert results.table(rows, plan).lines == (
+        ("x", "1", "toy", "greedy", "3", "1 [0, 2]"),
+        ("x", "1", "toy", "hybrid", "3", "1 [0, 2]"),
+    )
+
+
+def test_a_field_alone_is_averaged_within_seeds_and_methods_stay_apart() -> None:
+    points = (("x", 1), ("x", 2), ("y", 1), ("y", 2))
+    rows, plan = drawn(
+        *points, value=lambda a, b, method, seed: 100 * b + (10 * (a == "y") + seed) * (method == "hybrid")
+    )
+    assert results.effects(rows, plan).lines[:4] == (
+        ("a", "x", "toy", "greedy", "3", "150 [150, 150]"),
+        ("a", "x", "toy", "hybrid", "3", "151 [150, 152]"),
+        ("a", "y", "toy", "greedy", "3", "150 [150, 150]"),
+        ("a", "y", "toy", "hybrid", "3", "161 [160, 162]"),
+    )
