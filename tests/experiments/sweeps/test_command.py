@@ -25,6 +25,13 @@ CONFIG = {"toy": toy.Toy(), "method": "hybrid"}
 CELLS: dict[str, Any] = {"toy": toy.cells}
 
 
+@pytest.fixture(autouse=True)
+def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn here is the same in every run of the tests."""
+    for name in ("RandomSampler", "TPESampler"):
+        monkeypatch.setattr(optuna.samplers, name, functools.partial(getattr(optuna.samplers, name), seed=0))
+
+
 def swept(out: Path, *grid: str, **options: Any) -> tuple[bool, str, list[dict[str, str]]]:
     """(whether nothing failed, what was printed, the rows of results.csv) of a sweep."""
     console = Console(width=130, record=True, file=io.StringIO())
