@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.images import models
-from experiments.images.start import Stages, Start, _drawn
+from experiments.images.start import Stages, Start, drawn
 from tests.exports import PLATFORMS, exported, imprecise, products
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def sent(function: Any, *args: Any, convolves: bool = False) -> Any:
 
 @pytest.mark.parametrize("method", ["hybrid", "rounded", "random-bits", "shuffled"])
 def test_the_stages_of_a_start_go_to_accelerators(method: str) -> None:
-    stages, (keys, order) = Stages(START, network("conv"), method), _drawn(KEY, 120)
+    stages, (keys, order) = Stages(START, network("conv"), method), drawn(KEY, 120)
     choice = sent(stages.choice, keys[0], order, IMAGES, LABELS, convolves=True)
     layers, _ = sent(stages.keep, choice, sent(stages.anneal_choice, keys[1], choice))
     head = sent(stages.head, keys[2], order, layers, IMAGES, LABELS, convolves=True)
@@ -45,7 +45,7 @@ def test_the_stages_of_a_start_go_to_accelerators(method: str) -> None:
 
 
 def test_the_stages_without_a_sampler_go_to_accelerators() -> None:
-    stages, (keys, order) = Stages(START, network("conv"), "adam-data-start"), _drawn(KEY, 120)
+    stages, (keys, order) = Stages(START, network("conv"), "adam-data-start"), drawn(KEY, 120)
     layers = sent(stages.unchosen, keys[0], order, IMAGES)
     sent(stages.fit, order, layers, IMAGES, LABELS, convolves=True)
 
