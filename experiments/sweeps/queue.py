@@ -119,13 +119,19 @@ def _storage(url: str, heartbeat: int) -> Storage:
                 engine_kwargs=arguments,
                 heartbeat_interval=heartbeat,
                 grace_period=4 * heartbeat,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+                heartbeat_stale_trial_callback=_again,
             )
         except Exception as error:  # SQLAlchemy's and every driver's own
             if not _met(error) or attempt + 1 == _MEETINGS:
                 raise StoreError(f"cannot use the storage {shown(url)}: {line(error)}") from error
             time.sleep(0.5)
     raise AssertionError
+
+
+def _again(study: optuna.Study, lost: FrozenTrial) -> None:
+    """Puts in again what a lost worker had, without an error that its cells raised: that is counted at the lost one."""
+    lost.user_attrs.pop(ERROR, None)
+    optuna.storages.RetryHeartbeatStaleTrialCallback()(study, lost)
 
 
 def _reached(url: str, arguments: dict[str, Any]) -> None:

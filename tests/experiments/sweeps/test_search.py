@@ -66,3 +66,21 @@ def test_a_trial_that_is_one_too_many_gives_way(tmp_path: Path) -> None:
         assert not queue.surplus(study, fourth, plan) and queue.surplus(study, fifth, plan)
         study.tell(fourth, state=optuna.trial.TrialState.FAIL)  # its worker died: another takes its place
         assert not queue.surplus(study, fifth, plan)
+
+
+def test_an_error_of_a_worker_that_then_died_is_counted_once(tmp_path: Path) -> None:
+    """It died after it had stored what its cells raised, and before it told."""
+    queue.quiet()
+    with queue.connected(f"sqlite:///{tmp_path / 'sweep.db'}", 1) as storage:
+        study = optuna.create_study(storage=storage)
+        lost = study.ask()
+        lost.set_user_attr("task", "one")
+        lost.set_user_attr(queue.ERROR, "raised")
+        study.tell(lost, state=optuna.trial.TrialState.FAIL)
+        put_in_again = storage.get_heartbeat_stale_trial_callback()
+        assert put_in_again is not None
+        put_in_again(study, study.get_trials()[0])
+        again = study.ask()
+        assert again.number == 1 and again.user_attrs == {"task": "one"}
+        study.tell(again, state=optuna.trial.TrialState.FAIL)  # it gave way
+        assert [trial.number for trial in queue.broken(study)] == [0]
