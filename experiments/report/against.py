@@ -46,13 +46,16 @@ class Sides:
 
 def sides_of_runs(before: Run, after: Run) -> Sides:
     """Finals and seconds of every problem and method."""
-    facts = [*_facts(before.environment, after.environment), *_options(before, after)]
+    facts = [*_differing("environment", before.environment, after.environment), *_options(before, after)]
     return _sides(("problem", "method"), _run_values(before), _run_values(after), facts)
 
 
 def sides_of_sweeps(before: Swept, after: Swept) -> Sides:
     """The objective and the seconds of every point, problem and method."""
-    facts = [*_facts(before.environment, after.environment), *_differing("plan", before.plan, after.plan)]
+    facts = [
+        *_differing("environment", before.environment, after.environment),
+        *_differing("plan", before.plan, after.plan),
+    ]
     names = [*dict.fromkeys([*after.axes, *before.axes]), "problem", "method"]
     return _sides(tuple(names), _sweep_values(before, names), _sweep_values(after, names), facts)
 
@@ -92,10 +95,6 @@ def _sweep_values(sweep: Swept, names: list[str]) -> Side:
 
 def _name(row: Row, names: list[str]) -> Name:
     return tuple(str(row.get(name, "-")) for name in names)
-
-
-def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fact]:
-    return _differing("environment", before, after)
 
 
 def _options(before: Run, after: Run) -> list[Fact]:

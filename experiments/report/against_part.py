@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.harness.presentation.tables import Table
-from experiments.report.against import Change, Fact, Name, Sides, sides_of_runs, sides_of_sweeps
+from experiments.report.against import Change, Fact, Sides, sides_of_runs, sides_of_sweeps
 from experiments.report.collect import Run, Swept
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.run_part import targets
@@ -96,11 +96,7 @@ def _changes(sides: Sides) -> Table:
 
 def _missing(sides: Sides) -> list[Table]:
     named = (("only before", sides.gone), ("only after", sides.new))
-    return [Table(title, sides.header, _names(rows)) for title, rows in named if rows]
-
-
-def _names(rows: Sequence[Name]) -> tuple[Name, ...]:
-    return tuple(rows)
+    return [Table(title, sides.header, rows) for title, rows in named if rows]
 
 
 def _facts(facts: Sequence[Fact]) -> list[Table]:

@@ -30,12 +30,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """All shares add up to 1. deviation: the square root of the variance."""
+    """All shares add up to 1."""
 
     components: tuple[Component, ...]
     seeds: float
     noise: float
-    deviation: float
 
 
 def decomposition(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], objective: str) -> Decomposition | None:
@@ -61,7 +60,7 @@ def decomposition(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], obje
             left = freedom * mean_square / (points * seeds)
             components.append(Component(tuple(fields[axis] for axis in subset), square / total, left / total))
     ordered = sorted(components, key=lambda component: -component.share)
-    return Decomposition(tuple(ordered), squares[(seed,)] / total, noise / total, math.sqrt(total))
+    return Decomposition(tuple(ordered), squares[(seed,)] / total, noise / total)
 
 
 def _array(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], objective: str) -> np.ndarray | None:

@@ -82,7 +82,6 @@ def test_additive_fields_have_no_interaction() -> None:
     assert shares(found)[("b",)] == pytest.approx((1 / 6, 0))
     assert shares(found)[("a", "b")] == pytest.approx((0, 0))
     assert (found.seeds, found.noise) == pytest.approx((1 / 6, 0))
-    assert found.deviation == pytest.approx(1.5**0.5)
 
 
 def test_noise_is_what_seeds_do_to_points_apart() -> None:
