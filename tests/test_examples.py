@@ -67,7 +67,11 @@ def test_every_example_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name.endswith("_model") else ()) for name in sorted(CHECKS)]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith(("_model", "metrics")) else ())
+        for name in sorted(CHECKS)
+    ],
 )
 def test_examples_run_as_printed(name: str, tmp_path: Path) -> None:
     if name == "metrics":

@@ -69,6 +69,7 @@ def test_the_rows_of_auto_are_those_of_its_table() -> None:
     assert listed == expected
 
 
+@pytest.mark.slow
 def test_its_code_runs(capsys: Any) -> None:
     """In order, in one set of names."""
     names: dict[str, Any] = {}

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+PLAIN = 4.0
+
 
 @dataclass(frozen=True)
 class Component:
@@ -35,6 +37,17 @@ class Decomposition:
     components: tuple[Component, ...]
     seeds: float
     noise: float
+
+    def together(self) -> list[tuple[str, str, float]]:
+        """Pairs of fields whose interaction is more than PLAIN times what noise leaves there, with its share; of a pair,
+        the field that explains more by itself comes first. None of one seed, which does not show its noise."""
+        alone = {part.fields[0]: part.share for part in self.components if len(part.fields) == 1}
+        found = []
+        for part in self.components:
+            if len(part.fields) == 2 and part.by_noise and part.share > PLAIN * part.by_noise:
+                first, second = sorted(part.fields, key=lambda name: -alone[name])
+                found.append((first, second, part.share))
+        return found
 
 
 def decomposition(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], objective: str) -> Decomposition | None:

@@ -65,6 +65,18 @@ def paired_differences(rows: Rows, field: str, others: Sequence[str], objective:
     return [pair for pair in (_pair(field, a, b, at[a], at[b]) for a, b in chosen) if pair is not None]
 
 
+def at_each_value(
+    rows: Rows, field: str, of: str, others: Sequence[str], objective: str, sign: int = 1
+) -> list[tuple[str, Pair]]:
+    """The paired differences of `field` at each value of another field, `of`; others: all fields but `field`."""
+    rest = [name for name in others if name != of]
+    return [
+        (value, pair)
+        for value in _values(rows, of)
+        for pair in paired_differences([row for row in rows if row[of] == value], field, rest, objective, sign)
+    ]
+
+
 def by_point(rows: Rows, fields: Sequence[str]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
     """The rows of each combination of values."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}

@@ -82,17 +82,19 @@ def _alone(
         blocks += [sweep_charts.differences("Paired differences", pairs[:MOST_BARS], objective, short)]
     explained, said = _explained(sweep, name, rows, short)
     blocks += explained
+    together, depends = _together(sweep, name, rows, short)
     if ranges:
         blocks.append(sweep_charts.slices(points[:most], ranges, objective, short))
     if len(points) > 1:
         blocks.append(parallel(points[:most], objective, sweep.sign, short))
     if pairs:
         blocks.append(_pairs_table(pairs, objective, short))
+    blocks += together
     note = f"Every number is averaged over the other fields within a seed; its interval is one over seeds. {CHANCE}"
     if ranges:
         note += " Of a search, over the points that it drew, which are others for every value."
     best = ", ".join(f"{short[axis]} {shown(value)}" for axis, value in points[0][0].items())
-    answers = [Answer("plain", f"{name}: best point, {best}", f"{objective} {number(points[0][1])}"), *said]
+    answers = [Answer("plain", f"{name}: best point, {best}", f"{objective} {number(points[0][1])}"), *said, *depends]
     answers += [_largest(name, field, pairs, short) for field in listed if any(pair.field == field for pair in pairs)]
     return [Section(name, blocks, note)], answers
 
@@ -117,6 +119,23 @@ def _explained(
     value = f"{explained:.0f} %{most}; {noise}"
     text = f"{name}: of the variance, the fields explain"
     return [sweep_charts.shares(shares, short)], [Answer("plain", text, value)]
+
+
+def _together(
+    sweep: Swept, name: str, rows: list[Row], short: Mapping[str, str]
+) -> tuple[list[Chart | Table], list[Answer]]:
+    """Where what a field does depends on another one, its differences at each value of that one. Of complete grids."""
+    shares = anova.decomposition(rows, sweep.axes, sweep.objective) if sweep.plan["search"] == "grid" else None
+    tables: list[Chart | Table] = []
+    answers = []
+    for field, of, share in shares.together() if shares is not None else ():
+        others = [axis for axis in sweep.axes if axis != field]
+        found = effects.at_each_value(rows, field, of, others, sweep.objective, sweep.sign)
+        lines = tuple((value, f"{pair.after} − {pair.before}", *_shown(pair)) for value, pair in found[:MOST_POINTS])
+        tables.append(Table(f"{short[field]} at each {short[of]}", (short[of], short[field], *SHOWN_HEAD), lines))
+        text = f"{name}: what {short[field]} does depends on {short[of]}"
+        answers.append(Answer("plain", text, f"{100 * share:.1f} % of the variance; the table has it by {short[of]}"))
+    return tables, answers
 
 
 def _methods(

@@ -94,6 +94,23 @@ def test_noise_is_what_seeds_do_to_points_apart() -> None:
     assert (found.seeds, found.noise) == pytest.approx((1 / 7, 3 / 7))
 
 
+def test_fields_that_act_together_are_shown_at_each_value_of_the_other() -> None:
+    # a is worth 3 where b is 0 and -1 where b is 1; b alone is worth less than a.
+    tiny = [0.0, 0.01, -0.01]
+    rows = grid(lambda a, b, seed: 3.0 * a - 4.0 * a * b + 1.5 * b + tiny[seed] * a * b + seed, seeds=3)
+    found = anova.decomposition(rows, FIELDS, "y")
+    assert found is not None
+    ((first, second, share),) = found.together()
+    assert {first, second} == {"a", "b"} and share == next(p.share for p in found.components if len(p.fields) == 2)
+    pairs = effects.at_each_value(rows, "a", "b", ["b"], "y")
+    assert [(value, pair.pairs) for value, pair in pairs] == [("0", 3), ("1", 3)]
+    assert [pair.difference.mean for _, pair in pairs] == pytest.approx([3.0, -1.0])
+    apart = anova.decomposition(grid(lambda a, b, seed: 2.0 * a + b + tiny[seed] * (a + 2 * b), seeds=3), FIELDS, "y")
+    assert apart is not None and apart.together() == []
+    one = anova.decomposition(grid(lambda a, b, seed: float(a * b), seeds=1), FIELDS, "y")
+    assert one is not None and one.together() == []
+
+
 def test_what_is_no_complete_grid_has_no_decomposition() -> None:
     rows = grid(lambda a, b, seed: float(a))
     assert anova.decomposition(rows[:-1], FIELDS, "y") is None

@@ -82,9 +82,9 @@ def test_the_rate_rises_and_falls_and_decay_is_for_kernels_alone(optimizer: Any)
     moved = recipe.optimizer(options, 100)
     params = jax.tree.map(jnp.ones_like, VARIABLES["params"])
     nothing = jax.tree.map(jnp.zeros_like, params)
-    state, rates = moved.init(params), []
+    state, rates, update = moved.init(params), [], jax.jit(moved.update)
     for _ in range(100):  # without gradients, only the decay moves anything: by rate x 0.1
-        updates, state = moved.update(nothing, state, params)
+        updates, state = update(nothing, state, params)
         rates.append(-10 * float(updates["head"]["kernel"][0, 0]))
         assert all(not np.any(updates[name][leaf]) for name, leaf in (("head", "bias"), ("first", "bias")))
     np.testing.assert_allclose([rates[0], rates[25], rates[-1]], [0.1, 0.5, 0.05], rtol=1e-4)
