@@ -39,8 +39,8 @@ class Decomposition:
     noise: float
 
     def together(self) -> list[tuple[str, str, float]]:
-        """Pairs of fields whose interaction is above PLAIN times what noise leaves there, with its share; of a pair, the
-        field that explains more by itself comes first. None of one seed, which does not show its noise."""
+        """Pairs of fields whose interaction is above PLAIN times what noise leaves there, with its share. The field that
+        explains more by itself comes first. None of one seed, which does not show its noise."""
         alone = {part.fields[0]: part.share for part in self.components if len(part.fields) == 1}
         found = []
         for part in self.components:
