@@ -39,7 +39,7 @@ class Decomposition:
     noise: float
 
     def together(self) -> list[tuple[str, str, float]]:
-        """Pairs of fields whose interaction is above PLAIN times what noise leaves there, with its share. The field that
+        """Pairs of fields whose interaction is above PLAIN times what noise leaves there, and its share. The field that
         explains more by itself comes first. None of one seed, which does not show its noise."""
         alone = {part.fields[0]: part.share for part in self.components if len(part.fields) == 1}
         found = []
