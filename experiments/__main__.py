@@ -74,9 +74,9 @@ def one_device_per_core(arguments: Sequence[str]) -> None:
 
 
 def keep_memory(arguments: Sequence[str]) -> None:
-    """As `Experiment.trains` says, before threads start."""
+    """As `Experiment.keeps_memory` says, before threads start."""
     experiment = _asked(arguments)
-    if experiment is not None and experiment.trains:
+    if experiment is not None and experiment.keeps_memory in ("", *arguments):
         keep_freed()
 
 
