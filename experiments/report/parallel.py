@@ -62,7 +62,10 @@ def parallel(
                     "x": x,
                     "y": y,
                     "detail": {"field": "id"},
-                    "color": {**colour, "legend": {"orient": "bottom", "gradientLength": 200, "columns": 1}},
+                    "color": {
+                        **colour,
+                        "legend": {"orient": "bottom", "gradientLength": 200, "columns": 1, "padding": 14},
+                    },
                     "opacity": {"condition": {"param": "pointed", "value": 0.9}, "value": 0.12},
                     "tooltip": [
                         {"field": "point"},
