@@ -1,6 +1,6 @@
 """The rows of Table I on a network of several convolutions: which runs there are, and their settings.
 
-    cifar10-conv         to the end, with --full: about two hours for three pairs on 2 cores
+    cifar10-conv         eight epochs, with --full: six to seven minutes a run on 2 cores
     cifar10-conv-short   one epoch of one pair, in the default table: shows that the rows run and how far that goes
 
 There are none where CIFAR-10 is not prepared: the digits are too small for such a network.
@@ -28,7 +28,7 @@ SEEDS = {method: 3 if method in ("adam", "adam-data-start", "hybrid", "random-bi
 
 
 def configuration(scale: Scale, method: str) -> Deep:
-    """The tuned settings, the same for all starts from data; smoke runs are a few steps of a small network."""
+    """Settings of tuned/conv.json, the same for all starts from data; smoke runs are a few steps of a small network."""
     settings = json.loads(TUNED.read_text())["settings"]
     kind = ("muon" if "muon" in method else "adam") + ("-start" if STARTS[method] else "")
     recipe = Recipe(**{"epochs": settings["epochs"] if scale == "full" else 1, **settings[kind]})
@@ -77,7 +77,7 @@ def _cell(scale: Scale, settings: dict[str, Any], seed: int) -> Cell:
         config=settings,
         run=functools.partial(run, config, method, seed),
         sampler=SAMPLERS.get(STARTS[method], "-"),
-        cost=5.0 if scale == "smoke" else 110.0 * config.recipe.epochs,
+        cost=5.0 if scale == "smoke" else 50.0 * config.recipe.epochs,
         data=title(config.dataset),
         varied=functools.partial(_cell, scale),
     )

@@ -1,6 +1,6 @@
 """Does quantum-assisted training beat Adam on the network that serves Adam best? Several convolutions, for Table I.
 
-    adam, muon                       He initialisation, the tuned recipe
+    adam, muon                       He initialisation, the recipe of tuned/conv.json (set by hand so far)
     adam-data-start, muon-...        the same descent from a first layer of whitened windows at random
     hybrid, hybrid-muon              the same, the windows chosen by the annealer
     random-bits, greedy, ...         the controls of `hybrid`, which differ from it in the sampler alone
