@@ -69,14 +69,16 @@ class Account:
         callback: Any = None,
         phase: str = "refine",
         state: Any = None,
+        compiler_options: dict[str, Any] | None = None,
     ) -> Any:
         """The training loop's `Refined`; equal loops on equal shapes share one program."""
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((params, data, state)))
         start = time.perf_counter()
-        if (refine, shapes) not in _refiners:
-            program = refine.compile(params, data, state)
-            _refiners[refine, shapes] = program, time.perf_counter() - start
-        program, seconds = _refiners[refine, shapes]
+        known = refine, shapes, tuple(sorted((compiler_options or {}).items()))
+        if known not in _refiners:
+            program = refine.compile(params, data, state, compiler_options)
+            _refiners[known] = program, time.perf_counter() - start
+        program, seconds = _refiners[known]
         self._charge(program, seconds, time.perf_counter() - start)
         return self.run(phase, partial(program, state=state), key, params, data, num_steps, callback)
 

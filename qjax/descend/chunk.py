@@ -24,6 +24,7 @@ from qjax.descend.placement import slow_inside_loops
 from qjax.descend.step import Attempt, State, attempt, epoch_order, judged, placed, trusted
 
 Metrics = dict[str, np.ndarray]
+CompilerOptions = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Chunk(ABC):
     program: Callable[..., Any] | None = None
 
     @abstractmethod
-    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
-        """Compiled for arguments of these shapes."""
+    def compiled(self, state: State, data: Tree, key: jax.Array, options: CompilerOptions = None) -> Self:
+        """Compiled for arguments of these shapes, with XLA's options."""
 
     @abstractmethod
     def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]: ...
@@ -74,9 +75,9 @@ class Chunk(ABC):
 
 
 class DeviceLoop(Chunk):
-    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
+    def compiled(self, state: State, data: Tree, key: jax.Array, options: CompilerOptions = None) -> Self:
         args = (self.captured, state, data, key, np.int32(0))
-        return replace(self, program=_advance.lower(self.descent, self.step, *args, size=self.size).compile())
+        return replace(self, program=_advance.lower(self.descent, self.step, *args, size=self.size).compile(options))
 
     def __call__(self, state: State, data: Tree, key: jax.Array, stop: int) -> tuple[State, Metrics]:
         done, parts = int(state.step), []
@@ -119,8 +120,8 @@ class DeviceLoop(Chunk):
 class HostLoop(Chunk):
     order: Callable[..., jax.Array] | None = None  # as program
 
-    def compiled(self, state: State, data: Tree, key: jax.Array) -> Self:
-        program = _one.lower(self.step, self.captured, state, data, key).compile()
+    def compiled(self, state: State, data: Tree, key: jax.Array, options: CompilerOptions = None) -> Self:
+        program = _one.lower(self.step, self.captured, state, data, key).compile(options)
         order = epoch_order.lower(self.descent, key, np.int32(0), self.size).compile()
         return replace(self, program=program, order=order)
 

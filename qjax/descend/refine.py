@@ -15,7 +15,7 @@ import jax
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from qjax.descend.chunk import traced
+from qjax.descend.chunk import CompilerOptions, traced
 from qjax.descend.descent import Descent
 from qjax.descend.leaves import Tree, strong
 from qjax.descend.loop import Callback, Path, Programs, Refined, check_names, drive, num_rows
@@ -35,13 +35,18 @@ class Refine(Descent):
     it ahead of time, so that the seconds of that can be measured separately.
     """
 
-    def compile(self, params: Tree, data: Tree = None, state: Tree = None) -> "Compiled":
-        """Compile for parameters, data and state of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct)."""
+    def compile(
+        self, params: Tree, data: Tree = None, state: Tree = None, compiler_options: CompilerOptions = None
+    ) -> "Compiled":
+        """Compile for parameters, data and state of these shapes and dtypes (arrays, or jax.ShapeDtypeStruct).
+
+        compiler_options: XLA's, as jax.jit takes them, for the program of the steps.
+        """
         size = num_rows(self, data)
         check_names(self, params)
         first = _start.lower(self, _shapes(self, params), _shapes(self, state), size=size)
         arguments = _arguments(self, first.out_info[0], data)
-        chunk = traced(self, size, *arguments).compiled(*arguments)
+        chunk = traced(self, size, *arguments).compiled(*arguments, compiler_options)
         return Compiled(self, size, Programs(first.compile(), chunk))
 
     def __call__(

@@ -140,6 +140,19 @@ def test_compiling_needs_shapes_only_and_data_are_no_constants() -> None:
     assert memory.temp_size_in_bytes < 10_000_000  # for sorting the epoch's order, without a copy of the data
 
 
+@pytest.mark.parametrize("loop", ["device", "host"])
+def test_options_reach_the_compiler(loop: Any) -> None:
+    params, data = problem()
+    program = Refine(squares, optax.sgd(0.1), batch_size=BATCH, loop=loop)
+    options = {"xla_backend_optimization_level": 1}
+    assert identical(
+        program.compile(params, data, compiler_options=options)(KEY, params, data, 3).params,
+        program.compile(params, data)(KEY, params, data, 3).params,
+    )
+    with pytest.raises(Exception, match="no_such_option"):
+        program.compile(params, data, compiler_options={"no_such_option": 1})
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

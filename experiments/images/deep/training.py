@@ -13,7 +13,7 @@ charged to every run, and so are compile seconds.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -47,12 +47,16 @@ EVALUATED = 500  # images at a time
 
 @dataclass(frozen=True)
 class Deep:
-    """What decides the numbers of one run, method and seed apart; training_images, test_images: None for all."""
+    """What decides the numbers of one run, method and seed apart; training_images, test_images: None for all.
+
+    dtype: of activations while training. Parameters, statistics and the loss are float32, and so are evaluations.
+    """
 
     recipe: Recipe
     start: Start | None = None
     dataset: str = "cifar10"
     network: str = "conv"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     training_images: int | None = None
     test_images: int | None = None
     validation: int = 5000
@@ -97,8 +101,10 @@ def run(config: Deep, method: str, seed: int, progress: Progress = unheard) -> d
         reached = evaluate(snapshots[-1][1], *pixels.validation)
         return {"final": reached, "validation": reached}
 
-    refine = descent(config, network, params, len(labels), steps)
-    refined = account.refine(refine, keys[1], params, (images, labels, side), steps, watch, state=state)
+    trained = networks.get(config.network, num_classes=pixels.data.num_classes, dtype=jnp.dtype(config.dtype).type)
+    refine, options = descent(config, trained, params, len(labels), steps), networks.compiler_options(config.dtype)
+    data = (images, labels, side)
+    refined = account.refine(refine, keys[1], params, data, steps, watch, state=state, compiler_options=options)
     final = account.run("evaluate", evaluate, recipes.evaluated(refined.params, refined.state), *pixels.test)
     ledger = account.close()
     # Every point as if the run had ended there: nothing is known before a last evaluation.

@@ -69,3 +69,17 @@ def test_maxima_and_their_gradients_are_those_of_flax_with_equals_too(side: int,
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(back(weights)[0], flax_back(weights)[0])
     assert np.isnan(networks.max_pool(x.at[0, 1, 1, 0].set(jnp.nan), size)[0, 0, 0, 0])
+
+
+def test_the_written_gradient_of_a_convolution_is_its_derivative() -> None:
+    # Whole numbers whose sums bfloat16 holds exactly: every way of adding them gives the same.
+    keys = jax.random.split(jax.random.key(1), 3)
+    x, back = (jax.random.randint(key, (2, 5, 6, 3), -1, 2) for key in keys[:2])
+    kernel = jax.random.randint(keys[2], (3, 3, 3, 3), -1, 2)
+    x, kernel, back = (array.astype(jnp.bfloat16) for array in (x, kernel, back))
+    np.testing.assert_array_equal(networks._same(x, kernel), networks._kept(x, kernel))
+    for written, derived in zip(
+        jax.vjp(networks._same, x, kernel)[1](back), jax.vjp(networks._kept, x, kernel)[1](back), strict=True
+    ):
+        assert float(jnp.max(jnp.abs(derived))) > 3
+        np.testing.assert_array_equal(written, derived)
