@@ -5,6 +5,7 @@
 
     conv             for two cores: 50 million multiplications an image forward
     conv-residual    the same with the two pairs of equal widths bridged
+    conv-deep        that with one more bridged layer at the end
     conv-narrow      windows of 2 x 2 at stride 1, as `airbench` has it, at a third of its widths
     airbench         94 % on CIFAR-10 in ten epochs on a GPU (Jordan 2024, arXiv:2404.00498)
     resnet           ResNet-18 for images of 32 x 32 (He et al. 2016)
@@ -218,6 +219,7 @@ def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvNetwork,
     "conv-residual": partial(ConvNetwork, bridged=True),
+    "conv-deep": partial(ConvNetwork, widths=(64, 128, 128, 256, 256, 256), pools=(2, 1, 1, 2, 1, 1), bridged=True),
     "conv-narrow": partial(AirBench, widths=(24, 80, 80)),
     "conv-small": partial(ConvNetwork, filters=8, widths=(16, 16), pools=(2, 1)),
     "airbench": AirBench,
