@@ -37,13 +37,12 @@ class Table1(Scaled):
 
 def run(config: Table1, console: Console) -> dict[str, Any]:
     """Computes the missing cells and writes everything; returns the summary. See `driver.run`."""
-    scale, parts = config.scale, _parts()
+    scale = config.scale
     cells = select(all_cells(scale), config.only, config.methods)
-    comparisons = [comparison for part in parts for comparison in part.comparisons(scale)]
     return driver.run(
         config.out / "table1",
         cells,
-        partial(reported, comparisons),
+        partial(reported, all_comparisons(scale)),
         console,
         {"options": config, "scale": scale, "cells": [cell.record() for cell in cells]},
         config.fresh,
@@ -57,13 +56,23 @@ def all_cells(scale: Scale) -> list[Cell]:
     return [cell for part in _parts() for cell in part.cells(scale)]
 
 
-def reported(comparisons: Sequence[Comparison], records: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Report:
+def all_comparisons(scale: Scale) -> list[Comparison]:
+    """What is compared at this scale, whether its data are here or not."""
+    return [comparison for part in _parts() for comparison in part.comparisons(scale)]
+
+
+def reported(
+    comparisons: Sequence[Comparison],
+    records: Sequence[Mapping[str, Any]],
+    env: Mapping[str, Any],
+    remarks: Sequence[str] = (),
+) -> Report:
     """Rows, comparisons, targets and figures of these records."""
     summary = report.summary(records, comparisons, env)
     problems = [comparison.problem for comparison in comparisons]
     return Report(
         summary,
-        tables.markdown(summary, "Table I: classical against quantum-assisted"),
+        tables.markdown(summary, "Table I: classical against quantum-assisted", remarks=remarks),
         tables.tables(summary),
         lambda folder: figures.draw(records, folder, problems),
     )

@@ -77,6 +77,7 @@ ARROWS: dict[str, set[str]] = {
     "experiments.sweeps": {"qjax", "experiments.harness"},
     "experiments.report": {"experiments.harness", "experiments.sweeps"},
     "experiments.table1": {"qjax", "experiments.harness", "experiments.images", "experiments.landscapes"},
+    "experiments.tables": {"experiments.harness", "experiments.report", "experiments.table1"},
     "experiments.commandline": {
         "qjax",
         "experiments.harness",
@@ -86,6 +87,7 @@ ARROWS: dict[str, set[str]] = {
         "experiments.solvers",
         "experiments.sweeps",
         "experiments.table1",
+        "experiments.tables",
     },
     "experiments.__main__": {"qjax", "experiments"},
     "experiments.__init__": set(),

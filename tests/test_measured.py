@@ -1,14 +1,20 @@
-"""Figures in the docs are those of the committed tables."""
+"""Figures in the docs are those of the committed tables and cells."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from experiments import tables
+
 ROOT = Path(__file__).resolve().parents[1]
-HEAD = ROOT / "experiments" / "measured" / "one-bit-head" / "results.csv"
+MEASURED = ROOT / "experiments" / "measured"
+HEAD = MEASURED / "one-bit-head" / "results.csv"
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MARKED = re.compile(r"<!-- measured/(\S+): (.+) -->\n((?:\|.*\n)+)")
 
 
 def differences(column: str, sweeps: int, scale: float) -> tuple[float, float, float]:
@@ -36,3 +42,23 @@ def test_the_ablation_in_the_docs_is_that_of_its_table(sweeps: int) -> None:
         )
     ]
     assert f"| {sweeps} | {' | '.join(cells)} |" in (ROOT / "docs" / "sweeps.md").read_text()
+
+
+def marked(page: str) -> list[tuple[str, str, str]]:
+    """(folder, title, table) of every table of a page that says which cells it was made of."""
+    found = MARKED.findall(page)
+    assert page.count("\n<!-- measured/") == len(found)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_tables_in_the_docs_are_those_of_their_cells(page: Path) -> None:
+    for name, title, shown in marked(page.read_text()):
+        made, _ = tables.rebuilt(MEASURED / name)
+        (table,) = (table for table in made.tables if table.title == title)
+        assert table.markdown().split("\n\n", 1)[1] == shown
+
+
+def test_what_is_kept_names_no_path_of_a_machine() -> None:
+    for file in MEASURED.rglob("*.json"):
+        assert not re.search(r'[" =](/|~/|[A-Z]:\\)', file.read_text()), file

@@ -88,6 +88,12 @@ def _report() -> Command:
     return Command(Report, run)
 
 
+def _tables() -> Command:
+    from experiments import tables
+
+    return Command(tables.Tables, tables.run)
+
+
 def _bench_build() -> Command:
     from experiments.bench.build import SMOKE, BenchBuild, bench_build, table
 
@@ -193,6 +199,13 @@ EXPERIMENTS: dict[str, Experiment] = {
             "seconds: it reads what is stored",
             "results/table1 --against other/table1 --out report.html",
             _report,
+        ),
+        Experiment(
+            "tables",
+            "what do finished cells of table1 say that are kept in a folder? (its tables and figures, made again)",
+            "seconds: it reads what is stored",
+            "experiments/measured/cifar10-conv",
+            _tables,
         ),
         Experiment(
             "bench-build",

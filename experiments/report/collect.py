@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.presentation.cells import Cell, StoreError, UsageError
+from experiments.harness.presentation.cells import StoreError, UsageError, named
 from experiments.report.shapes import AGAIN, CONFIG, RECORD, SUMMARY, SWEEP, checked
 
 Row = dict[str, Any]
@@ -111,17 +111,12 @@ def _read_run(folder: Path) -> Run:
     rows = {(row["problem"], row["method"]) for row in summary["rows"]}
     records = []
     for identity in config["cells"]:
-        path = folder / "cells" / f"{_cell(identity).key()}.json"
+        path = folder / "cells" / f"{named(identity).key()}.json"
         if (identity["problem"], identity["method"]) in rows and path.exists():
             records.append(_record(path))
     if not records:
         raise StoreError(f"{folder / 'cells'} has none of the cells that config.json names: {AGAIN}")
     return Run(folder, summary, config, records)
-
-
-def _cell(identity: Mapping[str, Any]) -> Cell:
-    """A cell of this name, which cannot run."""
-    return Cell(identity["problem"], identity["method"], identity["seed"], identity["config"], lambda progress: {})
 
 
 def _record(path: Path) -> Mapping[str, Any]:

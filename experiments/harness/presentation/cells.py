@@ -131,10 +131,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Store:
-    """Finished cells under `folder`. `makers` are the facts that a stored cell must share with this process."""
+    """Finished cells under `folder`. `makers` are the facts that a stored cell must share with this process; None: it
+    may be anybody's."""
 
     folder: Path
-    makers: Mapping[str, Any]
+    makers: Mapping[str, Any] | None
     any_code: bool = False
 
     def open(self) -> "Store":
@@ -162,22 +163,31 @@ class Store:
             return None
         if not isinstance(outcome, dict) or not {"results", "timed"} <= outcome.keys():
             return None
-        wanted, found = dict(self.makers), dict(makers)
-        if self.any_code:
-            wanted.pop("code", None)
-            found.pop("code", None)
-        return _slim(record, path) if wanted == found else None
+        return _slim(record, path) if self._stands_in(makers) else None
+
+    def _stands_in(self, makers: Mapping[str, Any]) -> bool:
+        """Whether what these makers made is as good as this process's own."""
+        if self.makers is None:
+            return True
+        ignored = {"code"} if self.any_code else set()
+        wanted, found = ({k: v for k, v in of.items() if k not in ignored} for of in (self.makers, makers))
+        return wanted == found
 
     def save(self, cell: Cell, outcome: Mapping[str, Any]) -> dict[str, Any]:
         """Stores a finished cell. Errors: StoreError (disk, permission), ValueError (NaN, or no value for JSON)."""
         check_outcome(cell, outcome)
-        record = {**cell.record(), "outcome": plain(outcome), "made_by": dict(self.makers)}
+        record = {**cell.record(), "outcome": plain(outcome), "made_by": dict(self.makers or {})}
         path = self.folder / f"{cell.key()}.json"
         text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
         with plain_errors(self.folder):
             write_atomic(path, text)
         # A JSON round trip, so that a resumed run and an uninterrupted one see the same values.
         return _slim(json.loads(text), path)
+
+
+def named(identity: Mapping[str, Any]) -> Cell:
+    """A cell of this name, which cannot run; identity: of `Cell.record`."""
+    return Cell(identity["problem"], identity["method"], identity["seed"], identity["config"], lambda progress: {})
 
 
 def run_cells(

@@ -113,23 +113,29 @@ def run(
         later = (store.load(cell) for cell in cells[len(records) :])
         finished = [*records, *(record for record in later if record is not None)]
         if finished:
-            _finish(report(finished, env), folder)
+            write_report(report(finished, env), folder)
         say(
             console,
             f"{len(finished)} of {len(cells)} runs are finished and kept in {store.folder}; the same command resumes.",
         )
         raise
     made = report(records, env)
-    _finish(made, folder)
-    for table in made.tables:
-        table.print(console)
-    for line in remarks:
-        say(console, line)
+    write_report(made, folder)
+    show_report(made, console, remarks)
     written(console, folder)
     return made.summary
 
 
-def _finish(report: Report, folder: Path) -> None:
+def show_report(report: Report, console: Console, remarks: Iterable[str] = ()) -> None:
+    """The tables on the terminal, and the remarks below them."""
+    for table in report.tables:
+        table.print(console)
+    for line in remarks:
+        say(console, line)
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """summary.json, summary.md and figures, into a folder that there is. Errors: StoreError."""
     _write(folder, "summary.json", report.summary)
     with plain_errors(folder):
         write_atomic(folder / "summary.md", report.markdown)

@@ -28,11 +28,11 @@ RECORDED_PACKAGES = (
     "cma",
     "scikit-learn",
 )
-# What only prints, stores or times stands apart by folder: no file of these, nor one directly under experiments/, can
-# change a number of a cell.
+# What only prints, stores or times stands apart by folder, and so does what was measured: no file of these, nor one
+# directly under experiments/, can change a number of a cell.
 PRESENTATION = (
     *("experiments/harness/presentation", "experiments/bench", "experiments/sweeps"),
-    *("experiments/commandline", "experiments/report"),
+    *("experiments/commandline", "experiments/report", "experiments/measured"),
 )
 
 

@@ -1,6 +1,6 @@
 """The summary as people read it: the same tables as Markdown (summary.md) and on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,18 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def markdown(
-    summary: Mapping[str, Any], title: str, parts: Sequence[Table] | None = None, notes: Sequence[str] = ()
+    summary: Mapping[str, Any],
+    title: str,
+    parts: Sequence[Table] | None = None,
+    notes: Sequence[str] = (),
+    remarks: Iterable[str] = (),
 ) -> str:
-    """summary.md: where it ran, the tables (`tables` unless given), and how to read them."""
+    """summary.md: where it ran, remarks on that, the tables (`tables` unless given), and how to read them."""
     env = summary["environment"]
     facts = [
         f"- data: {', '.join(env['data']) or 'none (synthetic problems only)'}",
         f"- results digest: {summary['results_digest']}",
+        *(f"- {remark}" for remark in remarks),
         "",
     ]
     about = notes or [
