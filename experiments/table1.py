@@ -74,7 +74,7 @@ def reported(
         summary,
         tables.markdown(summary, "Table I: classical against quantum-assisted", remarks=remarks),
         tables.tables(summary),
-        lambda folder: figures.draw(records, folder, problems),
+        lambda folder: figures.draw(records, folder, problems, summary["comparisons"]),
     )
 
 

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,8 @@ class Comparison:
     targets: (quantity, "<=" | ">=" | ">", bound), the quantity one of time_ratio, gain, final_gain, annealer_gain,
     final, baseline_final. annealer_gain, and any gain against 0, is judged by the end of its interval (the lower one
     for ">" and ">="), and needs 10 paired seeds.
+    shares: (label, method, minus): parts of the gain over the baseline that add up to it, each the gain of one method
+    over another. Errors: ValueError for shares that do not.
     """
 
     problem: str
@@ -111,6 +114,13 @@ class Comparison:
     method: str
     controls: tuple[str, ...] = ()
     targets: tuple[tuple[str, str, float], ...] = ()
+    shares: tuple[tuple[str, str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        sums = Counter([self.baseline, *(method for _, method, _ in self.shares)])
+        sums.subtract([self.method, *(minus for _, _, minus in self.shares)])
+        if self.shares and any(sums.values()):
+            raise ValueError(f"the shares of {self.method} over {self.baseline} do not add up to it: {self.shares}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of a finished experiment, as png files: curves, phases, sampled energies, success over a grid.
+"""Figures of a finished experiment, as png files: curves, phases, sampled energies, success over a grid, shares.
 
 Colours are Okabe and Ito's (2008), told apart by readers with any colour vision, and two of Tol's (2021) after them;
 methods keep theirs in every figure.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.presentation.intervals import INTERVALS_FROM
+from experiments.harness.presentation.tables import signed, with_interval
 
 Record = Mapping[str, Any]
 Style = tuple[str, str]
@@ -37,10 +38,12 @@ PHASE_COLOURS = {
 MOST_PANELS = 6
 
 
-def draw(records: Sequence[Record], folder: Path, first: Sequence[str] = ()) -> list[Path]:
+def draw(
+    records: Sequence[Record], folder: Path, first: Sequence[str] = (), compared: Sequence[Record] = ()
+) -> list[Path]:
     """Every figure that the records have data for; returns the files written. Errors: OSError.
 
-    Where there are more problems than panels, those in `first` come first.
+    Where there are more problems than panels, those in `first` come first. compared: the summary's comparisons.
     """
     ranks = {problem: rank for rank, problem in enumerate(dict.fromkeys(first))}
     records = sorted(records, key=lambda r: ranks.get(r["problem"], len(ranks)))
@@ -50,6 +53,7 @@ def draw(records: Sequence[Record], folder: Path, first: Sequence[str] = ()) -> 
         phases(records, folder / "phases.png"),
         energies(records, styles, folder / "energies.png"),
         success(records, folder / "success.png"),
+        shares(compared, folder / "shares.png"),
     ]
     return [path for path in written if path is not None]
 
@@ -218,6 +222,57 @@ def success_table(
         counts[where] += 1
         solved[where] += record["outcome"]["results"]["final"]
     return np.where(counts > 0, solved / np.maximum(counts, 1), np.nan), counts
+
+
+def shares(compared: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
+    """What gains are made of: a bar per comparison and moment, its shares stacked to either side of zero."""
+    moments = {"final_gain": "at the end", "gain": "at {baseline}'s last second"}
+    bars = [
+        (f"{one['method']} over {one['baseline']}\n{moment.format(**one)}", one["shares"], kind)
+        for one in compared
+        for kind, moment in moments.items()
+        if one.get("shares") and one["shares"][kind]["n"]
+    ]
+    if not bars:
+        return None
+    labels = list(dict.fromkeys(part["label"] for _, split, _ in bars for part in split["parts"]))
+    colours = dict(zip(labels, (COLOURS[2], COLOURS[3], COLOURS[0], *COLOURS[4:]), strict=False))
+    figure, (axis,) = panels(1, 8.0, 1.2 + 0.95 * len(bars))
+    ends = [stacked([part[kind]["mean"] for part in split["parts"]]) for _, split, kind in bars]
+    low, high = (f(edge for spans in ends for span in spans for edge in span) for f in (min, max))
+    reach = high - low or 1.0
+    for height, ((_, split, kind), spans) in enumerate(zip(bars, ends, strict=True)):
+        for part, (left, right) in zip(split["parts"], spans, strict=True):
+            axis.barh(height, right - left, 0.42, left, color=colours[part["label"]], edgecolor="white", lw=0.6)
+            if right - left > 0.08 * reach:
+                text = signed(part[kind]["mean"])
+                axis.text((left + right) / 2, height, text, ha="center", va="center", fontsize=8)
+        axis.plot(split[kind]["mean"], height, "D", color="black", ms=5, mec="white")
+        named = [*((part["label"], part[kind]) for part in split["parts"]), ("together", split[kind])]
+        said = ",  ".join(f"{name} {with_interval(entry, 'mean', 2, sign=True)}" for name, entry in named)
+        seeds = split[kind]["n"]
+        said += "  (n = 1)" if seeds == 1 else f"  ({seeds} paired seeds)"
+        axis.text(low, height + 0.38, said, ha="left", va="center", fontsize=7)
+    axis.axvline(0.0, color="black", lw=0.8)
+    axis.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
+    axis.set(xlabel="points of accuracy", ylim=(len(bars) - 0.4, -0.5), xlim=(low - 0.02 * reach, high + 0.04 * reach))
+    axis.set_title(", ".join(dict.fromkeys(one["problem"] for one in compared if one.get("shares"))), fontsize=9)
+    keys = [axis.barh(0, 0, color=colours[label]) for label in labels]
+    whole = axis.plot([], [], "D", color="black", ms=5, mec="white")
+    figure.legend(
+        [*keys, *whole], [*labels, "together"], loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
+    return save(figure, path)
+
+
+def stacked(values: Sequence[float]) -> list[tuple[float, float]]:
+    """(left, right) of each value's bar: gains one after the other to the right of zero, losses to the left."""
+    ends, spans = {True: 0.0, False: 0.0}, []
+    for value in values:
+        before = ends[value > 0]
+        ends[value > 0] += value
+        spans.append((min(before, before + value), max(before, before + value)))
+    return spans
 
 
 def panels(count: int, width: float, height: float, columns: int = 3) -> tuple[Any, list[Any]]:

@@ -3,6 +3,7 @@
     time ratio      seconds until the method's curve reaches the baseline's last value / the baseline's last second
     gain            the method's curve at the baseline's last second - the baseline's last value      (points)
     annealer gain   the method's final - the final of its best control, paired by seed                (points)
+    shares          gain = (one method - another) + ... over a chain of methods from the baseline to the method
 
 Curves are interpolated linearly between evaluations; before its first evaluation a curve has no value. Where runs are
 judged by a solution ("solved" in their results), finals are shares of runs, with the intervals of shares.
@@ -85,6 +86,8 @@ def compare(groups: Groups, comparison: Comparison) -> dict[str, Any] | None:
         "baseline_final": _finals([b for b, _ in pairs]),
         "annealer_gain": annealer_gain(groups, comparison),
     }
+    if split := shares(groups, comparison):
+        found["shares"] = split
     found["targets"] = [_judge(found, *target) for target in comparison.targets]
     return found
 
@@ -100,6 +103,30 @@ def annealer_gain(groups: Groups, comparison: Comparison) -> dict[str, Any]:
     gains = {name: _final_gains([(found[s], methods[s]) for s in seeds]) for name, found in controls.items()}
     best = min(gains, key=lambda name: float(gains[name]["mean"]))
     return {"best_control": best, **gains[best], "seeds": seeds, "by_control": gains}
+
+
+def shares(groups: Groups, comparison: Comparison) -> dict[str, Any] | None:
+    """The gain over the baseline in parts that add up to it, over the seeds that all of the methods have.
+
+    {"seeds", "parts": [{"label", "method", "minus", "gain", "final_gain"}], "gain", "final_gain"}; gain: at the
+    baseline's last second, over the seeds on which every curve has begun by then. None without shares or such a seed.
+    """
+    names = {name for _, *pair in comparison.shares for name in pair}
+    found = {name: groups.get((comparison.problem, name), {}) for name in names}
+    seeds = sorted(set.intersection(*(set(of) for of in found.values()))) if found else []
+    if not seeds:
+        return None
+    over = [
+        {name: gain_at_last_second(found[comparison.baseline][s], of[s]) for name, of in found.items()} for s in seeds
+    ]
+    begun = [{name: gain for name, gain in of.items() if gain is not None} for of in over if None not in of.values()]
+
+    def split(method: str, minus: str) -> dict[str, Any]:
+        final_gain = _final_gains([(found[minus][s], found[method][s]) for s in seeds])
+        return {"gain": summarise([of[method] - of[minus] for of in begun]), "final_gain": final_gain}
+
+    parts = [{"label": label, "method": m, "minus": minus, **split(m, minus)} for label, m, minus in comparison.shares]
+    return {"seeds": seeds, "parts": parts, **split(comparison.method, comparison.baseline)}
 
 
 def time_ratio(baseline: Record, method: Record, charged: bool = True, first_crossing: bool = False) -> float | None:

@@ -45,8 +45,8 @@ BRACKETS = (
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Rows, time ratios, gains, the annealer's own gains, targets; a table without lines is left out."""
-    made = [_rows(summary), _times(summary), _gains(summary), _annealer(summary), _targets(summary)]
+    """Rows, time ratios, gains, their shares, the annealer's own gains, targets; one without lines is left out."""
+    made = [_rows(summary), _times(summary), _gains(summary), _shares(summary), _annealer(summary), _targets(summary)]
     return [table for table in made if table.lines]
 
 
@@ -160,6 +160,18 @@ def _gains(summary: Mapping[str, Any]) -> Table:
         lines.append((found["problem"], _pair(found), *(with_interval(gain, "mean", 2, sign=True) for gain in gains)))
     header = ("problem", "method / baseline", "points at its last second", "points at the end")
     return Table("Gain over the baseline", header, tuple(lines))
+
+
+def _shares(summary: Mapping[str, Any]) -> Table:
+    lines = []
+    for found in summary["comparisons"]:
+        if split := found.get("shares"):
+            parts = [(f"{part['label']}: {part['method']} - {part['minus']}", part) for part in split["parts"]]
+            for name, part in [*parts, ("together", split)]:
+                gains = (with_interval(part[kind], "mean", 2, sign=True) for kind in ("gain", "final_gain"))
+                lines.append((found["problem"], _pair(found), name, str(len(split["seeds"])), *gains))
+    header = ("problem", "method / baseline", "share", "seeds", "points at its last second", "points at the end")
+    return Table("What the gain is made of", header, tuple(lines))
 
 
 def _pair(found: Mapping[str, Any]) -> str:

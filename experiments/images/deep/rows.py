@@ -59,8 +59,16 @@ def comparisons(scale: Scale) -> list[Comparison]:
     targets = (("baseline_final", ">=", 85.2), ("gain", ">=", 0.0), ("time_ratio", "<=", 0.79), ("gain", ">=", 2.3))
     if scale != "full":
         return [Comparison(name, "adam", "hybrid")]
-    muon = Comparison(name, "adam", "hybrid-muon", ("muon-data-start",))
-    return [Comparison(name, "adam", "hybrid", ("adam-data-start", *CONTROLS), targets), muon]
+    start = ("start from data", "adam-data-start", "adam"), ("annealer's choice", "hybrid", "adam-data-start")
+    muon = (
+        ("optimizer", "muon", "adam"),
+        ("start from data", "muon-data-start", "muon"),
+        ("annealer's choice", "hybrid-muon", "muon-data-start"),
+    )
+    return [
+        Comparison(name, "adam", "hybrid", ("adam-data-start", *CONTROLS), targets, start),
+        Comparison(name, "adam", "hybrid-muon", ("muon-data-start",), shares=muon),
+    ]
 
 
 def problem_name(scale: Scale) -> str:

@@ -1,10 +1,12 @@
 """Figures: drawn for what there is, from tables and bands with known answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from experiments.harness.presentation import figures
-from tests.experiments.harness.presentation.records import pair, record
+from experiments.harness.presentation import figures, report
+from tests.experiments.harness.presentation.records import COMPARISON, ENVIRONMENT, pair, record
 
 
 def test_figures_are_drawn_for_what_there_is(tmp_path) -> None:
@@ -33,3 +35,18 @@ def test_the_band_spans_the_common_seconds() -> None:
     np.testing.assert_allclose(low, seconds)
     np.testing.assert_allclose(high, seconds + 2.0)
     np.testing.assert_allclose(middle, seconds + 1.0)
+
+
+def test_shares_are_stacked_to_either_side_of_zero() -> None:
+    assert figures.stacked([3.0, -0.5, 1.0, -0.25]) == [(0.0, 3.0), (-0.5, 0.0), (3.0, 4.0), (-0.75, -0.5)]
+
+
+def test_shares_are_drawn_where_there_are_any(tmp_path) -> None:
+    chain = (("others", "greedy", "adam"), ("annealer", "hybrid", "greedy"))
+    for seeds in (1, 2):
+        records = [r for seed in range(seeds) for r in pair(seed)]
+        for timed in (r["outcome"]["timed"] for r in records):
+            timed["curve"] = timed["curve"] or [[1.0, 30.0], [9.0, 63.0]]
+        compared = report.summary(records, [replace(COMPARISON, shares=chain)], ENVIRONMENT)["comparisons"]
+        assert figures.draw(records, tmp_path, compared=compared)[-1].name == "shares.png"
+    assert figures.shares([{}], tmp_path / "none.png") is None

@@ -157,3 +157,45 @@ def test_the_summary_goes_through_its_records_once_however_many_problems_there_a
     assert len(summary["rows"]) == 80 and len(summary["comparisons"]) == 20
     assert all(row["timed"]["seconds_to_target"]["n"] == 2 for row in summary["rows"] if row["method"] == "hybrid")
     assert records.passes == 1
+
+
+CHAIN = (("optimizer", "muon", "adam"), ("start", "muon-start", "muon"), ("choice", "hybrid", "muon-start"))
+
+
+def chained(seeds: int, begins: float = 2.0) -> list[dict]:
+    """Four methods whose finals differ by 3, 1 and -0.5 points, and curves of different lengths."""
+    finals = {"adam": 60.0, "muon": 63.0, "muon-start": 64.0, "hybrid": 63.5}
+    return [
+        record("digits", method, seed, final + 0.1 * seed * k, [(begins * k, 40.0), (10 + k, final + 0.1 * seed * k)])
+        for seed in range(seeds)
+        for k, (method, final) in enumerate(finals.items())
+    ]
+
+
+def test_shares_add_up_to_the_gain() -> None:
+    comparison = Comparison("digits", "adam", "hybrid", shares=CHAIN)
+    (found,) = report.summary(chained(3), [comparison], ENVIRONMENT)["comparisons"]
+    split = found["shares"]
+    assert [part["label"] for part in split["parts"]] == ["optimizer", "start", "choice"]
+    for kind in ("gain", "final_gain"):
+        assert split[kind]["values"] == pytest.approx(found[kind]["values"])
+        by_seed = zip(*(part[kind]["values"] for part in split["parts"]), strict=True)
+        assert [sum(values) for values in by_seed] == pytest.approx(split[kind]["values"])
+    assert [part["final_gain"]["mean"] for part in split["parts"]] == pytest.approx([3.1, 1.1, -0.4])
+    # Muon's curve is past (2, 40) and on its way to (11, 63) at Adam's last second, 10.
+    assert split["parts"][0]["gain"]["values"][0] == pytest.approx(40 + 23 * 8 / 9 - 60)
+
+
+def test_shares_are_of_the_seeds_that_all_have() -> None:
+    comparison = Comparison("digits", "adam", "hybrid", shares=CHAIN)
+    records = [r for r in chained(3) if (r["method"], r["seed"]) not in {("muon", 1), ("muon-start", 2)}]
+    (found,) = report.summary(records, [comparison], ENVIRONMENT)["comparisons"]
+    assert found["seeds"] == [0, 1, 2] and found["shares"]["seeds"] == [0]
+    late = report.summary(chained(2, begins=4.0), [comparison], ENVIRONMENT)["comparisons"][0]["shares"]
+    assert late["gain"]["n"] == 0 and late["final_gain"]["n"] == 2
+    assert "shares" not in report.summary(chained(1)[:1] + chained(1)[3:], [comparison], {})["comparisons"][0]
+
+
+def test_shares_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not add up"):
+        Comparison("digits", "adam", "hybrid", shares=CHAIN[:2])
