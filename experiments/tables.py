@@ -47,7 +47,9 @@ def run(config: Tables, console: Console) -> dict[str, Any]:
     with plain_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(config.folder / "config.json", target)
-        shutil.copytree(config.folder / "cells", target / "cells", dirs_exist_ok=True)
+        (target / "cells").mkdir(exist_ok=True)
+        for path in (config.folder / "cells").glob("*.json"):
+            shutil.copy(path, target / "cells")
     write_report(made, target)
     show_report(made, console, remarks)
     written(console, config.out / "tables" / target.name)

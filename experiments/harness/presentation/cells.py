@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,19 +63,21 @@ class Cell:
     "sampled_energies" (a list) feeds the histogram. timed holds "seconds", "phases" that add up to them,
     "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
     "seconds_to_target" where the target is a fixed one. `varied(config, seed)` is the same row's cell with another
-    configuration of the same shape, and another seed.
+    configuration of the same shape, and another seed. A cell that `resumes` is run(progress, folder): what it left in
+    there (None: nowhere) when its process was killed, it finds there.
     """
 
     problem: str
     method: str
     seed: int
     config: Any
-    run: Callable[[Progress], dict[str, Any]] = field(compare=False)
+    run: Callable[..., dict[str, Any]] = field(compare=False)
     sampler: str = "-"
     cost: float = 30.0
     data: str = ""
     tags: Mapping[str, float | int | str] = field(default_factory=dict)
     varied: Callable[[Any, int], "Cell"] | None = field(default=None, compare=False, repr=False)
+    resumes: bool = field(default=False, compare=False)
 
     def digest(self) -> str:
         """A hash of everything in the configuration that decides the numbers."""
@@ -162,6 +165,7 @@ class Store:
         with plain_errors(self.folder):
             for cell in cells:
                 (self.folder / f"{cell.key()}.json").unlink(missing_ok=True)
+                shutil.rmtree(self._unfinished(cell), ignore_errors=True)
 
     def load(self, cell: Cell) -> dict[str, Any] | None:
         """The stored record of this cell, its lists `Kept`; None for none, a damaged one, or one that others made."""
@@ -174,6 +178,48 @@ class Store:
         if not isinstance(outcome, dict) or not {"results", "timed"} <= outcome.keys():
             return None
         return _slim(record, path) if self._stands_in(makers) else None
+
+    @contextlib.contextmanager
+    def unfinished(self, cell: Cell) -> Iterator[Path | None]:
+        """A folder for the state of a cell that runs inside: it stays if the process is killed or cannot write, and
+        goes when the cell is finished or fails. None if another process runs the cell. Errors: StoreError.
+        """
+        import fcntl
+
+        folder = self._unfinished(cell)
+        with plain_errors(self.folder):
+            folder.mkdir(exist_ok=True)
+            lock = (folder / "lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield None
+                return
+            with plain_errors(self.folder):
+                self._claim(folder)
+            try:
+                yield folder / "state"
+            except OSError:
+                raise
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _unfinished(self, cell: Cell) -> Path:
+        return self.folder / f"{cell.key()}.unfinished"
+
+    def _claim(self, folder: Path) -> None:
+        """Empties it, unless what is in it is as good as this process's own, and signs it."""
+        signed = folder / "made_by.json"
+        try:
+            known = self._stands_in(json.loads(signed.read_text()))
+        except (OSError, ValueError):
+            known = False
+        if not known:
+            shutil.rmtree(folder / "state", ignore_errors=True)
+            write_atomic(signed, json.dumps(dict(self.makers or {})))
 
     def _stands_in(self, makers: Mapping[str, Any]) -> bool:
         """Whether what these makers made is as good as this process's own."""
@@ -225,7 +271,10 @@ def run_cells(
         record = store.load(cell)
         if record is None:
             tell(cell, 0.0, "")
-            record = store.save(cell, cell.run(_inside(tell, cell, judge)))
+            progress = _inside(tell, cell, judge)
+            with store.unfinished(cell) if cell.resumes else contextlib.nullcontext() as folder:
+                outcome = cell.run(progress, folder) if cell.resumes else cell.run(progress)
+                record = store.save(cell, outcome)
         tell(cell, 1.0, "")
         records.append(record)
     return records

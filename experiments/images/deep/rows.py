@@ -88,4 +88,5 @@ def _cell(scale: Scale, settings: dict[str, Any], seed: int) -> Cell:
         cost=5.0 if scale == "smoke" else 50.0 * config.recipe.epochs,
         data=title(config.dataset),
         varied=functools.partial(_cell, scale),
+        resumes=scale == "full",
     )

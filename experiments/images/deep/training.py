@@ -6,13 +6,14 @@
     random-bits, greedy, ...         the controls of `hybrid`, which differ from it in the sampler alone
 
 A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training images kept apart,
-of copies made during training and evaluated after it; the test images are looked at once, at the end. Decoding is
-charged to every run, and so are compile seconds.
+looked at between steps while the clock stands; the test images are looked at once, at the end. Decoding is charged to
+every run, and so are compile seconds. A run whose process was killed goes on from a checkpoint (`harness.pieces`).
 """
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -63,7 +64,9 @@ class Deep:
     points: int = 16
 
 
-def run(config: Deep, method: str, seed: int, progress: Progress = unheard) -> dict[str, Any]:
+def run(
+    config: Deep, method: str, seed: int, progress: Progress = unheard, folder: Path | None = None
+) -> dict[str, Any]:
     """One cell. results: final (test accuracy, percent), validation, started, steps, training_loss; where the start was
     chosen by a sampler also fidelity, feasible, energy and sampled_energies.
 
@@ -88,28 +91,32 @@ def run(config: Deep, method: str, seed: int, progress: Progress = unheard) -> d
     state = recipes.first_state({**variables, "params": params}, config.recipe)
     steps = config.recipe.steps(len(labels))
     evaluate = functools.partial(accuracy, account.program(Classes(network), variables, images[:EVALUATED]))
-    snapshots = [(account.seconds, recipes.evaluated(params, state))]
+    # [second, accuracy], the images being looked at aside.
+    with account.aside():
+        curve = [[0.0, evaluate(recipes.evaluated(params, state), *pixels.validation)]]
+    curve[0][0] = account.seconds
 
     def watch(step: int, metrics: Any, params: Any, state: Any) -> None:
         reached = account.seconds
         with account.aside():
-            snapshots.append((reached, jax.tree.map(jnp.copy, recipes.evaluated(params, state))))
+            curve.append([reached, evaluate(recipes.evaluated(params, state), *pixels.validation)])
             progress(0.05 + 0.9 * step / steps, "refine", standing)
 
     def standing() -> dict[str, float]:
         """The validation images stand for those of the test, which are looked at once, at the end."""
-        reached = evaluate(snapshots[-1][1], *pixels.validation)
-        return {"final": reached, "validation": reached}
+        return {"final": curve[-1][1], "validation": curve[-1][1]}
 
     trained = networks.get(config.network, num_classes=pixels.data.num_classes, dtype=jnp.dtype(config.dtype).type)
     refine, options = descent(config, trained, params, len(labels), steps), networks.compiler_options(config.dtype)
     data = (images, labels, side)
-    refined = account.refine(refine, keys[1], params, data, steps, watch, state=state, compiler_options=options)
+    refined = account.refine(
+        refine, keys[1], params, data, steps, watch, "refine", state, options, folder=folder, gathered=curve
+    )
     final = account.run("evaluate", evaluate, recipes.evaluated(refined.params, refined.state), *pixels.test)
     ledger = account.close()
     # Every point as if the run had ended there: nothing is known before a last evaluation.
     last = ledger["evaluate"]
-    curve = [[second + last, evaluate(variables, *pixels.validation)] for second, variables in snapshots]
+    curve = [[second + last, value] for second, value in curve]
     results: dict[str, Any] = {
         "final": final,
         "validation": curve[-1][1],
@@ -121,7 +128,8 @@ def run(config: Deep, method: str, seed: int, progress: Progress = unheard) -> d
         results |= {"fidelity": float(outcome.fidelity), "feasible": float(outcome.feasible)}
         results |= {"energy": float(outcome.energies[0])}
         results["sampled_energies"] = [float(energy) for energy in outcome.energies_read]
-    return {"results": results, "timed": {"seconds": ledger.total, "curve": curve, "phases": ledger.phases}}
+    timed = {"seconds": ledger.total, "curve": curve, "phases": ledger.phases}
+    return {"results": results, "timed": timed | ({"repeated_seconds": account.repeated} if account.repeated else {})}
 
 
 def descent(config: Deep, network: nn.Module, params: Any, images: int, steps: int) -> Refine:

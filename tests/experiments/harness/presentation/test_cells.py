@@ -1,5 +1,6 @@
 """Cells: stored whole or not at all, computed once, resumable after anything."""
 
+import contextlib
 import errno
 import json
 import os
@@ -219,3 +220,41 @@ def test_killed_at_any_moment_and_restarted_gives_the_same_numbers(tmp_path: Pat
     start(killed).communicate(timeout=60)
     assert finals(killed) == finals(whole)
     assert len(finals(whole)) == 12
+
+
+def resuming(bodies: list) -> Cell:
+    """A cell that writes its steps into its folder; bodies: what happens after each, and what they found."""
+
+    def run(progress: object, folder: Path | None) -> dict:
+        found = sorted(path.name for path in folder.iterdir()) if folder and folder.exists() else []
+        ends, seen = bodies[0]
+        seen.append(None if folder is None else found)
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            (folder / f"step-{len(found)}").touch()
+        if ends is not None:
+            raise ends
+        return {"results": {"final": 1.0}, "timed": {"seconds": 1.0, "curve": [], "phases": {"refine": 1.0}}}
+
+    return Cell("p", "m", 0, {}, run, resumes=True)
+
+
+def test_a_cell_finds_what_it_left_when_it_was_killed(tmp_path: Path) -> None:
+    store, seen = Store(tmp_path, {"code": "a"}).open(), []
+
+    def run(ends: BaseException | None, store: Store = store) -> None:
+        with pytest.raises(type(ends)) if ends else contextlib.nullcontext():
+            run_cells([resuming([(ends, seen)])], store)
+
+    run(KeyboardInterrupt())
+    run(OSError("no space"))
+    run(ValueError("a mistake"))  # which would be found again
+    run(KeyboardInterrupt())
+    run(KeyboardInterrupt(), Store(tmp_path, {"code": "b"}))
+    run(KeyboardInterrupt(), Store(tmp_path, {"code": "a"}, any_code=True))
+    with store.unfinished(resuming([])):  # another process
+        run(KeyboardInterrupt(), Store(tmp_path, {"code": "b"}))
+    one, two = ["step-0"], ["step-0", "step-1"]
+    assert seen == [[], one, two, [], [], one, None]
+    run(None)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{resuming([]).key()}.json"]

@@ -1,12 +1,14 @@
 """Runs of a network of several convolutions: every method's cell, its start, its curve, its seconds."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments.data.prepare import is_prepared
+from experiments.harness import pieces
 from experiments.harness.presentation.cells import check_outcome
 from experiments.images.deep import rows, training
 
@@ -37,6 +39,28 @@ def test_a_run_of_each_kind(method: str) -> None:
         assert results["feasible"] > 0 and timed["phases"]["anneal"] > 0
     again = training.run(config, method, 0)
     assert again["results"] == results
+
+
+@needs_images
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "SECONDS", 0.0)  # a piece a chunk
+    config = rows.configuration("smoke", "hybrid")
+    whole = training.run(config, "hybrid", 0)
+
+    def killed(fraction: float, text: str = "", standing: Any = None) -> None:
+        if fraction > 0.6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.run(config, "hybrid", 0, killed, tmp_path / "state")
+    resumed = training.run(config, "hybrid", 0, folder=tmp_path / "state")
+    assert resumed["results"] == whole["results"]
+    curves = ([value for _, value in run["timed"]["curve"]] for run in (resumed, whole))
+    assert next(curves) == next(curves)
+    seconds = [second for second, _ in resumed["timed"]["curve"]]
+    assert seconds == sorted(seconds) and resumed["timed"]["repeated_seconds"] > 0
+    check_outcome(next(cell for cell in rows.cells("full") if cell.method == "hybrid"), resumed)
 
 
 @needs_images
