@@ -12,6 +12,7 @@ from experiments.report.differences import Difference
 from experiments.report.energies import energies
 from experiments.report.parts import Answer, Kind, Part, Section
 from experiments.report.phases import phases
+from experiments.report.shares import shares
 from experiments.report.wording import counted, difference, joined, mean, number
 
 TARGETS = "Targets"
@@ -24,10 +25,12 @@ def part(run: Run, styles: Styles) -> Part:
     seconds = [phases(problem, rows) for problem in problems]
     curved = [p for p in problems if any(r["problem"] == p and r["outcome"]["timed"]["curve"] for r in records)]
     learned = [curves(problem, records, styles, len(curved)) for problem in curved]
+    split = [shares(problem, run.summary["comparisons"]) for problem in problems]
     sampled = [energies(problem, records, styles, len(problems)) for problem in problems]
     made = [table for table in tables(run.summary) if table.title != TARGETS]
     sections = [
         Section("Tables", made, "A click on a column's head sorts by it."),
+        Section("What the gain is made of", _known(split)),
         Section("Learning curves", _known(learned)),
         Section("Where the seconds went", _known(seconds), "Phases in the order in which a run goes through them."),
         Section("Energies of the sampled states", _known(sampled)),

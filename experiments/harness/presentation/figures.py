@@ -35,6 +35,7 @@ PHASE_COLOURS = {
     "evaluate": "#009E73",
     "other": "#444444",
 }
+SHARE_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999999", "#999933")
 MOST_PANELS = 6
 
 
@@ -236,7 +237,7 @@ def shares(compared: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
     if not bars:
         return None
     labels = list(dict.fromkeys(part["label"] for _, split, _ in bars for part in split["parts"]))
-    colours = dict(zip(labels, (COLOURS[2], COLOURS[3], COLOURS[0], *COLOURS[4:]), strict=False))
+    colours = dict(zip(labels, SHARE_COLOURS, strict=False))
     figure, (axis,) = panels(1, 8.0, 1.2 + 0.95 * len(bars))
     ends = [stacked([part[kind]["mean"] for part in split["parts"]]) for _, split, kind in bars]
     low, high = (f(edge for spans in ends for span in spans for edge in span) for f in (min, max))

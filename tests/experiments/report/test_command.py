@@ -5,11 +5,13 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from experiments.harness.presentation import report
 from experiments.harness.presentation.cells import StoreError, UsageError
 from experiments.harness.presentation.tables import Table
 from experiments.report import command, page, sweep_part
@@ -18,7 +20,7 @@ from experiments.report.options import Report
 from experiments.sweeps import command as sweeps
 from experiments.sweeps.options import Sweep
 from experiments.sweeps.space import Axis
-from tests.experiments.harness.presentation.records import record
+from tests.experiments.harness.presentation.records import COMPARISON, record
 from tests.experiments.report import stored
 from tests.experiments.sweeps import toy
 
@@ -70,6 +72,21 @@ def test_everything_drawn_is_valid(tmp_path: Path) -> None:
     }
     for spec in specs(text):
         assert vl_convert.vegalite_to_vega(spec, vl_version="6.4")["marks"]
+
+
+def test_shares_of_a_gain_are_drawn(tmp_path: Path) -> None:
+    import vl_convert
+
+    folder, records = stored.run(tmp_path / "table1", stored.records()), stored.records()
+    chain = (("others", "greedy", "adam"), ("annealer", "hybrid", "greedy"))
+    compared = [replace(COMPARISON, shares=chain)]
+    stored.write(folder / "summary.json", report.summary(records, compared, stored.ENV))
+    text, _ = reported(tmp_path, folder)
+    drawn = [spec for spec in specs(text) if spec["data"]["values"] and "share" in spec["data"]["values"][0]]
+    assert len(drawn) == 1 and text.count("What the gain is made of") >= 2  # as a table, too
+    assert vl_convert.vegalite_to_vega(drawn[0], vl_version="6.4")["marks"]
+    points = [value["points"] for value in drawn[0]["data"]["values"] if value["moment"] == "at the end"]
+    assert sum(points) == pytest.approx(drawn[0]["data"]["values"][0]["whole"], abs=1e-3)
 
 
 def test_a_field_may_name_the_methods_and_bear_their_name(tmp_path: Path) -> None:
