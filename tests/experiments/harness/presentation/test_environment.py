@@ -14,6 +14,7 @@ def test_the_environment_is_known_without_git(tmp_path: Path) -> None:
 def test_the_code_digest_follows_numbers_not_presentation(tmp_path: Path) -> None:
     numbers = ("qjax/energy/qubo.py", "experiments/harness/account.py", "experiments/tuned/cifar10.json")
     presents = ("experiments/harness/presentation/figures.py", "experiments/bench/qaoa.py", "experiments/table1.py")
+    presents += ("experiments/measured/conv/config.json", "experiments/measured/conv/cells/one.json")
     for name in (*numbers, *presents):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1\n")
