@@ -36,7 +36,7 @@ def test_help_has_question_cost_example_and_every_option_with_its_default(experi
     assert f"example: python -m experiments {experiment.name} {experiment.example}" in text
     options = text[text.index("-h, --help") :]
     known = parsing.flags(parsing.given_kind(experiment))
-    assert {"--quiet", "--out"} <= set(known) and ("--smoke" in known) == (experiment.name != "report")
+    assert {"--quiet", "--out"} <= set(known) and ("--smoke" in known) == (experiment.name not in ("report", "tables"))
     places = [options.index(f" {flag} ") for flag in known]
     assert len(known) == len(set(known)) and options.count("(default: ") == len(known)
     for here, there in zip(sorted(places), [*sorted(places)[1:], len(options)], strict=True):
@@ -47,7 +47,7 @@ def test_help_has_question_cost_example_and_every_option_with_its_default(experi
 def test_its_example_is_understood_and_costs_are_given(experiment: Experiment) -> None:
     given = parsing.given(experiment, [*shlex.split(experiment.example), "--quiet"])
     assert given.quiet and dataclasses.is_dataclass(given.options)
-    assert "--smoke" in experiment.cost or experiment.name in ("sweep", "report")
+    assert "--smoke" in experiment.cost or experiment.name in ("sweep", "report", "tables")
 
 
 @every
