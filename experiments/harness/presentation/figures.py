@@ -238,7 +238,7 @@ def shares(compared: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
         return None
     labels = list(dict.fromkeys(part["label"] for _, split, _ in bars for part in split["parts"]))
     colours = dict(zip(labels, SHARE_COLOURS, strict=False))
-    figure, (axis,) = panels(1, 8.0, 1.2 + 0.95 * len(bars))
+    figure, (axis,) = panels(1, 8.6, 1.2 + 0.95 * len(bars))
     ends = [stacked([part[kind]["mean"] for part in split["parts"]]) for _, split, kind in bars]
     low, high = (f(edge for spans in ends for span in spans for edge in span) for f in (min, max))
     reach = high - low or 1.0
@@ -249,19 +249,18 @@ def shares(compared: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
                 text = signed(part[kind]["mean"])
                 axis.text((left + right) / 2, height, text, ha="center", va="center", fontsize=8)
         axis.plot(split[kind]["mean"], height, "D", color="black", ms=5, mec="white")
-        named = [*((part["label"], part[kind]) for part in split["parts"]), ("together", split[kind])]
-        said = ",  ".join(f"{name} {with_interval(entry, 'mean', 2, sign=True)}" for name, entry in named)
-        seeds = split[kind]["n"]
-        said += "  (n = 1)" if seeds == 1 else f"  ({seeds} paired seeds)"
-        axis.text(low, height + 0.38, said, ha="left", va="center", fontsize=7)
+        named = {part["label"]: part[kind] for part in split["parts"]} | {"together": split[kind]}
+        *parts, whole = (f"{name} {with_interval(entry, 'mean', 2, sign=True)}" for name, entry in named.items())
+        seeds = "n = 1" if split[kind]["n"] == 1 else f"{split[kind]['n']} paired seeds"
+        axis.text(low, height + 0.25, f"{',  '.join(parts)}\n{whole}, {seeds}", ha="left", va="top", fontsize=7)
     axis.axvline(0.0, color="black", lw=0.8)
     axis.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
-    axis.set(xlabel="points of accuracy", ylim=(len(bars) - 0.4, -0.5), xlim=(low - 0.02 * reach, high + 0.04 * reach))
+    axis.set(xlabel="points of accuracy", ylim=(len(bars) - 0.35, -0.4), xlim=(low - 0.02 * reach, high + 0.04 * reach))
     axis.set_title(", ".join(dict.fromkeys(one["problem"] for one in compared if one.get("shares"))), fontsize=9)
     keys = [axis.barh(0, 0, color=colours[label]) for label in labels]
-    whole = axis.plot([], [], "D", color="black", ms=5, mec="white")
+    diamond = axis.plot([], [], "D", color="black", ms=5, mec="white")
     figure.legend(
-        [*keys, *whole], [*labels, "together"], loc="outside lower center", ncols=4, frameon=False, fontsize=8
+        [*keys, *diamond], [*labels, "together"], loc="outside lower center", ncols=4, frameon=False, fontsize=8
     )
     return save(figure, path)
 
