@@ -50,7 +50,7 @@ def test_tables_come_out_of_what_others_made(nowhere: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     for said in (
         "missing: cifar10-conv hybrid, seed 1",
-        "3 of 3 cells by code 0123456789abcdef, device 1 x cpu (another)",
+        "3 of 3 cells by code 0123456789abcdef, cores 64, device 1 x cpu (another)",
     ):
         assert said in text and said in shown
     assert {path.name for path in made.glob("*.png")} == {"curves.png", "phases.png", "energies.png"}

@@ -64,7 +64,8 @@ class Cell:
     "curve" as [[second, metric], ...] counted from the cell's start with data and compile charged, and
     "seconds_to_target" where the target is a fixed one. `varied(config, seed)` is the same row's cell with another
     configuration of the same shape, and another seed. A cell that `resumes` is run(progress, folder): what it left in
-    there (None: nowhere) when its process was killed, it finds there.
+    there (None: nowhere) when its process was killed, it finds there. lacks: what it needs and this machine has not
+    got, one line for people.
     """
 
     problem: str
@@ -78,6 +79,7 @@ class Cell:
     tags: Mapping[str, float | int | str] = field(default_factory=dict)
     varied: Callable[[Any, int], "Cell"] | None = field(default=None, compare=False, repr=False)
     resumes: bool = field(default=False, compare=False)
+    lacks: str = field(default="", compare=False)
 
     def digest(self) -> str:
         """A hash of everything in the configuration that decides the numbers."""

@@ -66,16 +66,21 @@ class Report:
 
 
 def select(cells: Sequence[Cell], only: Sequence[str], methods: Sequence[str] = ()) -> list[Cell]:
-    """The cells of the chosen problems and methods, seed by seed, so that an early stop leaves complete pairs.
+    """The cells of the chosen problems and methods, seed by seed, so that an early stop leaves complete pairs. Those
+    that lack something here are left out.
 
-    Errors: UsageError for a name that no problem starts with, or for an unknown method, with the nearest.
+    Errors: UsageError for a name that no problem starts with, or for an unknown method, with the nearest; for a name
+    whose problems all lack something.
     """
     problems = list(dict.fromkeys(cell.problem for cell in cells))
     for name in only:
         if not any(problem.startswith(name) for problem in problems):
             raise UsageError(str(unknown("problem", name, problems)))
     wanted = {p for name in only for p in ([name] if name in problems else [p for p in problems if p.startswith(name)])}
-    kept = [cell for cell in cells if not only or cell.problem in wanted]
+    chosen = [cell for cell in cells if not only or cell.problem in wanted]
+    kept = [cell for cell in chosen if not cell.lacks]
+    if only and not kept:
+        raise UsageError(f"{chosen[0].problem}: {chosen[0].lacks}")
     known = sorted({cell.method for cell in kept})
     if missing := sorted(set(methods) - set(known)):
         raise UsageError(str(unknown("method", missing[0], known)))
