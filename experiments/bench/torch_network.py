@@ -1,8 +1,9 @@
-"""The network `conv` and its training step in PyTorch, as fast as it is on CPUs: what `bench-train` compares with.
+"""The network `conv`, bridged or not, and its training step in PyTorch, as fast as it is on CPUs, for `bench-train`.
 
 As `images.deep`: the same layers, loss, augmentation and AdamW with the same schedule. Convolutions are oneDNN's on
 channels-last tensors; the border of all images is mirrored once, so that a batch of shifted ones is one gather. Tried
-and slower: channels first, AdamW over lists, torch.compile, kept memory (`harness.memory`).
+and slower: channels first, AdamW over lists, torch.compile, kept memory (`harness.memory`). In bfloat16 it is
+torch.autocast's: convolutions and products, with weights and statistics in float32.
 """
 
 import time
@@ -18,9 +19,17 @@ class ConvNetwork(nn.Module):  # type: ignore[misc]
     """`images.deep.networks.ConvNetwork` for images (N, 3, H, W) that are scaled already."""
 
     def __init__(
-        self, num_classes: int, filters: int, size: int, stride: int, widths: Sequence[int], pools: Sequence[int]
+        self,
+        num_classes: int,
+        filters: int,
+        size: int,
+        stride: int,
+        widths: Sequence[int],
+        pools: Sequence[int],
+        bridged: bool,
     ) -> None:
         super().__init__()
+        self.bridged = bridged
         # What "SAME" is where the stride divides the image's side.
         self.first = nn.Conv2d(3, filters, size, stride, padding=(size - stride) // 2)
         self.blocks, channels = nn.ModuleList(), 2 * filters
@@ -36,7 +45,8 @@ class ConvNetwork(nn.Module):  # type: ignore[misc]
         x = self.first(x)
         x = torch.relu(torch.cat([x, -x], 1))
         for block in self.blocks:
-            x = block(x)
+            y = block(x)
+            x = x + y if self.bridged and x.shape == y.shape else y
         return self.head(x.mean((2, 3)))
 
 
@@ -72,8 +82,10 @@ class Training:
         labels: np.ndarray[Any, Any],
         recipe: Mapping[str, Any],
         length: int,
+        dtype: str,
         seed: int,
     ) -> None:
+        self.low = dtype == "bfloat16"
         self.network, self.recipe, self.length = network.to(memory_format=torch.channels_last).train(), recipe, length
         torch.manual_seed(seed)
         edge, side = recipe["shift"], images.shape[1]
@@ -95,7 +107,9 @@ class Training:
         start, losses = time.perf_counter(), []
         for _ in range(steps):
             images, labels = self.batch()
-            value = self.loss(self.network(images), labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
+                logits = self.network(images)
+            value = self.loss(logits.float(), labels)
             self.update(value)
             losses.append(value.detach())
         torch.stack(losses).tolist()

@@ -9,7 +9,14 @@ _loaded: list["Training"] = []
 
 
 def load(
-    threads: int, shape: dict[str, Any], params: Any, images: Any, labels: Any, recipe: dict[str, Any], length: int
+    threads: int,
+    shape: dict[str, Any],
+    params: Any,
+    images: Any,
+    labels: Any,
+    recipe: dict[str, Any],
+    length: int,
+    dtype: str,
 ) -> str:
     """Builds the network from flax's parameters (NumPy arrays), its data and its optimizer; returns torch's version."""
     import torch
@@ -19,7 +26,7 @@ def load(
     torch.set_num_threads(threads)
     network = ConvNetwork(**shape)
     assign(network, params)
-    _loaded[:] = [Training(network, images, labels, recipe, length, seed=0)]
+    _loaded[:] = [Training(network, images, labels, recipe, length, dtype, seed=0)]
     return str(torch.__version__)
 
 

@@ -1,4 +1,4 @@
-"""Steps per second of a network's whole training against the same network in PyTorch, float32, on the same cores.
+"""Steps per second of a network's whole training against the same network in PyTorch, on the same cores.
 
     ratio = median over repeats of (ours steps/s  /  PyTorch's steps/s in the same repeat)
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -31,8 +31,8 @@ from qjax.spelling import unknown
 
 BOUND = 0.6
 # Those that `torch_network` has as well.
-NETWORKS = ("conv", "conv-small")
-SHAPE = ("num_classes", "filters", "size", "stride", "widths", "pools")
+NETWORKS = ("conv", "conv-residual", "conv-small")
+SHAPE = ("num_classes", "filters", "size", "stride", "widths", "pools", "bridged")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class BenchTrain:
     About 2 minutes on 2 CPU cores; the target is a ratio of at least 0.6. Needs torch (third_party/README.md).
     """
 
-    network: str = "conv"
+    network: str = "conv-residual"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations, on both sides; PyTorch's by autocast. The target is for float32."""
     batch_size: int = 256
     num_images: int = 10_000
     steps: int = 10
@@ -68,7 +70,7 @@ def bench_train(config: BenchTrain) -> dict[str, Any]:
     images = generator.integers(0, 256, (config.num_images, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, config.num_images, dtype=np.int32)
     side = generator.integers(0, 2, config.num_images, dtype=np.int32)
-    network = networks.get(config.network)
+    network = networks.get(config.network, dtype=jax.numpy.dtype(config.dtype).type)
     key, variables = jax.random.key(config.seed), network.init(jax.random.key(config.seed), images[:1], train=False)
     recipe, length = replace(recipes.Recipe(), batch_size=config.batch_size), config.steps * (config.repeats + 1)
     params, state = variables["params"], recipes.first_state(variables, recipe)
@@ -81,7 +83,7 @@ def bench_train(config: BenchTrain) -> dict[str, Any]:
     )
     data = jax.device_put((images, labels, side))
     start = time.perf_counter()
-    compiled = program.compile(params, data, state)
+    compiled = program.compile(params, data, state, networks.compiler_options(config.dtype))
     seconds = time.perf_counter() - start
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -92,7 +94,7 @@ def bench_train(config: BenchTrain) -> dict[str, Any]:
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         weights = jax.tree.map(np.asarray, params)
-        given = (threads, shape(network), weights, images, labels, asdict(recipe), length)
+        given = (threads, shape(network), weights, images, labels, asdict(recipe), length, config.dtype)
         version = pool.submit(torch_worker.load, *given).result()
         sides: dict[str, Callable[[], float]] = {
             "ours": ours,
@@ -132,7 +134,7 @@ def table(summary: dict[str, Any]) -> str:
         f"| {config['network']} | {config['batch_size']} | {summary['threads']} | {summary['ours']:.3f} "
         f"| {summary['torch_rate']:.3f} | {target['ratio']:.3f} |",
         "",
-        f"torch {summary['torch']}, float32; ours compiled in {summary['compile']:.1f} s",
+        f"torch {summary['torch']}, {config['dtype']}; ours compiled in {summary['compile']:.1f} s",
         f"target: a ratio of at least {target['bound']:g}: {target['ratio']:.3f}, {verdict}",
     ]
     return "\n".join(lines)

@@ -59,7 +59,9 @@ def assert_same(found: Any, expected: Any, tolerance: float) -> None:
         np.testing.assert_allclose(one, other, atol=tolerance * float(np.max(np.abs(other))), rtol=0)
 
 
-@pytest.mark.parametrize("name", ["conv-small", pytest.param("conv", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["conv-small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv", "conv-residual"))]
+)
 def test_both_compute_the_same_logits_and_the_same_gradient(name: str) -> None:
     network, variables, peer = both(name)
     import torch
@@ -89,7 +91,7 @@ def test_both_optimizers_make_the_same_steps_from_the_same_gradients() -> None:
 
     length = 8
     options = replace(recipe.Recipe(), batch_size=4, peak=0.1, weight_decay=1.0)
-    training = Training(peer, IMAGES, LABELS, asdict(options), length, 0)
+    training = Training(peer, IMAGES, LABELS, asdict(options), length, "float32", 0)
     optimizer = recipe.optimizer(options, length)
     params, state = variables["params"], optimizer.init(variables["params"])
     update = jax.jit(optimizer.update)
@@ -107,7 +109,7 @@ def test_the_batches_of_the_peer_are_shifted_and_mirrored_images() -> None:
     from experiments.bench.torch_network import Training
 
     options = replace(recipe.Recipe(), batch_size=8, shift=2)
-    training = Training(peer, IMAGES, LABELS, asdict(options), 4, 0)
+    training = Training(peer, IMAGES, LABELS, asdict(options), 4, "float32", 0)
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
     windows = np.stack([padded[:, i : i + 32, j : j + 32] for i in range(5) for j in range(5)], 1)
     seen: dict[tuple[int, int], int] = {}
@@ -125,14 +127,15 @@ def test_the_batches_of_the_peer_are_shifted_and_mirrored_images() -> None:
 
 
 @pytest.mark.slow
-def test_rates_ratio_and_verdict() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rates_ratio_and_verdict(dtype: Any) -> None:
     pytest.importorskip("torch", reason="comes with its own set (third_party/README.md)")
-    found = bench_train(BenchTrain(**SMOKE))
+    found = bench_train(BenchTrain(**SMOKE, dtype=dtype))
     ours, torchs = (np.asarray(found["rates"][side]) for side in ("ours", "torch"))
     assert len(ours) == len(torchs) == SMOKE["repeats"] and min(*ours, *torchs) > 0
     assert found["target"]["ratio"] == pytest.approx(np.median(ours / torchs))
     assert found["target"]["met"] == (found["target"]["ratio"] >= BOUND)
-    assert f"| conv-small | 32 | {found['threads']} |" in table(found)
+    assert f"| conv-small | 32 | {found['threads']} |" in table(found) and f", {dtype}; ours" in table(found)
 
 
 def test_what_cannot_be_compared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
