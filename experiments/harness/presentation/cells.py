@@ -24,6 +24,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from experiments.harness import artefacts
+
 Standing: TypeAlias = Callable[[], Mapping[str, float]]
 Scale = Literal["smoke", "default", "full"]
 
@@ -274,7 +276,8 @@ def run_cells(
         if record is None:
             tell(cell, 0.0, "")
             progress = _inside(tell, cell, judge)
-            with store.unfinished(cell) if cell.resumes else contextlib.nullcontext() as folder:
+            unfinished = store.unfinished(cell) if cell.resumes else contextlib.nullcontext()
+            with artefacts.kept_in(store.folder.parent / "artefacts"), unfinished as folder:
                 outcome = cell.run(progress, folder) if cell.resumes else cell.run(progress)
                 record = store.save(cell, outcome)
         tell(cell, 1.0, "")

@@ -11,7 +11,7 @@ every run, and so are compile seconds. A run whose process was killed goes on fr
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -65,10 +65,15 @@ class Deep:
 
 
 def run(
-    config: Deep, method: str, seed: int, progress: Progress = unheard, folder: Path | None = None
+    config: Deep,
+    method: str,
+    seed: int,
+    progress: Progress = unheard,
+    folder: Path | None = None,
+    keep: Callable[[Any], object] | None = None,
 ) -> dict[str, Any]:
     """One cell. results: final (test accuracy, percent), validation, started, steps, training_loss; where the start was
-    chosen by a sampler also fidelity, feasible, energy and sampled_energies.
+    chosen by a sampler also fidelity, feasible, energy and sampled_energies. keep is handed the trained variables.
 
     Errors: ValueError for an unknown method, or one whose start the configuration lacks.
     """
@@ -114,6 +119,8 @@ def run(
     )
     final = account.run("evaluate", evaluate, recipes.evaluated(refined.params, refined.state), *pixels.test)
     ledger = account.close()
+    if keep is not None:
+        keep(recipes.evaluated(refined.params, refined.state))
     # Every point as if the run had ended there: nothing is known before a last evaluation.
     last = ledger["evaluate"]
     curve = [[second + last, value] for second, value in curve]

@@ -1,0 +1,1 @@
+"""A trained network of several convolutions at one bit a weight: does the annealer choose the bits better?"""
