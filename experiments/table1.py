@@ -81,6 +81,7 @@ def reported(
 def _parts() -> tuple[ModuleType, ...]:
     from experiments.images import lowbit, training
     from experiments.images.deep import rows
+    from experiments.images.deep.lowbit import rows as deep_lowbit
     from experiments.landscapes import synthetic
 
-    return synthetic, training, lowbit, rows
+    return synthetic, training, lowbit, rows, deep_lowbit

@@ -35,7 +35,9 @@ def configuration(scale: Scale) -> OneBit:
     if scale != "smoke":
         return config
     brief = replace(config.choosing, images=128, rows=512, sampler=samplers.of_length(config.choosing.sampler, 10))
-    return replace(config, choosing=brief, straight=replace(config.straight, steps=4, points=2), statistics=500)
+    return replace(
+        config, choosing=brief, straight=replace(config.straight, steps=4, long_steps=4, points=2), statistics=500
+    )
 
 
 def cells(scale: Scale) -> list[Cell]:

@@ -1,7 +1,7 @@
 """One run: a trained network's weights become bits layer by layer, then are trained straight through for a while.
 
-    adam              every weight to its sign, scale its mean size; then straight-through training
-    hybrid            bits by annealed QUBOs, layer by layer (see `bits`); then the same training
+    adam              every weight to its sign, scale its mean size; then straight-through training, for longer
+    hybrid            bits by annealed QUBOs, layer by layer (see `bits`); then straight-through training
     random-bits, ...  the controls of `hybrid`, which differ from it in the sampler alone
 
 All begin with the same network (see `checkpoint`), whose seconds are told apart and are nobody's. BatchNorm's
@@ -11,7 +11,7 @@ statistics are re-estimated wherever a network is evaluated, and those of each l
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flax.linen as nn
@@ -49,7 +49,7 @@ class OneBit:
 
 
 def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) -> dict[str, Any]:
-    """One cell. results: final (test accuracy, percent), validation, started (before the refinement, validation),
+    """One cell. results: final (test accuracy, percent), validation, steps, started (validation before the refinement),
     full_precision (the checkpoint's test accuracy), training_loss, turned (the share of bits that the refinement
     turned), and with a sampler layer_error (the mean over layers) and layer_errors. timed: also checkpoint_seconds.
 
@@ -79,7 +79,8 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
             config.choosing, method, key, network, name, variables, before.variables, shown, account
         )
         errors.append(error)
-    latents = straight.latents(config.straight, names, variables["params"], before.variables["params"])
+    schedule = replace(config.straight, steps=config.straight.long_steps) if method == "adam" else config.straight
+    latents = straight.latents(schedule, names, variables["params"], before.variables["params"])
     first = {name: latent >= 0 for name, latent in latents["latent"].items()}
     state = recipes.first_state(variables, deep.recipe)
     evaluate = functools.partial(
@@ -89,7 +90,7 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
         _estimated, account.program(Statistics(network), variables, images[:EVALUATED]), images[: config.statistics]
     )
     snapshots = [(account.seconds, variables)]
-    steps = config.straight.steps
+    steps = schedule.steps
 
     def watch(step: int, metrics: Any, params: Any, state: Any) -> None:
         reached = account.seconds
@@ -102,7 +103,7 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
         return {"final": reached, "validation": reached}
 
     trained = networks.get(deep.network, num_classes=classes, dtype=jnp.dtype(deep.dtype).type)
-    refine = straight.refiner(config.straight, trained, deep.recipe, len(labels) // deep.recipe.batch_size)
+    refine = straight.refiner(schedule, trained, deep.recipe, len(labels) // deep.recipe.batch_size)
     side = jax.random.bernoulli(keys[2], 0.5, labels.shape).astype(jnp.int32)
     refined = account.refine(
         refine,
@@ -124,6 +125,7 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
         "validation": curve[-1][1],
         "started": curve[0][1],
         "full_precision": before.final,
+        "steps": refined.step,
         "training_loss": float(np.mean(refined.metrics["loss"][-refine.chunk_size :])),
         "turned": float(np.mean(turned)),
     }

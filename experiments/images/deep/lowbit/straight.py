@@ -31,9 +31,11 @@ Tree = Any
 
 @dataclass(frozen=True)
 class Straight:
-    """steps of Adam; peak rates of latents, scales and the rest, cosine decay to 0; points of the curve."""
+    """steps of Adam, long_steps of the row that spends none of its seconds on Qubos; peak rates of latents, scales and
+    the rest, cosine decay to 0; points of the curve."""
 
     steps: int = 100
+    long_steps: int = 200
     rate: float = 3e-3
     scale_rate: float = 1e-2
     rest_rate: float = 1e-3

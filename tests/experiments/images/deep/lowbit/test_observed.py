@@ -25,7 +25,7 @@ def test_layers_are_named_in_order_and_the_first_is_none_of_them() -> None:
 
 
 def test_a_convolution_of_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="block10a.conv is no convolution of 3 x 3 at stride 1"):
+    with pytest.raises(ValueError, match=r"block10a.conv is no convolution of 3 x 3 at stride 1"):
         observed.layers(networks.get("resnet"), IMAGES)
 
 
