@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,10 +95,10 @@ def _digest(config: Deep, method: str, seed: int) -> str:
 
 def _write(path: Path, found: Checkpoint) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(found.variables)
-    arrays = {"/".join(key.key for key in where): np.asarray(leaf) for where, leaf in leaves}
-    numbers = {name: np.float64(value) for name, value in found._asdict().items() if name != "variables"}
+    arrays: dict[str, Any] = {"/".join(key.key for key in where): np.asarray(leaf) for where, leaf in leaves}
+    arrays |= {name: np.float64(value) for name, value in found._asdict().items() if name != "variables"}
     content = io.BytesIO()
-    np.savez(content, **arrays, **numbers)
+    np.savez(content, **arrays)
     with plain_errors(path.parent):
         write_atomic(path, content.getvalue())
 
@@ -108,7 +109,7 @@ def _read(path: Path) -> Checkpoint | None:
         with np.load(path) as content:
             arrays = {name: content[name] for name in content.files}
         numbers = {name: float(arrays.pop(name)) for name in Checkpoint._fields[1:]}
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     variables: dict[str, Any] = {}
     for name, array in arrays.items():

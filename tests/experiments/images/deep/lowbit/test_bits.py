@@ -60,7 +60,6 @@ def test_a_layer_becomes_bits_and_the_annealer_errs_least(name: str) -> None:
     layer = params["head"] if name == "head" else params["block1"]["conv"]
     size = jnp.abs(layer["kernel"].reshape(-1, layer["kernel"].shape[-1]))
     np.testing.assert_allclose(size, jnp.broadcast_to(size[:1], size.shape), rtol=1e-5)
-    assert jax.tree.structure(params) == jax.tree.structure(before["params"])
     changed = jax.tree.map(lambda new, old: bool((new != old).any()), params, before["params"])
     assert sum(jax.tree.leaves(changed)) == (2 if name == "head" else 1)  # the head's bias beside its kernel
 
@@ -71,8 +70,8 @@ def test_the_head_keeps_the_mean_of_its_outputs() -> None:
     layer = jax.jit(Formulation(NETWORK, "head", CONFIG))(jax.random.key(2), before, before, IMAGES)
     variables, _ = Placed("head")(before, layer, layer.rounded)
     new, old = variables["params"]["head"], before["params"]["head"]
-    means = [layer.inputs @ head["kernel"] + head["bias"] for head in (new, old)]
-    np.testing.assert_allclose(*means, atol=1e-4)
+    found, expected = (layer.inputs @ head["kernel"] + head["bias"] for head in (new, old))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_mistakes_are_named() -> None:

@@ -24,7 +24,6 @@ def test_a_run_of_each_kind(method: str) -> None:
         assert run(rows.configuration("smoke"), method, 0)["results"] == results
 
 
-@needs_images
 def test_cells_are_paired_and_leave_the_default_table_alone() -> None:
     assert not rows.cells("default")
     full = rows.cells("full")
