@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,9 @@ def _piece(
     folder: Path,
     gathered: list[Any],
 ) -> Refined:
-    """One piece, up to step `stop`; the seconds of its checkpoint are set aside."""
+    """One piece, up to step `stop`. The seconds of its checkpoints are left out when it is over: what the callback reads
+    still has those of reading the last one, about 0.1 s for a million parameters.
+    """
     start = account.seconds
 
     def heard(step: int, *seen: Any) -> bool | None:
@@ -76,9 +77,6 @@ def _piece(
                 write_atomic(_path(folder, step), text)
         return ended
 
-    began = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    account.leave_out(time.perf_counter() - began)
     refined = loop(stop, heard, folder)
     account.leave_out(refined.info["seconds"]["checkpoint"])
     return refined
@@ -88,6 +86,8 @@ def _resumed(account: Account, folder: Path, gathered: list[Any]) -> int:
     """The step of the folder's checkpoint, 0 where there is none; with the seconds and what was gathered until then."""
     with account.aside():
         try:
+            # In a folder that there is, also to import what stores checkpoints: that takes seconds, and these stand aside.
+            folder.mkdir(parents=True, exist_ok=True)
             found = checkpoint.restore(folder, lambda record: log.check(folder, log.End(*record["metrics"])))
             if found is None:
                 return 0
