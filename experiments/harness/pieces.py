@@ -62,7 +62,7 @@ def _piece(
     folder: Path,
     gathered: list[Any],
 ) -> Refined:
-    """One piece, up to step `stop`. The seconds of its checkpoints are left out when it is over: what the callback reads
+    """One piece, up to step `stop`. Seconds of its checkpoints are left out when it is over: what the callback reads
     still has those of reading the last one, about 0.1 s for a million parameters.
     """
     start = account.seconds
@@ -86,7 +86,7 @@ def _resumed(account: Account, folder: Path, gathered: list[Any]) -> int:
     """The step of the folder's checkpoint, 0 where there is none; with the seconds and what was gathered until then."""
     with account.aside():
         try:
-            # In a folder that there is, also to import what stores checkpoints: that takes seconds, and these stand aside.
+            # Where there is a folder, what stores checkpoints is imported, too: now, since that takes seconds.
             folder.mkdir(parents=True, exist_ok=True)
             found = checkpoint.restore(folder, lambda record: log.check(folder, log.End(*record["metrics"])))
             if found is None:
@@ -97,6 +97,7 @@ def _resumed(account: Account, folder: Path, gathered: list[Any]) -> int:
             kept = list(record["gathered"])
         except (OSError, ValueError, KeyError, TypeError):
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             return 0
     gathered[:] = kept
     account.resume(ledger, repeated)
