@@ -53,17 +53,20 @@ def first_format(name: str) -> str:
 def write(name: str, share: int, shares: int, out: BinaryIO) -> None:
     """The stream described above, from TFDS's prepared folder. Errors: whatever TFDS raises for an unreadable one."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
 
-    skip = {"image": tfds.decode.SkipDecoding()}
     for split in SPLITS:
-        source = tfds.data_source(name, split=split, data_dir=data_dir(), download=False, decoders=skip)
-        rows = source.__getitems__(list(range(*bounds(len(source), share, shares))))
-        labels = np.asarray([row["label"] for row in rows], np.int32)
-        pixels = np.stack([decode(row["image"]) for row in rows])
-        header = {"split": split, "shape": pixels.shape, "format": format_of(rows[0]["image"])}
+        source = tfds.data_source(name, split=split, data_dir=data_dir(), download=False)
+        # The records as they are stored: TFDS's own way from one to numpy takes ten times as long as its parser.
+        records = source.data_source.__getitems__(list(range(*bounds(len(source), share, shares))))
+        rows = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+        labels = np.asarray([row["label"].int64_list.value[0] for row in rows], np.int32)
+        encoded = [row["image"].bytes_list.value[0] for row in rows]
+        pixels = np.stack([decode(image) for image in encoded])
+        header = {"split": split, "shape": pixels.shape, "format": format_of(encoded[0])}
         out.write(json.dumps(header).encode() + b"\n")
-        out.write(pixels.tobytes())
-        out.write(labels.tobytes())
+        out.write(pixels.data)
+        out.write(labels.data)
     out.flush()
 
 

@@ -7,7 +7,6 @@ embedded in scikit-learn. `title` names the copy: images stored as JPEG are not 
 """
 
 import functools
-import io
 import json
 import os
 import subprocess
@@ -161,14 +160,17 @@ class _Share:
     """One parsed stream: splits[name] = (pixels, labels)."""
 
     def __init__(self, stream: bytes) -> None:
-        file = io.BytesIO(stream)
         self.splits: dict[str, tuple[Array, Array]] = {}
         self.file_format = "unknown"
+        start = 0
         for _ in SPLITS:
-            header = json.loads(file.readline())
+            begin = stream.index(b"\n", start) + 1
+            header = json.loads(stream[start:begin])
             shape = tuple(header["shape"])
-            pixels = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
-            labels = np.frombuffer(file.read(4 * shape[0]), np.int32)
+            # Views of the stream: its pixels are copied once, when the shares are joined.
+            pixels = np.frombuffer(stream, np.uint8, int(np.prod(shape)), begin).reshape(shape)
+            labels = np.frombuffer(stream, np.int32, shape[0], begin + pixels.size)
+            start = begin + pixels.size + labels.nbytes
             self.splits[header["split"]] = (pixels, labels)
             self.file_format = header["format"]
 
