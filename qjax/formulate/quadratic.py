@@ -9,6 +9,7 @@ and never form H, `qjax.fitted` models a black box smoothed over a region. All a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
 from qjax.formulate.curvature import (
@@ -30,6 +32,9 @@ from qjax.formulate.curvature import (
 )
 from qjax.formulate.leaves import Leaves, cast, floating, names, replace, select, wide, widened
 from qjax.rewriting import lifted
+
+# X'X is made of this many block rows where it has at least so many columns and operations.
+_BLOCKS, _BLOCKED_WIDTH, _BLOCKED_WORK = 8, 1024, 10**10
 
 
 @partial(register_dataclass, data_fields=["centre", "value", "gradient", "curvature"], meta_fields=[])
@@ -309,8 +314,21 @@ def _moments(x: jax.Array, y: jax.Array, weights: jax.Array, with_bias: bool) ->
     if with_bias:
         x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=1)
     residual = jnp.matmul(x, weights, precision="highest") - y
-    gram = jnp.matmul(x.T, x, precision="highest")
-    return gram, jnp.matmul(x.T, residual, precision="highest"), (residual**2).sum(0)
+    return _self_product(x), jnp.matmul(x.T, residual, precision="highest"), (residual**2).sum(0)
+
+
+def _self_product(x: jax.Array) -> jax.Array:
+    """X'X, (F, F), of X (N, F): where that is much work, the blocks below its diagonal are copies of those above."""
+    count, width = x.shape
+    if width < _BLOCKED_WIDTH or count * width**2 < _BLOCKED_WORK:
+        return jnp.matmul(x.T, x, precision="highest")
+    edges = np.linspace(0, width, _BLOCKS + 1).astype(int).tolist()
+    rows = [
+        jnp.pad(jnp.matmul(x[:, start:stop].T, x[:, start:], precision="highest"), ((0, 0), (start, 0)))
+        for start, stop in itertools.pairwise(edges)
+    ]
+    above = jnp.concatenate(rows)
+    return jnp.where(jnp.tri(width, dtype=bool), above.T, above)
 
 
 __all__ = [

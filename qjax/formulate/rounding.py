@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.linalg import solve_triangular
 
 from qjax.formulate.affine import Digits
 from qjax.formulate.curvature import ChannelFeatures, ChannelGram, Matrix, channel_rows, from_channel_rows
@@ -30,7 +31,7 @@ from qjax.formulate.encodings import Encoding
 from qjax.formulate.leaves import cast, select
 from qjax.formulate.minimiser import minimiser
 from qjax.formulate.quadratic import Quadratic
-from qjax.formulate.solve import factor
+from qjax.formulate.solve import cholesky, factor
 
 _SHARED = (ChannelGram, ChannelFeatures)
 
@@ -44,6 +45,7 @@ def sequential(
     *,
     damping: float = 0.0,
     order: Literal["given", "descending"] = "given",
+    regular: bool = False,
 ) -> jax.Array:
     """States (num_reads, n) int8 of the encoding: the minimiser of q over the encoded leaf, sequentially rounded.
 
@@ -54,6 +56,8 @@ def sequential(
     order: in which parameters are rounded: "given", that of the leaf, or "descending" in the diagonal of H, the
     parameters that cost most first, while all others can still make up for their errors (for a layer, GPTQ's
     activation order).
+    regular: H + damping I is known to be positive definite, so it is factorised once, and the solution of singular
+    systems is not compiled; where it is not, states are of no use.
     After one factorisation of H the work is O(P^2 num_reads) for P parameters, O(F^2 C num_reads) for a shared Gram
     matrix (F, F), whose C channels are rounded in parallel.
     Errors: ValueError unless H is a shared Gram matrix or a matrix on one leaf, and the encoding is of that leaf alone,
@@ -70,34 +74,42 @@ def sequential(
     if heat.shape not in ((), (num_reads,)):
         raise ValueError(f"temperature must be a scalar or of shape ({num_reads},), got {heat.shape}")
     alone = _restricted(quadratic, encoding, part.path)
-    # Of the centre, not of the encoding's params, which may be of less precision.
-    target = minimiser(alone, alone.centre, damping=damping).params[part.path]
-    origin, steps = (jnp.broadcast_to(leaf.astype(dtype), target.shape) for leaf in (part.origin, part.step))
     # The leaf as a matrix, rounded by rows, all columns at once: (F, C) for a Gram matrix, (P, 1) for a matrix on
     # the leaf.
     axis = quadratic.curvature.channel_axis if isinstance(quadratic.curvature, _SHARED) else None
     damped = matrix + jnp.asarray(damping, dtype) * jnp.eye(matrix.shape[0], dtype=dtype)
-    shifts, widths = _as_rows(target - origin, axis), _as_rows(steps, axis)
     places = jnp.argsort(-jnp.diagonal(damped), stable=True) if order == "descending" else None
-    if places is not None:
-        damped, shifts, widths = damped[places][:, places], shifts[places], widths[places]
+
+    def placed(leaf: jax.Array) -> jax.Array:
+        rows = _as_rows(leaf, axis)
+        return rows if places is None else rows[places]
+
+    # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then the
+    # factor transposed and reversed back.
+    reversed_ = damped[::-1, ::-1] if places is None else damped[places[::-1]][:, places[::-1]]
+    lower = (cholesky(reversed_) if regular else factor(reversed_)).T[::-1, ::-1]
+    # The minimiser. Of the centre, not of the encoding's params, which may be of less precision.
+    if regular:
+        inner = solve_triangular(lower, placed(alone.gradient[part.path]), trans=1, lower=True)
+        minimum = placed(alone.centre[part.path]) - solve_triangular(lower, inner, lower=True)
+    else:
+        minimum = placed(minimiser(alone, alone.centre, damping=damping).params[part.path])
+    shape = alone.centre[part.path].shape
+    origin, steps = (placed(jnp.broadcast_to(leaf.astype(dtype), shape)) for leaf in (part.origin, part.step))
     codes = _rounded(
         key,
-        # Cholesky gives LL', but H = L'L is wanted, L lower triangular: H is factorised with both axes reversed, then
-        # the factor transposed and reversed back.
-        factor(damped[::-1, ::-1]).T[::-1, ::-1],
-        shifts,
-        widths,
+        lower,
+        minimum - origin,
+        steps,
         jnp.asarray(_patterns(part) @ np.asarray(part.weights), dtype),
         jnp.broadcast_to(heat, (num_reads,)),
     )
     if places is not None:
         codes = codes[jnp.argsort(places)]
-    shape = target.shape
     codes = codes.reshape(*shape, num_reads) if axis is None else from_channel_rows(codes, shape, axis)
     bits = jnp.asarray(_patterns(part))[codes]  # (*leaf, reads, digits)
     # The order of an encoding's bits: channel, the leaf's other axes, digit.
-    channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), 1 + part.channel_axis % target.ndim, 1)
+    channel_first = jnp.moveaxis(jnp.moveaxis(bits, -2, 0), 1 + part.channel_axis % len(shape), 1)
     return channel_first.reshape(num_reads, -1)
 
 

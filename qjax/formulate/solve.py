@@ -42,11 +42,11 @@ def solve(matrix: jax.Array, right: jax.Array, regular: bool = False) -> Solved:
     """
     columns = right.reshape(right.shape[0], -1)
     if regular:
-        whole = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), columns)
+        whole = jax.scipy.linalg.cho_solve((cholesky(matrix), True), columns)
         return Solved(whole.reshape(right.shape), jnp.int32(matrix.shape[0]), jnp.int32(0))
     filled, dead = _without_dead_rows(matrix)
     columns = jnp.where(dead[:, None], 0, columns)
-    lower = jnp.linalg.cholesky(filled)
+    lower = cholesky(filled)
 
     def direct() -> Solved:
         count = jnp.sum(~dead, dtype=jnp.int32)
@@ -66,10 +66,10 @@ def factor(matrix: jax.Array) -> jax.Array:
     diagonal = jnp.diagonal(filled)
 
     def damped() -> jax.Array:
-        lower = jnp.linalg.cholesky(filled + jnp.diag(_epsilon(matrix.dtype) ** 0.5 * diagonal))
+        lower = cholesky(filled + jnp.diag(_epsilon(matrix.dtype) ** 0.5 * diagonal))
         return jnp.where(jnp.isfinite(lower).all(), lower, jnp.diag(jnp.sqrt(jnp.abs(diagonal))))
 
-    lower = jnp.linalg.cholesky(filled)
+    lower = cholesky(filled)
     return lax.cond(_is_definite(filled, lower), lambda: lower, damped)
 
 
@@ -106,6 +106,12 @@ def _by_eigenvectors(matrix: jax.Array, columns: jax.Array, dead: jax.Array) -> 
     x = x - _matmul(basis, _matmul(basis.T, x))
     rank = jnp.sum(~null, dtype=jnp.int32) - jnp.sum(dead, dtype=jnp.int32)
     return Solved(x, rank, negative)
+
+
+def cholesky(matrix: jax.Array) -> jax.Array:
+    """The lower triangular L with LL' = matrix (F, F), which is symmetric as it is; NaN where there is none."""
+    lower: jax.Array = lax.linalg.cholesky(matrix, symmetrize_input=False)
+    return lower
 
 
 def _epsilon(dtype: jnp.dtype) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 import qjax
 import qjax.formulate.leaves
+import qjax.formulate.quadratic as quadratic_module
 from qjax.formulate.curvature import Matrix
 from qjax.formulate.encodings import Direction, encode
 from qjax.formulate.fitted import fitted, fitted_from
@@ -264,3 +265,14 @@ def test_conjugate_gradients_and_dense_solves_agree():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_large_gram_matrix_is_made_by_blocks_and_symmetric(monkeypatch):
+    x = jnp.asarray(np.random.default_rng(7).normal(size=(50, 21)), jnp.float32)
+    monkeypatch.setattr(quadratic_module, "_BLOCKED_WIDTH", 8)
+    monkeypatch.setattr(quadratic_module, "_BLOCKED_WORK", 0)
+    gram = np.asarray(quadratic_module._self_product(x))
+    np.testing.assert_allclose(gram, np.asarray(x, np.float64).T @ np.asarray(x, np.float64), rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(gram, gram.T)
+    text = str(jax.make_jaxpr(quadratic_module._self_product)(x))
+    assert text.count("dot_general[") == quadratic_module._BLOCKS

@@ -77,6 +77,16 @@ def test_parameters_of_largest_curvature_may_be_rounded_first(of):
     assert (np.asarray(found) != _by_hand(quadratic, encoding, np.arange(6))).any()
 
 
+@pytest.mark.parametrize("order", ["given", "descending"])
+@pytest.mark.parametrize("of", [lambda quadratic: quadratic, lambda quadratic: _as_matrix(quadratic)])
+def test_a_regular_problem_is_rounded_alike_without_eigenvectors(of, order):
+    quadratic, encoding = _problem()
+    call = functools.partial(sequential, jax.random.key(0), of(quadratic), encoding, 4, 1e-3, order=order)
+    np.testing.assert_array_equal(call(regular=True), call())
+    general, regular = (str(jax.make_jaxpr(functools.partial(call, regular=known))()) for known in (False, True))
+    assert "eigh" in general and "eigh" not in regular
+
+
 def test_a_matrix_on_the_leaf_rounds_like_the_gram_matrix_it_repeats():
     quadratic, encoding = _problem()
     shared = _sequential(jax.random.key(0), quadratic, encoding, 2)
