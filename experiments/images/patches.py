@@ -31,21 +31,20 @@ def whitened(
     shrink > 0 keeps directions of little variance from taking over; num_windows are drawn for m and C.
     Errors: ValueError for fewer windows than filters.
     """
-    draw, choose = jax.random.split(key)
     windows = gather_windows(inputs, size, stride)
     windows = windows.reshape(-1, windows.shape[-1])
     total = windows.shape[0]
     used = min(num_windows, total)
     if count > used:
         raise ValueError(f"{count} filters need as many windows, and there are {used}")
-    windows = windows[jax.random.randint(draw, (used,), 0, total)]
+    windows = windows[jax.random.randint(key, (used,), 0, total)]
     mean = windows.mean(0)
     centred = windows - mean[None, :]
     product = functools.partial(jnp.matmul, precision="highest")
     covariance = product(centred.T, centred) / used
     width = covariance.shape[0]
     ridge = shrink * jnp.trace(covariance) / width * jnp.eye(width, dtype=covariance.dtype)
-    chosen = centred[jax.random.choice(choose, used, (count,), replace=False)]
-    kernel = jax.scipy.linalg.solve(covariance + ridge, chosen.T, assume_a="pos")
+    # Windows are drawn independently, so the first of them are as random as any.
+    kernel = jax.scipy.linalg.solve(covariance + ridge, centred[:count].T, assume_a="pos")
     kernel = kernel / jnp.maximum(product(centred, kernel).std(0), 1e-6)[None, :]
     return Filters(kernel.reshape(size, size, inputs.shape[-1], count), -product(mean, kernel))

@@ -38,7 +38,9 @@ class Start:
     dictionary: candidate filters; choice_images: images their usefulness is judged on, by means over the whole
     image; images: those the head is fitted on; shrink: of the whitening; ridge, choice_ridge: of the two
     least-squares fits; logit_scale: height of the right class's target; bits: grid of the head's weights, 2^bits + 1
-    levels over a class's range; temperatures: of the head's first states (Klein), in units of its energy.
+    levels over a class's range; temperatures: of the head's first states (Klein), in units of its energy;
+    choice_betas, head_betas: first and last inverse temperature of the two annealers, None: found from the Qubo, which
+    takes as long to compile as the sweeps.
     """
 
     dictionary: int = 768
@@ -54,6 +56,8 @@ class Start:
     head_reads: int = 4
     head_sweeps: int = 10
     temperatures: tuple[float, float] = (1e-6, 1e-4)
+    choice_betas: tuple[float, float] | None = None
+    head_betas: tuple[float, float] | None = None
 
 
 class Started(NamedTuple):
@@ -168,12 +172,16 @@ class Stages:
         return outcome.params, outcome._replace(params=None)
 
     def anneal_choice(self, key: jax.Array, choice: Choice) -> Samples:
-        sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.choice_sweeps))
-        return sampler(key, choice.problem.sampled_qubo, self.config.choice_reads, choice.states)
+        config = self.config
+        anneal = samplers.get("anneal", num_sweeps=config.choice_sweeps, beta_range=config.choice_betas)
+        sampler = sampler_of(self.method, anneal)
+        return sampler(key, choice.problem.sampled_qubo, config.choice_reads, choice.states)
 
     def anneal_head(self, key: jax.Array, head: Head) -> Samples:
-        sampler = sampler_of(self.method, samplers.get("anneal", num_sweeps=self.config.head_sweeps))
-        return sampler(key, head.problem.sampled_qubo, self.config.head_reads, head.states)
+        config = self.config
+        anneal = samplers.get("anneal", num_sweeps=config.head_sweeps, beta_range=config.head_betas)
+        sampler = sampler_of(self.method, anneal)
+        return sampler(key, head.problem.sampled_qubo, config.head_reads, head.states)
 
     def _atoms(self, key: jax.Array, order: jax.Array, images: jax.Array) -> Filters:
         layer = (self.network.size, self.network.stride, self.config.shrink)
@@ -182,13 +190,12 @@ class Stages:
 
 def compiled(stages: Stages, key: jax.Array, images: jax.Array, labels: jax.Array) -> dict[str, Any]:
     """The stages by name, compiled ahead of time, two at a time."""
-    options = _compiler_options()
     built: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(2) as pool:
 
         def add(function: Callable[..., Any], *args: Any) -> Any:
             lowered = jax.jit(function).lower(*args)
-            built[function.__name__] = pool.submit(lowered.compile, options)
+            built[function.__name__] = pool.submit(lowered.compile, _compiler_options(function.__name__))
             return lowered.out_info
 
         keys, order = drawn(key, images.shape[0])
@@ -221,16 +228,16 @@ def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: j
     return Started(params, {"filters": filters, "head": rounding}, ledger)
 
 
-def _compiler_options() -> Any:
-    """Every stage runs once. On CPUs jaxlib 0.10 still has XLA's older generator, which with fewer passes compiles the
-    stages in half the time (2.4 s for 5.3 s) while they run as fast; later ones have nothing like it."""
-    if jax.default_backend() != "cpu" or not version("jaxlib").startswith("0.10."):
+def _compiler_options(stage: str) -> Any:
+    """Every stage runs once, so on CPUs it compiles with fewer passes than usual: without any where it has next to
+    nothing to do, elsewhere with those that it needs to run as fast. jaxlib 0.10 still has XLA's older generator, which
+    halves the seconds (2.4 s for 5.3 s)."""
+    if jax.default_backend() != "cpu":
         return None
-    return {
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_backend_optimization_level": 1,
-        "xla_llvm_disable_expensive_passes": True,
-    }
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0 if stage in ("keep", "settle", "unchosen") else 1}
+    if version("jaxlib").startswith("0.10."):
+        options |= {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
+    return options
 
 
 def drawn(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
@@ -278,7 +285,7 @@ def _proposal(config: Start, method: str) -> Callable[[jax.Array, Problem, int],
 
 def _sequential(ends: tuple[float, float], key: jax.Array, problem: Problem, num_reads: int) -> jax.Array:
     temperatures = jnp.geomspace(*ends, num_reads).at[0].set(0.0)
-    return sequential(key, problem.quadratic, problem.encoding, num_reads, temperatures)
+    return sequential(key, problem.quadratic, problem.encoding, num_reads, temperatures, regular=True)
 
 
 def _squared_error(head: Any, features: jax.Array, targets: jax.Array) -> jax.Array:

@@ -83,7 +83,9 @@ def test_every_sampler_keeps_the_stated_number_of_atoms(method: str) -> None:
     made, again = begun(method)
     jax.tree.map(np.testing.assert_array_equal, made.params, again.params)
     kernel = np.asarray(made.params["conv"]["kernel"]).reshape(-1, network.filters)
-    assert np.unique(kernel, axis=1).shape[1] == network.filters
+    assert (np.asarray(made.rounds["filters"].bits, int).sum(1) == network.filters).all()
+    # Two windows of the digits may be equal.
+    assert np.unique(kernel, axis=1).shape[1] >= network.filters - 2
     head = np.asarray(made.params["head"]["kernel"])
     assert max(len(np.unique(column.round(4))) for column in head.T) <= 2**START.bits + 1
     assert set(made.rounds) == {"filters", "head"}
