@@ -34,7 +34,22 @@ def grid_means(x: jax.Array, grid: int) -> jax.Array:
     if grid > min(h, w):
         raise ValueError(f"grid must be at most {min(h, w)} for responses of {h} x {w}, got {grid}")
     blocks = x[:, : h // grid * grid, : w // grid * grid].reshape(n, grid, h // grid, grid, w // grid, c)
-    return blocks.mean((2, 4)).reshape(n, -1)
+    return _block_means(blocks).reshape(n, -1)
+
+
+@jax.custom_jvp
+def _block_means(blocks: jax.Array) -> jax.Array:
+    """Means of (N, G, h, G, w, C) over h and w. As sums of slices, with which XLA on CPU takes vectors of channels: its
+    reduction takes one number at a time, and is kept for derivatives, whose transpose is then a broadcast."""
+    height, width = blocks.shape[2], blocks.shape[4]
+    rows = sum((blocks[:, :, i] for i in range(1, height)), start=blocks[:, :, 0])
+    total = sum((rows[:, :, :, j] for j in range(1, width)), start=rows[:, :, :, 0])
+    return total / (height * width)
+
+
+@_block_means.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return _block_means(*primals), tangents[0].mean((2, 4))
 
 
 class Convolution(nn.Module):
@@ -96,8 +111,10 @@ class PatchNetwork(nn.Module):
         """What the head sees, (N, 2 grid^2 filters): per block of the grid the positive, then the negative sides."""
         a = self.conv(scaled(images))
         positive, negative = self.thresholds[:, None, None, None, :]
-        h = jnp.concatenate([jax.nn.relu(a - positive), jax.nn.relu(-a - negative)], axis=-1)
-        return grid_means(h - self.centre, self.grid)
+        # Each side by itself: behind a concatenation XLA no longer sees where its channels lie.
+        sides = [grid_means(jax.nn.relu(side), self.grid) for side in (a - positive, -a - negative)]
+        blocks = [means.reshape(-1, self.grid**2, self.filters) - self.centre for means in sides]
+        return jnp.concatenate(blocks, axis=-1).reshape(images.shape[0], -1)
 
 
 def scaled(images: jax.Array) -> jax.Array:
