@@ -38,7 +38,6 @@ class Choosing:
     images: int = 2048
     rows: int = 16384
     ridge: float = 1e-3
-    seen: float = 0.0
     num_rounds: int = 2
     num_reads: int = 1
     sampler: samplers.Sampler = field(default_factory=lambda: samplers.Anneal(num_sweeps=100))
@@ -70,17 +69,12 @@ class Formulation:
     config: Choosing
 
     def __call__(self, key: jax.Array, variables: Tree, before: Tree, images: jax.Array) -> Layer:
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key)
         inputs, _ = observed.layer(self.network, self.name, variables, images)
         _, outputs = observed.layer(self.network, self.name, before, images)
-        weights = jnp.ones(inputs.shape[:-1])
-        if self.config.seen:
-            found = observed.sensitivity(keys[2], self.network, self.name, before, images)
-            weights = 1 - self.config.seen + self.config.seen * found / found.mean()
-        x, y, weights = self._rows(keys[0], inputs, outputs, weights)
+        x, y = self._rows(keys[0], inputs, outputs)
         means = x.mean(0), y.mean(0)
-        root = jnp.sqrt(weights)[:, None]
-        x, y = root * (x - means[0][None, :]), root * (y - means[1][None, :])
+        x, y = x - means[0][None, :], y - means[1][None, :]
         unit = jnp.sqrt((x**2).mean())
         kernel = _leaf(before["params"], self.name)
         params = {_KERNEL: kernel.reshape(-1, kernel.shape[-1]) * unit}
@@ -92,25 +86,20 @@ class Formulation:
         first = sequential(keys[1], quadratic, encoding).reshape(rounded.shape)
         return Layer(quadratic, unit, (y**2).mean(), *means, first, rounded)
 
-    def _rows(
-        self, key: jax.Array, inputs: jax.Array, outputs: jax.Array, weights: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(N, F), (N, C), (N,): windows at random places, what was made of them, weights; of a dense layer all rows."""
+    def _rows(self, key: jax.Array, inputs: jax.Array, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(N, F) and (N, C): windows at random places with what was made of them; of a dense layer all rows."""
         if inputs.ndim == 2:
-            return inputs, outputs, weights
+            return inputs, outputs
         count, height, width, channels = inputs.shape
         places = jax.random.randint(key, (count, max(1, self.config.rows // count), 2), 0, jnp.array([height, width]))
         padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
-        def windows(image: jax.Array, corners: jax.Array) -> jax.Array:
+        def windows(image: jax.Array, made: jax.Array, corners: jax.Array) -> tuple[jax.Array, jax.Array]:
             cut = jax.vmap(lambda corner: jax.lax.dynamic_slice(image, (*corner, 0), (3, 3, channels)))(corners)
-            return cut.reshape(len(corners), -1)
+            return cut.reshape(len(corners), -1), made[corners[:, 0], corners[:, 1]]
 
-        def at(image: jax.Array, corners: jax.Array) -> jax.Array:
-            return image[corners[:, 0], corners[:, 1]]
-
-        x, y = jax.vmap(windows)(padded, places), jax.vmap(at)(outputs, places)
-        return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), jax.vmap(at)(weights, places).reshape(-1)
+        x, y = jax.vmap(windows)(padded, outputs, places)
+        return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def _write(path: Path, found: Checkpoint) -> None:
 def _read(path: Path) -> Checkpoint | None:
     """None where there is none, or a damaged one."""
     try:
-        with np.load(path) as content:
+        # Opened here, for np.load would leave a damaged file open.
+        with path.open("rb") as file, np.load(file) as content:
             arrays = {name: content[name] for name in content.files}
         numbers = {name: float(arrays.pop(name)) for name in Checkpoint._fields[1:]}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):

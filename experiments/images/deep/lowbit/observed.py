@@ -44,30 +44,11 @@ def layer(network: nn.Module, name: str, variables: Tree, images: jax.Array) -> 
     seen: list[tuple[jax.Array, jax.Array]] = []
 
     def note(module: nn.Module, arguments: Any, outputs: Any) -> None:
-        if _is(module, name):
+        if isinstance(module, nn.Conv | nn.Dense) and "/".join(module.path) == name:
             seen.append((arguments[0], outputs))
 
     _passed(note, network, variables, images)
     return seen[0]
-
-
-def sensitivity(key: jax.Array, network: nn.Module, name: str, variables: Tree, images: jax.Array) -> jax.Array:
-    """What the loss sees of each output of the layer, (N, H, W) or (N,): |d loss / d outputs|^2 over the channels.
-
-    The classes are drawn by the network's own probabilities, so that the mean is the diagonal of Fisher's information,
-    summed over channels, which is that of the Gauss-Newton matrix of the cross-entropy.
-    """
-    _, outputs = jax.eval_shape(lambda v: layer(network, name, v, images), variables)
-
-    def loss(moved: jax.Array) -> jax.Array:
-        def move(module: nn.Module, arguments: Any, outputs: Any) -> Any:
-            return outputs + moved if _is(module, name) else None
-
-        values = jax.nn.log_softmax(_passed(move, network, variables, images))
-        drawn = jax.nn.one_hot(jax.random.categorical(key, jax.lax.stop_gradient(values)), values.shape[-1])
-        return -(values * drawn).sum()
-
-    return (jax.grad(loss)(jnp.zeros(outputs.shape, outputs.dtype)) ** 2).sum(-1)
 
 
 def statistics(network: nn.Module, variables: Tree, images: jax.Array) -> Tree:
@@ -105,18 +86,14 @@ def placed(tree: Tree, path: Sequence[str], value: Any) -> Tree:
     return {**tree, path[0]: placed(tree[path[0]], path[1:], value)}
 
 
-def _is(module: nn.Module, name: str) -> bool:
-    return isinstance(module, nn.Conv | nn.Dense) and "/".join(module.path) == name
-
-
-def _passed(note: Any, network: nn.Module, variables: Tree, images: jax.Array) -> jax.Array:
-    """The logits; note(module, arguments, outputs) is told of every call, and may give other outputs than None."""
+def _passed(note: Any, network: nn.Module, variables: Tree, images: jax.Array) -> None:
+    """note(module, arguments, outputs) is told of every call."""
 
     def call(following: Any, arguments: Any, options: Any, context: Any) -> Any:
         outputs = following(*arguments, **options)
-        other = note(context.module, arguments, outputs) if context.method_name == "__call__" else None
-        return outputs if other is None else other
+        if context.method_name == "__call__":
+            note(context.module, arguments, outputs)
+        return outputs
 
     with nn.intercept_methods(call):
-        logits: jax.Array = network.apply(variables, images, train=True, mutable=["batch_stats"])[0]
-    return logits
+        network.apply(variables, images, train=True, mutable=["batch_stats"])

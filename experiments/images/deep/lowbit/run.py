@@ -30,7 +30,7 @@ from experiments.images.deep.lowbit.checkpoint import checkpoint
 from experiments.images.deep.lowbit.straight import Straight
 from experiments.images.deep.training import EVALUATED, Deep
 from experiments.images.training import splits
-from qjax import Ledger
+from qjax import Ledger, programs
 
 METHODS = ("adam", *SAMPLERS)
 
@@ -50,8 +50,9 @@ class OneBit:
 
 def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) -> dict[str, Any]:
     """One cell. results: final (test accuracy, percent), validation, steps, started (validation before the refinement),
-    full_precision (the checkpoint's test accuracy), training_loss, turned (the share of bits that the refinement
-    turned), and with a sampler layer_error (the mean over layers) and layer_errors. timed: also checkpoint_seconds.
+    divergence (then, in nats from the checkpoint), full_precision (the checkpoint's test accuracy), training_loss,
+    turned (the share of bits that the refinement turned), and with a sampler layer_error (the mean over layers) and
+    layer_errors. timed: also checkpoint_seconds.
 
     Errors: ValueError for an unknown method.
     """
@@ -119,11 +120,13 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
     final = account.run("evaluate", evaluate, last, *pixels.test)
     ledger = account.close()
     curve = [[second + ledger["evaluate"], evaluate(estimated(v), *pixels.validation)] for second, v in snapshots]
+    divergence = _divergence(network, before.variables, estimated(variables), pixels.validation[0])
     turned = [np.mean((latent >= 0) != first[name]) for name, latent in refined.params["latent"].items()]
     results: dict[str, Any] = {
         "final": final,
         "validation": curve[-1][1],
         "started": curve[0][1],
+        "divergence": divergence,
         "full_precision": before.final,
         "steps": refined.step,
         "training_loss": float(np.mean(refined.metrics["loss"][-refine.chunk_size :])),
@@ -143,6 +146,28 @@ class Statistics:
 
     def __call__(self, variables: Any, images: jax.Array) -> Any:
         return observed.statistics(self.network, variables, images)
+
+
+@dataclass(frozen=True)
+class Chances:
+    """The logarithms of the probabilities that the network gives to the classes of images."""
+
+    network: nn.Module
+
+    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
+        logits: Any = self.network.apply(variables, images, train=False)
+        return jax.nn.log_softmax(logits)
+
+
+def _divergence(network: nn.Module, before: Any, variables: Any, images: jax.Array) -> float:
+    """Kullback and Leibler's, of the classes' probabilities from those before, the mean over images: it tells choices
+    of bits apart where accuracies do not."""
+    size, found = min(EVALUATED, len(images)), []
+    chances, _ = programs.compiled(Chances(network), before, images[:size])
+    for start in range(0, len(images) - size + 1, size):
+        old, new = (np.asarray(chances(v, images[start : start + size])) for v in (before, variables))
+        found.append((np.exp(old) * (old - new)).sum(-1).mean())
+    return float(np.mean(found))
 
 
 def _estimated(statistics: Any, images: jax.Array, variables: Any) -> Any:
