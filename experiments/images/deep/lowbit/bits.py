@@ -83,7 +83,7 @@ class Formulation:
         rounded = (solution.T >= 0).astype(jnp.int8)  # (C, F)
         _, step = _fitted(quadratic, rounded)
         encoding = encode(params, {_KERNEL: Sign(step=step)})
-        first = sequential(keys[1], quadratic, encoding).reshape(rounded.shape)
+        first = sequential(keys[1], quadratic, encoding, regular=True).reshape(rounded.shape)
         return Layer(quadratic, unit, (y**2).mean(), *means, first, rounded)
 
     def _rows(self, key: jax.Array, inputs: jax.Array, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
