@@ -4,9 +4,10 @@
     FOLDER/account-STEP.json         what the run had spent by that step, and what its callback had gathered
 
 Pieces end where chunks do, so the numbers are those of one loop in one process, bit for bit. The seconds are what was
-spent until the checkpoint and what is spent after it. Checkpoints themselves are left out, and so is what a killed
-process did after its last one. What the next process does again before it goes on (data, compilation, the start) was
-charged once, and is reported as `Account.repeated`.
+spent until the checkpoint and what is spent after it. Checkpoints themselves are left out (in the ledger; the callback
+sees the clock with what a piece took to read its own, under 0.1 s), and so is what a killed process did after its last
+one. What the next process does again before it goes on (data, compilation, the start) was charged once, and is reported
+as `Account.repeated`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def test_seconds_are_those_of_one_process(tmp_path: Path) -> None:
     _, gathered, account = trained(tmp_path, asleep=0.5)
     passed = time.perf_counter() - start
     seconds = [second for _, second in gathered]
-    assert seconds == sorted(seconds) and seconds[-1] <= account.ledger.total
+    # A piece learns only at its end how long it read its checkpoint: until then that is on the clock.
+    assert seconds == sorted(seconds) and seconds[-1] <= account.ledger.total + 0.3
     # What this process slept before it went on is not the run's, and is not lost.
     assert account.ledger["data"] < 0.1 and 0.5 <= account.repeated <= passed
     assert sum(account.ledger.phases.values()) == pytest.approx(account.ledger.total)
