@@ -75,7 +75,8 @@ def test_seconds_are_those_of_one_process(tmp_path: Path) -> None:
     # A piece learns only at its end how long it read its checkpoint: until then that is on the clock.
     assert seconds == sorted(seconds) and seconds[-1] <= account.ledger.total + 0.3
     # What this process slept before it went on is not the run's, and is not lost.
-    assert account.ledger["data"] < 0.1 and 0.5 <= account.repeated <= passed
+    # (Compilation is charged here, too, where an earlier run of the process did it.)
+    assert account.ledger["data"] < 0.1 and 0.5 <= account.repeated <= passed + account.ledger["compile"]
     assert sum(account.ledger.phases.values()) == pytest.approx(account.ledger.total)
     before = [compiled for _, compiled in account._charged.values()]
     assert account.ledger["compile"] > 0 and before == [0.0]
