@@ -1,5 +1,6 @@
 """A loop in pieces: killed and begun again, it gives the numbers and the seconds of one that was not."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def test_seconds_are_those_of_one_process(tmp_path: Path) -> None:
     passed = time.perf_counter() - start
     seconds = [second for _, second in gathered]
     # A piece learns only at its end how long it read its checkpoint: until then that is on the clock.
-    assert seconds == sorted(seconds) and seconds[-1] <= account.ledger.total + 0.3
+    assert all(later > earlier - 0.3 for earlier, later in itertools.pairwise(seconds))
+    assert seconds[0] > 0 and seconds[-1] <= account.ledger.total + 0.3
     # What this process slept before it went on is not the run's, and is not lost.
     # (Compilation is charged here, too, where an earlier run of the process did it.)
     assert account.ledger["data"] < 0.1 and 0.5 <= account.repeated <= passed + account.ledger["compile"]
