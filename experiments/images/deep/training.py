@@ -1,13 +1,14 @@
 """Does quantum-assisted training beat Adam on the network that serves Adam best? Several convolutions, for Table I.
 
-    adam, muon                       He initialisation, the recipe of tuned/conv.json (set by hand so far)
+    adam, muon                       He initialisation, the recipe of tuned/conv.json
     adam-data-start, muon-...        the same descent from a first layer of whitened windows at random
     hybrid, hybrid-muon              the same, the windows chosen by the annealer
     random-bits, greedy, ...         the controls of `hybrid`, which differ from it in the sampler alone
 
 A run's length is a number of steps; seconds are measured. Curves are accuracies on 5,000 training images kept apart,
-looked at between steps while the clock stands; the test images are looked at once, at the end. Decoding is charged to
-every run, and so are compile seconds. A run whose process was killed goes on from a checkpoint (`harness.pieces`).
+looked at between steps while the clock stands; the test images are looked at once, at the end. Before each, BatchNorm's
+statistics are estimated anew; at the end that is charged. Decoding is charged to every run, and so are compile seconds.
+A run whose process was killed goes on from a checkpoint (`harness.pieces`).
 """
 
 import functools
@@ -23,10 +24,11 @@ import numpy as np
 
 from experiments.harness.account import Account
 from experiments.harness.presentation.cells import Progress, unheard
-from experiments.images.deep import networks
+from experiments.images.deep import networks, statistics
 from experiments.images.deep import recipe as recipes
 from experiments.images.deep.recipe import Recipe
 from experiments.images.deep.start import first_layer
+from experiments.images.deep.statistics import Statistics
 from experiments.images.start import Start
 from experiments.images.training import splits
 from qjax import Ledger
@@ -51,6 +53,7 @@ class Deep:
     """What decides the numbers of one run, method and seed apart; training_images, test_images: None for all.
 
     dtype: of activations while training. Parameters, statistics and the loss are float32, and so are evaluations.
+    statistics: training images on which BatchNorm's are estimated anew before every evaluation.
     """
 
     recipe: Recipe
@@ -61,6 +64,7 @@ class Deep:
     training_images: int | None = None
     test_images: int | None = None
     validation: int = 5000
+    statistics: int = 4000
     points: int = 16
 
 
@@ -96,31 +100,37 @@ def run(
     state = recipes.first_state({**variables, "params": params}, config.recipe)
     steps = config.recipe.steps(len(labels))
     evaluate = functools.partial(accuracy, account.program(Classes(network), variables, images[:EVALUATED]))
+    anew = account.program(Statistics(network), variables, images[: statistics.PART])
+
+    def estimated(params: Any, state: Any) -> Any:
+        return statistics.estimated(anew, images[: config.statistics], recipes.evaluated(params, state))
+
     # [second, accuracy], the images being looked at aside.
     with account.aside():
-        curve = [[0.0, evaluate(recipes.evaluated(params, state), *pixels.validation)]]
+        curve = [[0.0, evaluate(estimated(params, state), *pixels.validation)]]
     curve[0][0] = account.seconds
 
     def watch(step: int, metrics: Any, params: Any, state: Any) -> None:
         reached = account.seconds
         with account.aside():
-            curve.append([reached, evaluate(recipes.evaluated(params, state), *pixels.validation)])
+            curve.append([reached, evaluate(estimated(params, state), *pixels.validation)])
             progress(0.05 + 0.9 * step / steps, "refine", standing)
 
     def standing() -> dict[str, float]:
         """The validation images stand for those of the test, which are looked at once, at the end."""
         return {"final": curve[-1][1], "validation": curve[-1][1]}
 
-    trained = networks.get(config.network, num_classes=pixels.data.num_classes, dtype=jnp.dtype(config.dtype).type)
-    refine, options = descent(config, trained, params, len(labels), steps), networks.compiler_options(config.dtype)
+    taught = networks.get(config.network, num_classes=pixels.data.num_classes, dtype=jnp.dtype(config.dtype).type)
+    refine, options = descent(config, taught, params, len(labels), steps), networks.compiler_options(config.dtype)
     data = (images, labels, side)
     refined = account.refine(
         refine, keys[1], params, data, steps, watch, "refine", state, options, folder=folder, gathered=curve
     )
-    final = account.run("evaluate", evaluate, recipes.evaluated(refined.params, refined.state), *pixels.test)
+    trained = account.run("evaluate", estimated, refined.params, refined.state)
+    final = account.run("evaluate", evaluate, trained, *pixels.test)
     ledger = account.close()
     if keep is not None:
-        keep(recipes.evaluated(refined.params, refined.state))
+        keep(trained)
     # Every point as if the run had ended there: nothing is known before a last evaluation.
     last = ledger["evaluate"]
     curve = [[second + last, value] for second, value in curve]

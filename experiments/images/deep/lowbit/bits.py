@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from experiments.harness.controls import sampler_of
 from experiments.images.deep.lowbit import observed
+from experiments.images.deep.statistics import placed
 from qjax import Quadratic, Qubo, Sign, encode, least_squares, pull_back, samplers
 from qjax.formulate.curvature import ChannelGram
 from qjax.formulate.minimiser import minimiser
@@ -130,7 +131,7 @@ class Placed:
         new = {**own, "kernel": kernel.reshape(own["kernel"].shape)}
         if "bias" in own:
             new["bias"] = layer.outputs - jnp.matmul(layer.inputs, kernel, precision="highest")
-        params = observed.placed(variables["params"], self.name.split("/"), new)
+        params = placed(variables["params"], self.name.split("/"), new)
         return {**variables, "params": params}, error
 
 
@@ -145,7 +146,7 @@ class Nearest:
         encoding = encode({_KERNEL: kernel}, {_KERNEL: Sign()})
         rounded = encoding.decode(encoding.nearest({_KERNEL: kernel}))[_KERNEL]
         path = (*self.name.split("/"), "kernel")
-        return {**variables, "params": observed.placed(variables["params"], path, rounded)}
+        return {**variables, "params": placed(variables["params"], path, rounded)}
 
 
 def chosen(

@@ -22,12 +22,13 @@ import numpy as np
 from experiments.harness.account import Account
 from experiments.harness.controls import SAMPLERS
 from experiments.harness.presentation.cells import Progress, unheard
-from experiments.images.deep import networks, training
+from experiments.images.deep import networks, statistics, training
 from experiments.images.deep import recipe as recipes
 from experiments.images.deep.lowbit import bits, observed, straight
 from experiments.images.deep.lowbit.bits import Choosing
 from experiments.images.deep.lowbit.checkpoint import checkpoint
 from experiments.images.deep.lowbit.straight import Straight
+from experiments.images.deep.statistics import Statistics
 from experiments.images.deep.training import EVALUATED, Deep
 from experiments.images.training import splits
 from qjax import Ledger, programs
@@ -88,7 +89,9 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
         training.accuracy, account.program(training.Classes(network), variables, images[:EVALUATED])
     )
     estimated = functools.partial(
-        _estimated, account.program(Statistics(network), variables, images[:EVALUATED]), images[: config.statistics]
+        statistics.estimated,
+        account.program(Statistics(network), variables, images[: statistics.PART]),
+        images[: config.statistics],
     )
     snapshots = [(account.seconds, variables)]
     steps = schedule.steps
@@ -139,16 +142,6 @@ def run(config: OneBit, method: str, seed: int, progress: Progress = unheard) ->
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """batch_stats of images by these variables."""
-
-    network: nn.Module
-
-    def __call__(self, variables: Any, images: jax.Array) -> Any:
-        return observed.statistics(self.network, variables, images)
-
-
-@dataclass(frozen=True)
 class Chances:
     """The logarithms of the probabilities that the network gives to the classes of images."""
 
@@ -168,12 +161,6 @@ def _divergence(network: nn.Module, before: Any, variables: Any, images: jax.Arr
         old, new = (np.asarray(chances(v, images[start : start + size])) for v in (before, variables))
         found.append((np.exp(old) * (old - new)).sum(-1).mean())
     return float(np.mean(found))
-
-
-def _estimated(statistics: Any, images: jax.Array, variables: Any) -> Any:
-    """The variables with the statistics of these images; statistics: a program for EVALUATED of them."""
-    parts = [statistics(variables, images[i : i + EVALUATED]) for i in range(0, len(images) - EVALUATED + 1, EVALUATED)]
-    return {**variables, "batch_stats": observed.pooled(parts)}
 
 
 def _variables(params: Any, state: Any) -> Any:

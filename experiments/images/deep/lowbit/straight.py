@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import optax
 
 from experiments.images.deep import recipe as recipes
-from experiments.images.deep.lowbit.observed import placed
 from experiments.images.deep.recipe import Recipe
+from experiments.images.deep.statistics import placed
 from qjax import Refine
 
 Tree = Any
