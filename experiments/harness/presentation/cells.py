@@ -188,18 +188,19 @@ class Store:
         """A folder for the state of a cell that runs inside: it stays if the process is killed or cannot write, and
         goes when the cell is finished or fails. None if another process runs the cell. Errors: StoreError.
         """
-        import fcntl
+        from filelock import FileLock, Timeout
 
         folder = self._unfinished(cell)
         with plain_errors(self.folder):
             folder.mkdir(exist_ok=True)
-            lock = (folder / "lock").open("w")
-        with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield None
-                return
+                lock = FileLock(folder / "lock").acquire(timeout=0)
+            except Timeout:
+                lock = None
+        if lock is None:
+            yield None
+            return
+        with lock:
             with plain_errors(self.folder):
                 self._claim(folder)
             try:

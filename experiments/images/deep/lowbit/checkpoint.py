@@ -6,7 +6,6 @@ decides them: configuration, method, seed, data, device, versions, and the code 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from filelock import FileLock
 
 from experiments.data.sources import title
 from experiments.harness import artefacts
@@ -55,9 +55,8 @@ def _stored(config: Deep, method: str, seed: int, progress: Progress, folder: Pa
     path = folder / f"{method}-{seed}-{_digest(config, method, seed)}.npz"
     with plain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("w")
+        lock = FileLock(path.with_suffix(".lock")).acquire()  # another process that trains it is waited for
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process that trains it is waited for
         found = _read(path)
         if found is None:
             unfinished = path.with_suffix(".unfinished")
