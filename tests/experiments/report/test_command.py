@@ -82,7 +82,7 @@ def test_shares_of_a_gain_are_drawn(tmp_path: Path) -> None:
     compared = [replace(COMPARISON, shares=chain)]
     stored.write(folder / "summary.json", report.summary(records, compared, stored.ENV))
     text, _ = reported(tmp_path, folder)
-    drawn = [spec for spec in specs(text) if spec["data"]["values"] and "share" in spec["data"]["values"][0]]
+    drawn = [spec for spec in specs(text) if spec["data"]["values"] and "moment" in spec["data"]["values"][0]]
     assert len(drawn) == 1 and text.count("What the gain is made of") >= 2  # as a table, too
     assert vl_convert.vegalite_to_vega(drawn[0], vl_version="6.4")["marks"]
     points = [value["points"] for value in drawn[0]["data"]["values"] if value["moment"] == "at the end"]
