@@ -3,21 +3,12 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.images.deep import networks
 from experiments.images.deep.lowbit import observed
-
-IMAGES = jax.random.randint(jax.random.key(0), (8, 12, 12, 3), 0, 256).astype(jnp.uint8)
-NETWORK = networks.get("conv-small")
-
-
-@pytest.fixture(scope="module")
-def variables() -> Any:
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return jax.jit(lambda key: NETWORK.init(key, IMAGES, train=False))(jax.random.key(1))
+from tests.experiments.images.deep.conftest import IMAGES, NETWORK
 
 
 def test_layers_are_named_in_order_and_the_first_is_none_of_them() -> None:
