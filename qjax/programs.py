@@ -21,19 +21,22 @@ _compiled: OrderedDict[Hashable, tuple[Callable[..., Any], float]] = OrderedDict
 _nothing = jax.jit(lambda: jnp.zeros(()))
 
 
-def compiled(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], float]:
+def compiled(
+    function: Callable[..., Any], *args: Any, compiler_options: dict[str, Any] | None = None
+) -> tuple[Callable[..., Any], float]:
     """(executable, seconds of its compilation) of jax.jit(function) for arguments of these shapes and dtypes, on their
-    devices, under JAX's present settings.
+    devices, under JAX's present settings and with these options of XLA.
 
     Compiled once per process, also if called again; anew where MOST_PROGRAMS others have been used since. function must
     be hashable, and equal to another only where both compute the same: a function of a module, or a frozen dataclass.
     """
     leaves, structure = jax.tree.flatten(args)
     # jax.typeof has also weak types, and shardings over a mesh.
-    key = (function, structure, tuple((jax.typeof(leaf), _place(leaf)) for leaf in leaves), context())
+    shapes = tuple((jax.typeof(leaf), _place(leaf)) for leaf in leaves)
+    key = function, structure, shapes, context(), tuple(sorted((compiler_options or {}).items()))
     if key not in _compiled:
         start = time.perf_counter()
-        executable = jax.jit(function).lower(*args).compile()
+        executable = jax.jit(function).lower(*args).compile(compiler_options)
         _compiled[key] = executable, time.perf_counter() - start
         if len(_compiled) > MOST_PROGRAMS:
             _compiled.popitem(last=False)

@@ -14,6 +14,8 @@
     levels        a 3 x 3 convolution of a network trained here, in 1, 2 and 3 bits a weight: the layer error by
                   annealing whole weights (`encoding.blocks`), over that by annealing their bits for as many seconds,
                   and over that by descent of whole weights
+    kernel        on NVIDIA GPUs: a call of `anneal` with XLA's loop over the flips inside a block, over one with the Pallas
+                  kernel (`qjax.samplers.moves.block_kernel`)
     compile       seconds from the first call of a sampler to its compiled program
 
 Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,
@@ -35,6 +37,7 @@ import numpy as np
 
 from experiments.bench.finder import finder_costs
 from experiments.bench.implicit import convolutional_cost, implicit_cost, seconds
+from experiments.bench.kernel import gains
 from experiments.bench.levels import layer_errors
 from experiments.data.sources import SOURCES
 from experiments.data.unavailable import DataUnavailable
@@ -50,7 +53,7 @@ from qjax.energy.qubo import Qubo
 from qjax.spelling import unknown
 
 Measure: TypeAlias = Literal[
-    "proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "levels", "compile"
+    "proposals", "bifurcation", "batch", "implicit", "convolutions", "finder", "levels", "kernel", "compile"
 ]
 
 
@@ -103,6 +106,9 @@ class BenchSamplers:
     """In which weights are rounded at first (`qjax.sequential`)."""
     level_seconds: float = 2.0
     """Of each anneal."""
+    kernel_bits: tuple[int, ...] = (500, 2000, 8000)
+    kernel_reads: tuple[int, ...] = (64, 1024)
+    kernel_sweeps: int = 50
     compiled: tuple[str, ...] = (
         *("anneal", "temper", "population", "path_integral"),
         *("bifurcation", "mean_field", "tabu", "greedy", "auto"),
@@ -126,8 +132,8 @@ SMOKE: dict[str, Any] = {
 def bench_samplers(config: BenchSamplers) -> dict[str, Any]:
     """{"config", "rows": [{"measure", "name", "value", "unit", "bound", "met", "detail"}]}.
 
-    bound: what is aimed at, at least (ratios of proposals and of the bifurcation step) or at most (all others); None
-    where the peer is not installed, or nothing is aimed at.
+    bound: what is aimed at, at least (ratios of proposals, of the bifurcation step and of the kernel) or at most (all
+    others), None where nothing is. value: None where the peer, the data or the device is missing.
     """
     check_names(config)
     rows = [row for measure in config.measures for row in _MEASURES[measure](config)]
@@ -148,7 +154,7 @@ def table(found: dict[str, Any]) -> str:
     """The rows as a Markdown table, with what is aimed at."""
     lines = ["| measure | | value | aimed at | | detail |", "|---|---|---|---|---|---|"]
     for row in found["rows"]:
-        value = "not installed" if row["value"] is None else f"{row['value']:.3g} {row['unit']}".strip()
+        value = "not measured" if row["value"] is None else f"{row['value']:.3g} {row['unit']}".strip()
         aim = "" if row["bound"] is None else f"{'>=' if row['least'] else '<='} {row['bound']:g}"
         verdict = "" if row["met"] is None else "met" if row["met"] else "MISSED"
         lines.append(f"| {row['measure']} | {row['name']} | {value} | {aim} | {verdict} | {row['detail']} |")
@@ -316,6 +322,15 @@ def _levels(config: BenchSamplers) -> list[dict[str, Any]]:
     return rows
 
 
+def _kernel(config: BenchSamplers) -> list[dict[str, Any]]:
+    rows = []
+    for gain in gains(config):
+        loop, kernel = (f"{rate / 1e6:.0f} M/s" for rate in gain.rates)
+        detail = f"loop {loop}, kernel {kernel}, {100 * gain.same:.1f} % of the bits equal"
+        rows.append(_row("kernel", gain.name, gain.ratio, "x", 1.0, True, detail))
+    return rows or [_row("kernel", "loop / kernel", None, "", None, True, "needs an NVIDIA GPU")]
+
+
 def _alone(measure: Callable[..., Any], *args: Any) -> Any:
     """measure(*args) in a process of its own, whose largest memory and first call are then those of the measurement."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -342,5 +357,6 @@ _MEASURES: dict[Measure, Callable[[BenchSamplers], list[dict[str, Any]]]] = {
     "convolutions": _convolutions,
     "finder": _finder,
     "levels": _levels,
+    "kernel": _kernel,
     "compile": _compile,
 }

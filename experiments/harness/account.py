@@ -53,14 +53,18 @@ class Account:
         """Those of the run until now, booked or not: what a watch beside it would show."""
         return max(self.ledger.total, self.ledger.total + self._unbooked())
 
-    def call(self, phase: str, function: Callable[..., Any], *args: Any) -> Any:
+    def call(
+        self, phase: str, function: Callable[..., Any], *args: Any, compiler_options: dict[str, Any] | None = None
+    ) -> Any:
         """The same, jitted; function must be hashable and equal where it computes the same."""
-        return self.run(phase, self.program(function, *args), *args)
+        return self.run(phase, self.program(function, *args, compiler_options=compiler_options), *args)
 
-    def program(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    def program(
+        self, function: Callable[..., Any], *args: Any, compiler_options: dict[str, Any] | None = None
+    ) -> Callable[..., Any]:
         """The compiled function, for arguments of these shapes; its compilation is charged."""
         start = time.perf_counter()
-        program, seconds = programs.compiled(function, *args)
+        program, seconds = programs.compiled(function, *args, compiler_options=compiler_options)
         self._charge(program, seconds, time.perf_counter() - start)
         return program
 

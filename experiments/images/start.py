@@ -195,7 +195,7 @@ def compiled(stages: Stages, key: jax.Array, images: jax.Array, labels: jax.Arra
 
         def add(function: Callable[..., Any], *args: Any) -> Any:
             lowered = jax.jit(function).lower(*args)
-            built[function.__name__] = pool.submit(lowered.compile, _compiler_options(function.__name__))
+            built[function.__name__] = pool.submit(lowered.compile, compiler_options(function.__name__))
             return lowered.out_info
 
         keys, order = drawn(key, images.shape[0])
@@ -228,7 +228,7 @@ def start(programs: dict[str, Any], key: jax.Array, images: jax.Array, labels: j
     return Started(params, {"filters": filters, "head": rounding}, ledger)
 
 
-def _compiler_options(stage: str) -> Any:
+def compiler_options(stage: str) -> Any:
     """Every stage runs once, so on CPUs it compiles with fewer passes than usual: without any where it has next to
     nothing to do, elsewhere with those that it needs to run as fast. jaxlib 0.10 still has XLA's older generator, which
     halves the seconds (2.4 s for 5.3 s)."""

@@ -81,7 +81,7 @@ def configuration(scale: Scale, method: str) -> Images:
     length = "full" if scale == "full" else "default"
     kind = "adam" if method == "adam" else "start"
     training = Training(**settings[length][kind])
-    config = Images(training, None if kind == "adam" else Start(**_tuples(settings[length]["from_data"])))
+    config = Images(training, None if kind == "adam" else Start(**tuples(settings[length]["from_data"])))
     if name == "digits":
         config = replace(config, dataset=name, network="patch-small", validation=300)
     if scale == "smoke":
@@ -323,5 +323,6 @@ def _accuracy(programs: _Programs, params: Any, images: jax.Array, labels: np.nd
     return 100.0 * float(np.mean(np.concatenate(logits).argmax(1)[: len(labels)] == labels))
 
 
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+def tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a JSON file with its lists as tuples, which can be hashed."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -20,6 +20,7 @@ from experiments.harness.presentation.cells import Cell, Comparison, Scale
 from experiments.images.deep.recipe import Recipe
 from experiments.images.deep.training import CONTROLS, STARTS, Deep, run
 from experiments.images.start import Start
+from experiments.images.training import tuples
 
 TUNED = Path(__file__).parent.parent.parent / "tuned" / "conv.json"
 SHORT = ("adam", "hybrid")
@@ -33,7 +34,7 @@ def configuration(scale: Scale, method: str, dataset: str = "cifar10") -> Deep:
     settings = json.loads(TUNED.read_text())["settings"]
     kind = ("muon" if "muon" in method else "adam") + ("-start" if STARTS[method] else "")
     recipe = Recipe(**{"epochs": settings["epochs"] if scale == "full" else 1, **settings[kind]})
-    start = Start(**settings["from_data"]) if STARTS[method] else None
+    start = Start(**tuples(settings["from_data"])) if STARTS[method] else None
     if scale != "smoke":
         return Deep(recipe, start, dataset, settings["network"])
     if start is not None:

@@ -6,13 +6,14 @@ classes best by least squares. The layers above begin as they are drawn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from experiments.harness.controls import SAMPLERS
 from experiments.images.models import PatchNetwork
-from experiments.images.start import Stages, Start, drawn
+from experiments.images.start import Stages, Start, compiler_options, drawn
 from qjax.rounds import Round
 
 
@@ -29,12 +30,15 @@ def first_layer(
     filters are windows at random."""
     made = stages(config, network, method)
     keys, order = drawn(key, images.shape[0])
+
+    def call(phase: str, stage: Callable[..., Any], *args: Any) -> Any:
+        return account.call(phase, stage, *args, compiler_options=compiler_options(stage.__name__))
+
     if method not in SAMPLERS:
-        layers = account.call("formulate", made.unchosen, keys[0], order, images)
-        return _both_signs(layers), None
-    choice = account.call("formulate", made.choice, keys[0], order, images, labels)
-    samples = account.call("anneal", made.anneal_choice, keys[1], choice)
-    layers, outcome = account.call("decode", made.keep, choice, samples)
+        return _both_signs(call("formulate", made.unchosen, keys[0], order, images)), None
+    choice = call("formulate", made.choice, keys[0], order, images, labels)
+    samples = call("anneal", made.anneal_choice, keys[1], choice)
+    layers, outcome = call("decode", made.keep, choice, samples)
     return _both_signs(layers), outcome
 
 

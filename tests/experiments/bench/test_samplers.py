@@ -30,4 +30,4 @@ def test_rows_compare_in_the_direction_of_their_measure() -> None:
     rows += [_row("a", "", None, "", 1.5, True, ""), _row("a", "", 1.0, "s", None, True, "")]
     assert [row["met"] for row in rows] == [True, False, None, None]
     text = table({"rows": rows})
-    assert "MISSED" in text and "not installed" in text
+    assert "MISSED" in text and "not measured" in text
