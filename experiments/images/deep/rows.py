@@ -33,7 +33,9 @@ def configuration(scale: Scale, method: str, dataset: str = "cifar10") -> Deep:
     """Settings of tuned/conv.json, the same for all starts from data; smoke runs are a few steps of a small network."""
     settings = json.loads(TUNED.read_text())["settings"]
     kind = ("muon" if "muon" in method else "adam") + ("-start" if STARTS[method] else "")
-    recipe = Recipe(**{"epochs": settings["epochs"] if scale == "full" else 1, **settings[kind]})
+    recipe = Recipe(**settings[kind])
+    if scale != "full":
+        recipe = replace(recipe, epochs=1)
     start = Start(**tuples(settings["from_data"])) if STARTS[method] else None
     if scale != "smoke":
         return Deep(recipe, start, dataset, settings["network"])
