@@ -14,8 +14,8 @@
     levels        a 3 x 3 convolution of a network trained here, in 1, 2 and 3 bits a weight: the layer error by
                   annealing whole weights (`encoding.blocks`), over that by annealing their bits for as many seconds,
                   and over that by descent of whole weights
-    kernel        on NVIDIA GPUs: a call of `anneal` with XLA's loop over the flips inside a block, over one with the Pallas
-                  kernel (`qjax.samplers.moves.block_kernel`)
+    kernel        on NVIDIA GPUs: a call of `anneal` with XLA's loop over the flips inside a block, over one with the
+                  Pallas kernel (`qjax.samplers.moves.block_kernel`)
     compile       seconds from the first call of a sampler to its compiled program
 
 Everything is compiled before it is timed; a ratio is taken in each repeat, its two sides one right after the other,

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -92,6 +92,16 @@ def _larger(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where((y > x) | jnp.isnan(y), y, x)
 
 
+class Windows(NamedTuple):
+    """What a start from data fills in a network's first layer: `filters` of size x size at this stride. signs: 2 where
+    the layer holds each filter and its negative, 1 where the network rectifies both signs of every response."""
+
+    filters: int
+    size: int
+    stride: int = 1
+    signs: int = 1
+
+
 class Normalised(nn.Module):
     """A convolution of 3 x 3, a pool where asked for, BatchNorm, then the nonlinearity."""
 
@@ -130,6 +140,10 @@ class ConvNetwork(nn.Module):
     bridged: bool = False
     dtype: Any = jnp.float32
 
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.filters, self.size, self.stride)
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Logits (N, num_classes) in float32."""
@@ -156,11 +170,15 @@ class AirBench(nn.Module):
     scale: float = 1 / 9
     dtype: Any = jnp.float32
 
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.filters, size=2)
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Logits (N, num_classes) in float32."""
         options = {"padding": "VALID", "use_bias": True, "dtype": self.dtype, "name": "first"}
-        x = _convolution(self.filters, 2, **options)(scaled(images).astype(self.dtype))
+        x = _convolution(self.filters, self.windows.size, **options)(scaled(images).astype(self.dtype))
         x = jax.nn.gelu(jnp.concatenate([x, -x], axis=-1))
         layer = partial(Normalised, activation=jax.nn.gelu, dtype=self.dtype, initial=_identity, scaled=False)
         for number, width in enumerate(self.widths):
@@ -177,6 +195,10 @@ class ResNet(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     depth: int = 2
     dtype: Any = jnp.float32
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.widths[0] // 2, size=3, signs=2)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.harness.controls import SAMPLERS
 from experiments.images.models import PatchNetwork
@@ -18,8 +19,9 @@ from qjax.rounds import Round
 
 
 def stages(config: Start, network: Any, method: str) -> Stages:
-    """The stages of the choice, for a network with `filters`, `size` and `stride` of a first layer of both signs."""
-    judged = PatchNetwork(network.num_classes, network.filters, network.size, network.stride, threshold=0.0, centre=0.0)
+    """The stages of the choice, for a network whose first layer has `windows`."""
+    filters, size, stride, _ = network.windows
+    judged = PatchNetwork(network.num_classes, filters, size, stride, threshold=0.0, centre=0.0)
     return Stages(config, judged, method)
 
 
@@ -35,13 +37,19 @@ def first_layer(
         return account.call(phase, stage, *args, compiler_options=compiler_options(stage.__name__))
 
     if method not in SAMPLERS:
-        return _both_signs(call("formulate", made.unchosen, keys[0], order, images)), None
+        return filled(network, call("formulate", made.unchosen, keys[0], order, images)), None
     choice = call("formulate", made.choice, keys[0], order, images, labels)
     samples = call("anneal", made.anneal_choice, keys[1], choice)
     layers, outcome = call("decode", made.keep, choice, samples)
-    return _both_signs(layers), outcome
+    return filled(network, layers), outcome
 
 
-def _both_signs(layers: Any) -> Any:
-    """max(a - t_0, 0) with t_0 = -b is relu(a + b); the other sign's threshold is b, so that it is relu(-(a + b))."""
-    return {"kernel": layers["conv"]["kernel"], "bias": -layers["thresholds"][0]}
+def filled(network: Any, layers: Any) -> Any:
+    """{"kernel", "bias"} of the network's first layer with the windows of `layers` ("conv", "thresholds").
+
+    max(a - t_0, 0) with t_0 = -b is relu(a + b); the other sign's threshold is b, so that it is relu(-(a + b)).
+    """
+    kernel, bias = layers["conv"]["kernel"], -layers["thresholds"][0]
+    if network.windows.signs == 2:
+        kernel, bias = jnp.concatenate([kernel, -kernel], axis=-1), jnp.concatenate([bias, -bias])
+    return {"kernel": kernel, "bias": bias}

@@ -86,10 +86,16 @@ def test_rows_share_their_settings_and_differ_in_the_start() -> None:
 def test_other_images_are_an_entry_that_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     cells = rows.cells("full")
-    assert {cell.problem for cell in cells} == {"cifar10-conv", "cifar100-conv"} and all(cell.lacks for cell in cells)
+    assert {cell.problem for cell in cells} == set(rows.PLANS) and all(cell.lacks for cell in cells)
     with pytest.raises(UsageError, match="cifar100-conv: cifar100 is not prepared: python"):
         select(cells, ["cifar100-conv"])
     assert select(cells, []) == []
+
+
+@needs_images
+def test_networks_for_accelerators_are_refused_on_cpus() -> None:
+    with pytest.raises(UsageError, match="cifar10-resnet: resnet needs an accelerator"):
+        select(rows.cells("full"), ["cifar10-resnet"])
 
 
 @pytest.mark.slow
@@ -99,7 +105,7 @@ def test_a_run_on_images_of_the_shape_of_cifar100(monkeypatch: pytest.MonkeyPatc
     labels = [np.arange(len(images), dtype=np.int32) % 100 for images in (train, test)]
     images = Dataset("cifar100", "noise", 100, train, labels[0], test, labels[1])
     monkeypatch.setattr(image_training, "load", lambda name: images)
-    outcome = training.run(rows.configuration("smoke", "hybrid", "cifar100"), "hybrid", 0)
+    outcome = training.run(rows.configuration("smoke", "hybrid", rows.PLANS["cifar100-conv"]), "hybrid", 0)
     assert outcome["results"]["steps"] == 5 and 0.0 <= outcome["results"]["final"] <= 10.0
     assert outcome["results"]["training_loss"] > 3.0  # of 100 classes; ten have log 10 = 2.3
 
