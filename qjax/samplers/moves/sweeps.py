@@ -230,7 +230,7 @@ class _Blocks:
             fields = image + linear_of(lax.dynamic_slice_in_dim(self._linear, first, _BLOCK, 0))
             noise = rule.noise(streams.uniforms(seeds, step, first + jnp.arange(_BLOCK)))
             old = lax.dynamic_slice_in_dim(x, first, _BLOCK, 0)
-            sequential = block_kernel.instead_of(flips)
+            sequential = block_kernel.instead_of(flips, dtype)
             new, change = sequential(rule, fields, old, noise, among, weights, own, change)
             x = lax.dynamic_update_slice_in_dim(x, new, first, 0)
             return x, self._rows.absorb(extra, first, new - old), change

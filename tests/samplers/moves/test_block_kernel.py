@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 RULES = {"metropolis": acceptance.metropolis, "heat_bath": acceptance.heat_bath, "descend": acceptance.descend}
 SIZE, COLUMNS = 8, 70  # a second block of columns, partly filled
 CALL = "stablehlo.custom_call @__gpu$xla.gpu.triton"
-DEPRECATED = "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
 
 
 def arguments(rule: acceptance.Rule, biased: bool, dtype: Any) -> list[Any]:
@@ -106,7 +105,6 @@ def lowered(function: Any, *args: Any, platform: str = "cuda") -> str:
         return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.filterwarnings(DEPRECATED)
 @pytest.mark.parametrize("name", RULES)
 def test_the_kernel_lowers_for_cuda(name: str) -> None:
     """To the Triton IR of one call, on a machine without a GPU: nothing runs."""
@@ -114,7 +112,6 @@ def test_the_kernel_lowers_for_cuda(name: str) -> None:
     assert lowered(partial(block_kernel.flips, RULES[name]), *values).count(CALL) == 1
 
 
-@pytest.mark.filterwarnings(DEPRECATED)
 def test_a_whole_call_has_the_kernel_on_gpus_alone_and_only_where_it_is_set() -> None:
     qubo = problems.qubo("dense", 20)
 
@@ -130,4 +127,32 @@ def test_a_whole_call_has_the_kernel_on_gpus_alone_and_only_where_it_is_set() ->
 
 def test_another_setting_is_refused() -> None:
     with block_kernel.setting("yes"), pytest.raises(ValueError, match="QJAX_PALLAS"):
-        block_kernel.instead_of(sweeps.flips)
+        block_kernel.instead_of(sweeps.flips, jnp.float32)
+
+
+class Device(NamedTuple):
+    platform: str
+    compute_capability: str
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "taken"),
+    [
+        ("gpu", "9.0", "float32", True),
+        ("gpu", "12.0", "float32", True),
+        ("gpu", "7.5", "float32", False),
+        ("gpu", "9.0", "float64", False),
+        ("gpu", "gfx942", "float32", False),
+        ("tpu", "9.0", "float32", False),
+    ],
+)
+def test_by_itself_it_is_taken_where_it_was_measured(
+    monkeypatch: pytest.MonkeyPatch, platform: str, capability: str, dtype: str, taken: bool
+) -> None:
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(platform, capability)])
+    with block_kernel.setting("auto"):
+        assert (block_kernel.instead_of(sweeps.flips, jnp.dtype(dtype)) is not sweeps.flips) == taken
+
+
+def test_on_cpus_the_default_is_the_loop() -> None:
+    assert not block_kernel._fits(jax.devices("cpu")[0])

@@ -12,11 +12,10 @@ import pytest
 import qjax.samplers as samplers
 from qjax.samplers.moves import block_kernel, sweeps
 from tests.samplers import problems
-from tests.samplers.moves.test_block_kernel import DEPRECATED, RULES, arguments
+from tests.samplers.moves.test_block_kernel import RULES, arguments
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings(DEPRECATED),
     pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU"),
 ]
 
