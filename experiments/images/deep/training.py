@@ -121,8 +121,9 @@ def run(
         return {"final": curve[-1][1], "validation": curve[-1][1]}
 
     taught = networks.get(config.network, num_classes=pixels.data.num_classes, dtype=jnp.dtype(config.dtype).type)
-    refine, options = descent(config, taught, params, len(labels), steps), networks.compiler_options(config.dtype)
+    refine = descent(config.recipe, config.points, taught, tuple(params), len(labels), steps)
     data = (images, labels, side)
+    options = networks.compiler_options(config.dtype)
     refined = account.refine(
         refine, keys[1], params, data, steps, watch, "refine", state, options, folder=folder, gathered=curve
     )
@@ -149,16 +150,17 @@ def run(
     return {"results": results, "timed": timed | ({"repeated_seconds": account.repeated} if account.repeated else {})}
 
 
-def descent(config: Deep, network: nn.Module, params: Any, images: int, steps: int) -> Refine:
-    """The training loop, its callbacks at as many points as the curve has."""
-    recipe = config.recipe
+@functools.cache
+def descent(recipe: Recipe, points: int, network: nn.Module, names: tuple[str, ...], images: int, steps: int) -> Refine:
+    """The training loop, its callbacks at as many points as the curve has. One for all runs alike, whatever their seed
+    and start, so that `Account.refine` compiles it once. names: of the network's layers."""
     return Refine(
         functools.partial(recipes.loss, network, recipe, images // recipe.batch_size),
         recipes.optimizer(recipe, steps),
         batch_size=recipe.batch_size,
         augment=functools.partial(recipes.augment, recipe),
-        trainable=tuple(name for name in params if name != "first") if recipe.frozen else None,
-        chunk_size=max(1, steps // config.points),
+        trainable=tuple(name for name in names if name != "first") if recipe.frozen else None,
+        chunk_size=max(1, steps // points),
     )
 
 

@@ -42,6 +42,8 @@ def test_a_run_of_each_kind(method: str) -> None:
         assert results["feasible"] > 0 and timed["phases"]["anneal"] > 0
     again = training.run(config, method, 0)
     assert again["results"] == results
+    # Nothing is compiled again, and all of it is charged again.
+    assert again["timed"]["phases"]["compile"] == timed["phases"]["compile"]
 
 
 @needs_images
