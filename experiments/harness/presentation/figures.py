@@ -121,7 +121,7 @@ def phases(records: Sequence[Record], path: Path) -> Path | None:
         groups = _by_method([r for r in records if r["problem"] == problem])
         totals = {m: _median_phases(g) for m, g in groups.items()}
         longest = max((sum(t.values()) for t in totals.values()), default=1.0) or 1.0
-        for height, phase_seconds in enumerate(totals.values()):
+        for height, (method, phase_seconds) in enumerate(totals.items()):
             left = 0.0
             for phase, colour in PHASE_COLOURS.items():
                 width = phase_seconds.get(phase, 0.0)
@@ -133,13 +133,16 @@ def phases(records: Sequence[Record], path: Path) -> Path | None:
                         text = f"{width:.1f}" if longest >= 2 else f"{width:.2f}"
                         axis.text(left + width / 2, height, text, ha="center", va="center", fontsize=7, color=ink)
                 left += width
-            axis.text(left + 0.01 * longest, height, f"{left:.1f} s", va="center", fontsize=8)
+            whole = float(np.median([r["outcome"]["timed"]["seconds"] for r in groups[method]]))
+            axis.text(left + 0.01 * longest, height, f"{whole:.1f} s", va="center", fontsize=8)
         axis.set_yticks(range(len(totals)), list(totals))
         axis.invert_yaxis()
         axis.set(xlabel="seconds (median over seeds)", xlim=(0, 1.15 * longest))
         axis.set_title(_heading(next(iter(groups.values()))[0]), fontsize=9)
     ordered = [p for p in PHASE_COLOURS if p in shown]
-    figure.legend([shown[p] for p in ordered], ordered, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
+    across = int(figure.get_figwidth())  # an entry is nearly an inch wide
+    keys = [shown[p] for p in ordered]
+    figure.legend(keys, ordered, loc="outside lower center", ncols=across, frameon=False, fontsize=8)
     return save(figure, path)
 
 
@@ -252,7 +255,8 @@ def shares(compared: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
         named = {part["label"]: part[kind] for part in split["parts"]} | {"together": split[kind]}
         *parts, whole = (f"{name} {with_interval(entry, 'mean', 2, sign=True)}" for name, entry in named.items())
         seeds = "n = 1" if split[kind]["n"] == 1 else f"{split[kind]['n']} paired seeds"
-        axis.text(low, height + 0.25, f"{',  '.join(parts)}\n{whole}, {seeds}", ha="left", va="top", fontsize=7)
+        text, paper = f"{',  '.join(parts)}\n{whole}, {seeds}", {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        axis.text(low, height + 0.25, text, ha="left", va="top", fontsize=7, bbox=paper)
     axis.axvline(0.0, color="black", lw=0.8)
     axis.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=8)
     axis.set(xlabel="points of accuracy", ylim=(len(bars) - 0.35, -0.4), xlim=(low - 0.02 * reach, high + 0.04 * reach))

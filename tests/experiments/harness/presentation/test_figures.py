@@ -22,6 +22,23 @@ def test_figures_are_drawn_for_what_there_is(tmp_path) -> None:
     assert figures.draw([], tmp_path) == []
 
 
+@pytest.mark.parametrize("problems", [1, 2])
+def test_the_legend_of_the_phases_lies_inside_the_figure(tmp_path, monkeypatch, problems: int) -> None:
+    drawn, save = [], figures.save
+
+    def kept(figure, path):
+        legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+        drawn.append(whole.x0 <= legend.x0 and legend.x1 <= whole.x1)
+        return save(figure, path)
+
+    monkeypatch.setattr(figures, "save", kept)
+    records = [record(f"p{number}", "hybrid", 0, 50.0) for number in range(problems)]
+    for timed in (r["outcome"]["timed"] for r in records):
+        timed["phases"] = dict.fromkeys(figures.PHASE_COLOURS, 1.0)
+    figures.phases(records, tmp_path / "phases.png")
+    assert drawn == [True]
+
+
 def test_the_success_table_counts_instances() -> None:
     group = [record("g", "hybrid", s, f, tags={"a": 1.0, "alpha": 0.95}) for s, f in enumerate([100.0, 0.0, 100.0])]
     table, counts = figures.success_table(group, [0.3, 1.0], [0.95])
