@@ -125,7 +125,7 @@ SMOKE: dict[str, Any] = {
     **{"convolution_widths": ((2, 3, 4),), "convolution_images": (2,), "convolution_reads": 2},
     **{"convolution_steps": 25, "convolution_repeats": 1},
     **{"level_data": "digits", "level_epochs": 1, "level_width": 8, "level_images": 50, "level_bits": (2,)},
-    **{"level_seconds": 0.05},
+    **{"level_seconds": 0.05, "kernel_bits": (20,), "kernel_reads": (2,), "kernel_sweeps": 2},
 }
 
 

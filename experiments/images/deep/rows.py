@@ -125,5 +125,5 @@ def _lacks(plan: Plan) -> str:
     if not is_prepared(plan.dataset):
         return f"{plan.dataset} is not prepared: python experiments/data/prepare.py {plan.dataset}"
     if plan.accelerated and jax.default_backend() == "cpu":
-        return f"{plan.network} needs an accelerator: its runs would take hours here"
+        return f"{plan.network} needs an accelerator"
     return ""

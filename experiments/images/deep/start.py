@@ -6,6 +6,7 @@ classes best by least squares. The layers above begin as they are drawn.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,10 @@ from experiments.images.start import Stages, Start, compiler_options, drawn
 from qjax.rounds import Round
 
 
+@functools.cache
 def stages(config: Start, network: Any, method: str) -> Stages:
-    """The stages of the choice, for a network whose first layer has `windows`."""
+    """The stages of the choice, for a network whose first layer has `windows`. One object for equal arguments: the
+    methods of two are never equal, so that each would be compiled again."""
     filters, size, stride, _ = network.windows
     judged = PatchNetwork(network.num_classes, filters, size, stride, threshold=0.0, centre=0.0)
     return Stages(config, judged, method)

@@ -10,7 +10,7 @@ where XLA's loop (`qjax.samplers.moves.sweeps`) makes several launches per bit. 
 up to the rounding of w f + bias, which either compiler may fuse.
 
 Measured on an H100 (JAX 0.11.2): a call of `anneal` takes 0.18 to 0.24 of its time with the loop, dense and Gram, 2000
-bits, 64 and 1024 reads, all bits equal (`python -m experiments bench-samplers --measures kernel`).
+bits, five sweeps, 64 and 1024 reads, all bits equal (`experiments/README.md`).
 
 `setting` says when it is used:
 
@@ -55,7 +55,7 @@ def instead_of(loop: Flips, dtype: Any) -> Flips:
     """
     match setting.value:
         case "auto":
-            return partial(_by_platform, loop) if dtype == jnp.float32 and _fits(jax.local_devices()[0]) else loop
+            return partial(_by_platform, loop) if dtype == jnp.float32 and fits(jax.local_devices()[0]) else loop
         case "0":
             return loop
         case "1":
@@ -65,7 +65,7 @@ def instead_of(loop: Flips, dtype: Any) -> Flips:
     raise ValueError(f"QJAX_PALLAS must be auto, 0, 1 or interpret, got {setting.value!r}")
 
 
-def _fits(device: Any) -> bool:
+def fits(device: Any) -> bool:
     """Whether Triton compiles for it. AMD's devices have names where NVIDIA's have numbers."""
     found = re.match(r"(\d+)\.\d+$", str(getattr(device, "compute_capability", "")))
     return device.platform == "gpu" and found is not None and int(found[1]) >= 8

@@ -5,7 +5,7 @@ each bit once:
 
     blocks    (dense, gram, implicit) one bit at a time. The fields of a block of bits come from one matmul; inside
               the block they are updated by rows of the (B, B) couplings among its bits, so the result equals plain
-              sequential flips. On a GPU one kernel may do that (qjax.samplers.moves.block_kernel; off by default)
+              sequential flips. On NVIDIA GPUs one kernel does that in float32 (qjax.samplers.moves.block_kernel)
     classes   (sparse) one colour class at a time: its bits are not coupled, so updating all of them at once is exact
 
 Both leave the Boltzmann law exp(-beta E) invariant under `metropolis` and `heat_bath` (updating a whole block at once

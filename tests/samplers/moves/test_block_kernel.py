@@ -146,7 +146,7 @@ class Device(NamedTuple):
         ("tpu", "9.0", "float32", False),
     ],
 )
-def test_by_itself_it_is_taken_where_it_was_measured(
+def test_by_itself_it_is_taken_in_float32_where_triton_compiles(
     monkeypatch: pytest.MonkeyPatch, platform: str, capability: str, dtype: str, taken: bool
 ) -> None:
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(platform, capability)])
@@ -155,4 +155,4 @@ def test_by_itself_it_is_taken_where_it_was_measured(
 
 
 def test_on_cpus_the_default_is_the_loop() -> None:
-    assert not block_kernel._fits(jax.devices("cpu")[0])
+    assert not block_kernel.fits(jax.devices("cpu")[0])
