@@ -62,3 +62,27 @@ def test_tables_in_the_docs_are_those_of_their_cells(page: Path) -> None:
 def test_what_is_kept_names_no_path_of_a_machine() -> None:
     for file in MEASURED.rglob("*.json"):
         assert not re.search(r'[" =](/|~/|[A-Z]:\\)', file.read_text()), file
+
+
+@pytest.mark.parametrize(
+    ("method", "frozen", "named"),
+    [
+        ("hybrid", "False", "hybrid"),
+        ("hybrid", "True", "hybrid, first layer frozen"),
+        ("adam-data-start", "True", "adam-data-start, first layer frozen"),
+    ],
+)
+def test_the_starts_on_a_gpu_are_those_of_their_table(method: str, frozen: str, named: str) -> None:
+    found: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    with (MEASURED / "cifar10-conv" / "trials" / "starts-h100.csv").open() as file:
+        for row in csv.DictReader(file):
+            values = float(row["final"]), float(row["validation"])
+            found.setdefault((row["method"], row["deep.recipe.frozen"]), {})[row["seed"]] = values
+    chosen, adam = found[method, frozen], found["adam", "False"]
+    pairs = np.array([np.subtract(chosen[seed], adam[seed]) for seed in chosen])
+    half = stats.t.ppf(0.975, len(pairs) - 1) * pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
+    mean = pairs.mean(axis=0)
+    gains = [f"{m:+.2f} [{m - h:+.2f}, {m + h:+.2f}]" for m, h in zip(mean, half, strict=True)]
+    final = np.mean([values[0] for values in chosen.values()])
+    line = f"| {named} | {len(pairs)} | {final:.2f} | {' | '.join(gains)} |"
+    assert line in (ROOT / "experiments" / "README.md").read_text()

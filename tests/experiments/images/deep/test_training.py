@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -95,7 +96,8 @@ def test_other_images_are_an_entry_that_says_what_it_lacks(monkeypatch: pytest.M
 
 
 @needs_images
-def test_networks_for_accelerators_are_refused_on_cpus() -> None:
+def test_networks_for_accelerators_are_refused_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     with pytest.raises(UsageError, match="cifar10-resnet: resnet needs an accelerator"):
         select(rows.cells("full"), ["cifar10-resnet"])
 
